@@ -1,0 +1,62 @@
+# Everything runs in .venv, which the first command makes. Paths are relative, so a folder with a space in its name works.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install notebooks test lint lab refresh clean
+
+PYTHON ?= python3
+# Any folder of images: one folder per class, train/val/test folders, or a labels.csv. Empty: the images in data/.
+DATA_DIR ?=
+# Extra arguments of pip, such as an index of CPU-only wheels.
+PIP_ARGS ?=
+# Exact versions; make CONSTRAINTS= takes the newest that setup.py allows.
+CONSTRAINTS ?= requirements/constraints.txt
+
+VENV_PYTHON := $(if $(filter Windows_NT,$(OS)),.venv/Scripts/python.exe,.venv/bin/python)
+STAMP := .venv/installed
+# A virtual environment holds absolute paths: when the folder was moved or copied, it is made again.
+HERE := $(shell pwd -P)
+ifneq ($(shell cat .venv/folder 2>/dev/null),$(HERE))
+.PHONY: $(STAMP)
+endif
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+	@echo
+	@echo "  make notebooks DATA_DIR=/my/images   the same on your own folder"
+
+$(STAMP): setup.py pyproject.toml $(CONSTRAINTS)
+	@command -v "$(PYTHON)" >/dev/null || { echo "No $(PYTHON) found. Install Python 3.11 or newer, or: make PYTHON=/path/to/python"; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Found $$("$(PYTHON)" --version), but Python 3.11 or newer is needed: make PYTHON=python3.12"; exit 1; }
+	@"$(PYTHON)" -c 'import venv, ensurepip' 2>/dev/null || { \
+		echo "$(PYTHON) comes without the venv module. On Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@echo "Installing into .venv; the first time downloads some 3 GB and takes several minutes."
+	@if [ "$$(cat .venv/folder 2>/dev/null)" != "$$(pwd -P)" ]; then "$(PYTHON)" -m venv --clear .venv; fi
+	"$(VENV_PYTHON)" -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) \
+		$(if $(CONSTRAINTS),-c "$(CONSTRAINTS)") -e '.[dev]'
+	@pwd -P > .venv/folder
+	@touch "$(STAMP)"
+
+install: $(STAMP) ## Make .venv and install everything (again only when the requirements change)
+
+notebooks: $(STAMP) ## Execute notebooks 00, 01 and 02 into outputs/ and show their results
+	"$(VENV_PYTHON)" -m utils_cv run $(if $(DATA_DIR),--parameter "DATA_DIR=$(DATA_DIR)") \
+		notebooks/00_dataset_loading.ipynb notebooks/01_training_introduction.ipynb \
+		notebooks/02_training_accuracy_vs_speed.ipynb
+
+lint: $(STAMP) ## Check style, imports and annotations
+	"$(VENV_PYTHON)" -m ruff check .
+	"$(VENV_PYTHON)" -m ruff format --check .
+	"$(VENV_PYTHON)" -m mypy
+
+test: lint ## Run lint and every test, notebooks included (no network needed)
+	"$(VENV_PYTHON)" -m pytest -n 2 --dist loadfile
+
+lab: $(STAMP) ## Open JupyterLab in notebooks/
+	"$(VENV_PYTHON)" -m jupyterlab --notebook-dir . notebooks/00_dataset_loading.ipynb
+
+refresh: $(STAMP) ## Execute the committed notebooks in place, each from a fresh kernel
+	"$(VENV_PYTHON)" -m utils_cv refresh notebooks/*.ipynb
+
+clean: ## Remove .venv and outputs/ (nothing else)
+	rm -rf .venv outputs

