@@ -1,0 +1,105 @@
+"""The command line: `python -m utils_cv run NOTEBOOK ...` and `python -m utils_cv refresh NOTEBOOK ...`."""
+
+import argparse
+import ast
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from utils_cv.notebooks import NotebookError, Results, list_parameters, refresh_notebook, run_notebook
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: The words of the command line; None takes those of this process.
+
+    Returns:
+        0 when all notebooks ran, 1 when one failed, 2 when a file or parameter is wrong.
+    """
+    options = _make_parser().parse_args(arguments)
+    try:
+        if options.command == "refresh":
+            _refresh(options.notebooks)
+        else:
+            _run(options)
+    except NotebookError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    except (FileNotFoundError, ValueError) as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m utils_cv", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="execute notebooks; the originals stay as they are")
+    run.add_argument("notebooks", nargs="+", type=Path)
+    run.add_argument("--output-dir", type=Path, default=Path("outputs"), help="where executed copies go")
+    run.add_argument("--parameter", action="append", default=[], metavar="NAME=VALUE")
+    run.add_argument("--timeout-s", type=float, default=3600.0, help="limit for each notebook, in seconds")
+    refresh = commands.add_parser("refresh", help="execute notebooks in place")
+    refresh.add_argument("notebooks", nargs="+", type=Path)
+    return parser
+
+
+def _run(options: argparse.Namespace) -> None:
+    rows = []
+    for path in options.notebooks:
+        start = time.perf_counter()
+        out_path = options.output_dir / path.name
+        parameters = _parse_parameters(path, options.parameter)
+        results = run_notebook(path, out_path, parameters, timeout_s=options.timeout_s)
+        rows.append((out_path, time.perf_counter() - start, results))
+    print(f"\n{'executed notebook':<58} {'seconds':>8}  results")
+    for out_path, seconds, results in rows:
+        print(f"{out_path!s:<58} {seconds:8.0f}  {_summarise(results)}")
+    print("\nLook at them with: make lab")
+
+
+def _refresh(paths: list[Path]) -> None:
+    for i, path in enumerate(paths, start=1):
+        print(f"[{i}/{len(paths)}] {path} ...", end=" ", flush=True)
+        start = time.perf_counter()
+        refresh_notebook(path)
+        print(f"{time.perf_counter() - start:.0f} s", flush=True)
+
+
+def _parse_parameters(path: Path, texts: list[str]) -> dict[str, Any]:
+    """Turn NAME=VALUE words into values; the text stays a string where the notebook's default is one."""
+    defaults = list_parameters(path) if path.is_file() else {}
+    parameters = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f"Got --parameter {text!r}, expected NAME=VALUE such as EPOCHS=2.")
+        if isinstance(defaults.get(name), str):
+            parameters[name] = value
+            continue
+        try:
+            parameters[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            parameters[name] = value  # run_notebook says that the type is wrong
+    return parameters
+
+
+def _summarise(results: Results) -> str:
+    """Join the single values, an accuracy with its interval, in one line."""
+    singles = {name: value for name, value in results.items() if not isinstance(value, list)}
+    words = []
+    for name, value in singles.items():
+        if name.endswith(("_low", "_high")):
+            continue
+        shown = f"{value:.3g}" if isinstance(value, float) else str(value)
+        if f"{name}_low" in singles:
+            shown += f" [{singles[f'{name}_low']:.3f}, {singles[f'{name}_high']:.3f}]"
+        words.append(f"{name} {shown}")
+    return ", ".join(words)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,251 @@
+"""The image table: one row an image, from a folder of folders, from train/valid/test folders, or from a CSV.
+
+Columns: `image` (path inside the data set, with forward slashes), `path` (absolute), `label` (several joined by
+`|` in multi-label sets), `split` (`train`, `valid`, `test`, or empty where none is given), optional `group`, and
+whatever else the CSV holds. Row order is the same on every system.
+"""
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from utils_cv.images import list_image_files
+from utils_cv.labels import LABEL_SEPARATOR, list_class_names, split_labels
+from utils_cv.splits import hold_out_valid, split_grouped, split_stratified
+
+SPLITS = ("train", "valid", "test")
+# What a folder or a CSV may call each split.
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "valid",
+    "valid": "valid",
+    "validation": "valid",
+    "test": "test",
+}
+CSV_COLUMNS = {
+    "image": ("image", "path", "file", "filename", "file_name", "image_path"),
+    "label": ("label", "labels", "class", "class_name"),
+    "split": ("split", "subset"),
+    "group": ("group", "group_id"),
+}
+
+
+def load_image_table(source: str | Path) -> pd.DataFrame:
+    """Load the image table of a data set.
+
+    A CSV file, or a folder that holds `labels.csv`, gives what the CSV lists. Otherwise folders named `train`,
+    `val` or `valid`, and `test` give the splits, and the folders below them the labels; otherwise each folder is
+    a class. Files are found by extension, in a fixed order; dot-files and dot-folders are left out.
+
+    Args:
+        source: The folder or CSV file; see `find_dir` for what a relative path means.
+
+    Returns:
+        The image table, without opening any image. Column `split` is empty where the layout gives none.
+
+    Raises:
+        FileNotFoundError: If the folder, or an image that the CSV lists, does not exist.
+        ValueError: If no layout fits, a class is empty, or there are fewer than two classes.
+
+    Example:
+        >>> table = load_image_table("data/fridge_objects")  # doctest: +SKIP
+    """
+    source = find_dir(source)
+    csv_path = source if source.is_file() else source / "labels.csv"
+    table = _load_csv(csv_path) if csv_path.is_file() else _load_folders(source)
+    class_names = list_class_names(table)
+    if len(class_names) < 2:
+        raise ValueError(
+            f"{source} holds {len(table)} images of one class, {class_names[0]!r}; expected at least two classes. "
+            "Put the images of each class into a folder of its own."
+        )
+    return table
+
+
+def complete_splits(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+    """Give every image a split, keeping what the data set says.
+
+    Without splits: 60 % train, 20 % valid, 20 % test. With `train` and one other part, that part becomes the test
+    split and a fifth of `train` becomes `valid`, because a score is only honest on images that no choice has
+    seen. With all three: as they are. Stratified by label; images of one `group` stay together.
+
+    Args:
+        table: An image table; it is not changed.
+        seed: Seed of the split.
+
+    Returns:
+        A new table in which every row has a split.
+
+    Raises:
+        ValueError: If a class cannot be in every split, or only some rows have a split.
+    """
+    given = set(table["split"]) if "split" in table else {""}
+    group = "group" if "group" in table else None
+    if given == {""}:
+        fractions = {"train": 0.6, "valid": 0.2, "test": 0.2}
+        if group:
+            return split_grouped(table, fractions=fractions, group=group, seed=seed)
+        return split_stratified(table, fractions=fractions, seed=seed)
+    if "" in given or "train" not in given or len(given) < 2:
+        counts = table["split"].replace("", "(none)").value_counts().to_dict()
+        raise ValueError(
+            f"Got splits {counts}; expected none at all, or 'train' with 'valid', 'test' or both. "
+            "Mend the split column or the folders, or drop the column to have the splits made."
+        )
+    if given == set(SPLITS):
+        return table.reset_index(drop=True).copy()
+    completed = table.assign(split=table["split"].replace({"valid": "test"}))
+    return hold_out_valid(completed, fraction=0.2, seed=seed, group=group)
+
+
+def find_dir(name: str | Path) -> Path:
+    """Find a data folder or file: absolute, else from the working directory, else from the repository's root.
+
+    Raises:
+        FileNotFoundError: If it is nowhere; names the places and, where there is one, a similar neighbour.
+    """
+    given = Path(name).expanduser()
+    places = [given] if given.is_absolute() else [Path.cwd() / given, find_repository() / given]
+    for place in places:
+        if place.exists():
+            return place.resolve()
+    looked_in = " and ".join(str(place) for place in dict.fromkeys(places))
+    raise FileNotFoundError(f"No folder or CSV file {str(name)!r}; looked for {looked_in}.{_suggest(places)}")
+
+
+def find_repository() -> Path:
+    """Find the folder that holds `utils_cv`, `notebooks` and `data`."""
+    return Path(__file__).resolve().parent.parent
+
+
+def _suggest(places: Iterable[Path]) -> str:
+    for place in places:
+        parent = next(parent for parent in place.parents if parent.is_dir())
+        wanted = place.relative_to(parent).parts[0]
+        close = difflib.get_close_matches(wanted, [path.name for path in parent.iterdir()], n=1)
+        if close:
+            return f" Did you mean {parent / close[0]}?"
+    return " Check the spelling, and whether the drive is mounted."
+
+
+def _load_folders(root: Path) -> pd.DataFrame:
+    split_dirs = {path: SPLIT_NAMES[path.name.lower()] for path in _list_dirs(root) if path.name.lower() in SPLIT_NAMES}
+    if "train" in split_dirs.values():
+        _refuse_strays(root, [path for path in _list_dirs(root) if path not in split_dirs])
+        parts = [_load_classes(path, root, split) for path, split in split_dirs.items()]
+    else:
+        parts = [_load_classes(root, root, "")]
+    table = pd.concat(parts, ignore_index=True)
+    unseen = _list_unseen(table)
+    if unseen:
+        raise ValueError(
+            f"{root}: classes {', '.join(unseen)} have test or validation images but none to train on. "
+            "Every class needs a folder under train/."
+        )
+    order = table["split"].map({split: i for i, split in enumerate(SPLITS)}).fillna(0)
+    return table.iloc[order.argsort(kind="stable")].reset_index(drop=True)
+
+
+def _load_classes(class_root: Path, root: Path, split: str) -> pd.DataFrame:
+    rows, empty = [], []
+    for folder in _list_dirs(class_root):
+        paths = list_image_files(folder)
+        if not paths:
+            empty.append(folder.name)
+        rows += [(path.relative_to(root).as_posix(), str(path), folder.name, split) for path in paths]
+    if not rows:
+        raise ValueError(
+            f"No images under {class_root}; expected a folder of images for each class.{_describe(class_root)}"
+        )
+    if empty:
+        raise ValueError(
+            f"{class_root}: no image in class folder {', '.join(map(repr, empty))}. Add images, or move the "
+            "folder elsewhere."
+        )
+    return pd.DataFrame(rows, columns=["image", "path", "label", "split"])
+
+
+def _load_csv(csv_path: Path) -> pd.DataFrame:
+    raw = pd.read_csv(csv_path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    columns = {name: _find_column(raw, name) for name in CSV_COLUMNS}
+    missing = [name for name in ("image", "label") if columns[name] is None]
+    if missing or raw.empty:
+        what = f"no column for {' and '.join(missing)}" if missing else "no rows"
+        raise ValueError(
+            f"{csv_path} has {what}; it has columns {list(raw.columns)}. Expected at least 'image' (path from "
+            "the CSV's folder) and 'label' (several joined by '|')."
+        )
+    renamed = raw.rename(columns={old: name for name, old in columns.items() if old})
+    facts = pd.read_csv(csv_path, encoding="utf-8-sig")  # the other columns keep their own types
+    table = facts.drop(columns=[old for old in columns.values() if old])
+    table.insert(0, "image", renamed["image"].str.replace("\\", "/"))
+    table.insert(1, "path", [str(csv_path.parent / image) for image in table["image"]])
+    table.insert(2, "label", [LABEL_SEPARATOR.join(sorted(set(split_labels(label)))) for label in renamed["label"]])
+    table.insert(3, "split", [_read_split(csv_path, split) for split in renamed.get("split", [""] * len(raw))])
+    if columns["group"]:
+        table.insert(4, "group", renamed["group"])
+    _check_files(csv_path, table)
+    return table
+
+
+def _find_column(raw: pd.DataFrame, name: str) -> str | None:
+    lower = {column.lower().strip(): column for column in raw.columns}
+    return next((lower[known] for known in CSV_COLUMNS[name] if known in lower), None)
+
+
+def _read_split(csv_path: Path, name: str) -> str:
+    if name.strip() and name.strip().lower() not in SPLIT_NAMES:
+        raise ValueError(f"{csv_path}: got split {name!r}, expected one of {', '.join(SPLIT_NAMES)} or nothing.")
+    return SPLIT_NAMES.get(name.strip().lower(), "")
+
+
+def _check_files(csv_path: Path, table: pd.DataFrame) -> None:
+    missing = [image for image, path in zip(table["image"], table["path"], strict=True) if not Path(path).is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"{csv_path} lists {len(missing)} of {len(table)} images that do not exist, the first {missing[0]!r}; "
+            f"looked in {csv_path.parent}. Paths in the CSV count from its own folder."
+        )
+    twice = table.loc[table["image"].duplicated(), "image"]
+    if len(twice):
+        raise ValueError(
+            f"{csv_path} lists {len(twice)} images twice, the first {twice.iloc[0]!r}. Keep one row an image; "
+            "join several labels by '|'."
+        )
+
+
+def _list_dirs(root: Path) -> list[Path]:
+    return sorted((path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")), key=_sort_key)
+
+
+def _sort_key(path: Path) -> tuple[str, str]:
+    return path.name.casefold(), path.name
+
+
+def _list_unseen(table: pd.DataFrame) -> list[str]:
+    train_labels = set(table.loc[table["split"].isin(["train", ""]), "label"])
+    return sorted(set(table["label"]) - train_labels)
+
+
+def _refuse_strays(root: Path, strays: list[Path]) -> None:
+    if strays:
+        raise ValueError(
+            f"{root} holds train/ and also {', '.join(path.name for path in strays)}. Expected either only "
+            "train/, val/ (or valid/) and test/, or only class folders."
+        )
+
+
+def _describe(folder: Path) -> str:
+    """Say what a folder without images holds, so that a wrong folder is recognised."""
+    entries = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    if not entries:
+        return " The folder is empty."
+    files = [path for path in entries if path.is_file()]
+    loose = [path for path in files if path.suffix.lower() in {".jpg", ".jpeg", ".png"}]
+    if loose:
+        return f" Found {len(loose)} images beside each other: put each class into a folder of its own."
+    shown = ", ".join(sorted(path.name for path in entries)[:5])
+    return f" Found {len(files)} files and {len(entries) - len(files)} folders: {shown}."

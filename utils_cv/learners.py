@@ -1,0 +1,228 @@
+"""A fastai learner from opened images: loaders, augmentation, parameter groups.
+
+Only this file and `utils_cv.callbacks` import fastai; `utils_cv.training` holds the recipes that use them.
+"""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+with warnings.catch_warnings():
+    # Importing fastai with current torch prints a deprecation that readers can do nothing about.
+    warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=FutureWarning)
+    from fastai.data.core import Datasets
+    from fastai.data.transforms import IntToFloatTensor, ToTensor
+    from fastai.learner import Learner
+    from fastai.losses import BCEWithLogitsLossFlat, CrossEntropyLossFlat
+    from fastai.metrics import accuracy, accuracy_multi
+    from fastai.torch_core import TensorCategory, TensorMultiCategory
+    from fastai.vision.augment import aug_transforms
+    from fastai.vision.core import PILImage, TensorImage
+
+from utils_cv.callbacks import ChannelsLast
+from utils_cv.images import load_image, resize_image
+from utils_cv.runtime import choose_device
+from utils_cv.table_images import TableImages
+
+# What each preset allows: the mirror image of a shoe is a shoe, the mirror image of a 3 is not a 3.
+AUGMENTATIONS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "upright": {"do_flip": True, "max_rotate": 10.0, "max_warp": 0.0},
+    "any_side_up": {"do_flip": True, "flip_vert": True, "max_rotate": 45.0, "max_warp": 0.0},
+    "digits": {"do_flip": False, "max_rotate": 10.0, "max_warp": 0.0},
+}
+
+
+class Classifier(nn.Module):
+    """A backbone that gives features, and a linear head on top; takes images in [0, 1].
+
+    Args:
+        body: Network without its classifier: normalised images (n, 3, size, size) to features (n, n_features).
+        weight: Head's weight, (n_classes, n_features).
+        bias: Head's bias, (n_classes,).
+        mean: Of each colour channel, as the body was pretrained, in [0, 1].
+        std: Likewise. Normalising inside the network leaves no way to forget it.
+    """
+
+    def __init__(
+        self, body: nn.Module, weight: np.ndarray, bias: np.ndarray, *, mean: Sequence[float], std: Sequence[float]
+    ) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+        self.body = body
+        self.head = nn.Linear(weight.shape[1], weight.shape[0])
+        self.head.weight.data = torch.as_tensor(weight, dtype=torch.float32)
+        self.head.bias.data = torch.as_tensor(bias, dtype=torch.float32)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Turn images in [0, 1], (n, 3, size, size), into logits, (n, n_classes)."""
+        return self.head(self.body((x - self.mean) / self.std))
+
+
+def make_learner(
+    images: TableImages,
+    targets: np.ndarray,
+    model: Classifier,
+    *,
+    batch_size: int = 16,
+    augment: str = "upright",
+) -> Learner:
+    """Make a fastai learner whose loaders read the opened images; `learn.dls.test_dl([path])` opens files alike.
+
+    Args:
+        images: Opened images; splits `train` and `valid` become the two loaders.
+        targets: (n_images,) class codes, or (n_images, n_classes) multi-hot as float32.
+        model: What is trained.
+        batch_size: Images a step.
+        augment: One of `AUGMENTATIONS`.
+
+    Returns:
+        A learner with three parameter groups: lower half of the body, upper half, head.
+
+    Raises:
+        ValueError: If `augment` is not a preset, or the table lacks train images.
+    """
+    train_rows, valid_rows = find_rows(images)
+    items = list(range(len(images.table)))
+    # Without validation images fastai still needs a second loader; it then shows the train images again.
+    splits = [train_rows, valid_rows or train_rows]
+    readers = [[_OpenItem(images.pixels, images.fit)], [_ReadTarget(targets)]]
+    loaders = Datasets(items, tfms=readers, splits=splits).dataloaders(
+        bs=min(batch_size, len(train_rows)),
+        after_item=[ToTensor()],
+        after_batch=[IntToFloatTensor(), *make_augmentations(augment)],
+        num_workers=0,  # the images are in memory: forked workers would only copy them
+        device=torch.device(choose_device()),
+    )
+    loaders.vocab = list(images.class_names)
+    multilabel = targets.ndim == 2
+    return Learner(
+        loaders,
+        model,
+        loss_func=BCEWithLogitsLossFlat() if multilabel else CrossEntropyLossFlat(),
+        metrics=accuracy_multi if multilabel else accuracy,
+        splitter=split_parameters,
+        cbs=[ChannelsLast()],
+    )
+
+
+def find_rows(images: TableImages) -> tuple[list[int], list[int]]:
+    """Find the row numbers of the train and the validation images.
+
+    Raises:
+        ValueError: If there are no train images.
+    """
+    split = images.table["split"].to_numpy()
+    train_rows, valid_rows = (np.flatnonzero(split == name).tolist() for name in ("train", "valid"))
+    if not train_rows:
+        raise ValueError(
+            f"No image of split 'train'; the table holds {images.table['split'].value_counts().to_dict()}. "
+            "Use utils_cv.datasets.complete_splits before loading the images."
+        )
+    return train_rows, valid_rows
+
+
+def make_augmentations(augment: str) -> list[Any]:
+    """Make the fastai batch transforms of a preset.
+
+    Raises:
+        ValueError: If there is no such preset.
+    """
+    if augment not in AUGMENTATIONS:
+        raise ValueError(f"No augmentation preset {augment!r}; choose one of {', '.join(AUGMENTATIONS)}.")
+    return aug_transforms(**AUGMENTATIONS[augment]) if AUGMENTATIONS[augment] else []
+
+
+def split_parameters(model: Classifier) -> list[list[nn.Parameter]]:
+    """Split parameters into lower half of the body, upper half, and head, for learning rates that differ."""
+    units: list[nn.Module] = []
+    for child in model.body.children():
+        # A stack of stages or blocks counts one by one, whatever the architecture calls it.
+        units += list(child.children()) if isinstance(child, nn.Sequential | nn.ModuleList) else [child]
+    half = len(units) // 2
+    groups = [nn.ModuleList(units[:half]), nn.ModuleList(units[half:]), model.head]
+    return [list(group.parameters()) for group in groups]
+
+
+def predict_pixels(learn: Learner, pixels: np.ndarray, *, batch_size: int = 32) -> np.ndarray:
+    """Predict opened images.
+
+    Args:
+        learn: A learner made by `make_learner`.
+        pixels: uint8, (n, size, size, 3).
+        batch_size: Images a step; changes nothing but time and memory.
+
+    Returns:
+        Logits, (n, n_classes), float32.
+    """
+    model = learn.model.eval()
+    device = next(model.parameters()).device
+    logits = []
+    with torch.inference_mode():
+        for start in range(0, len(pixels), batch_size):
+            batch = torch.from_numpy(np.ascontiguousarray(pixels[start : start + batch_size])).to(device)
+            # The pixels come with channels last in memory, which the permutation keeps.
+            logits.append(model(batch.permute(0, 3, 1, 2).float() / 255).float().cpu().numpy())
+    return np.concatenate(logits)
+
+
+def score_logits(logits: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
+    """Score logits as the learner scores its validation images.
+
+    Args:
+        logits: (n_images, n_classes).
+        targets: (n_images,) class codes, or (n_images, n_classes) multi-hot.
+
+    Returns:
+        Mean loss, and accuracy in [0, 1]; multi-label: the share of single labels that are right.
+    """
+    prediction, truth = torch.from_numpy(logits), torch.from_numpy(targets)
+    if targets.ndim == 2:
+        loss = nn.functional.binary_cross_entropy_with_logits(prediction, truth)
+        return float(loss), float(((prediction > 0) == (truth > 0.5)).float().mean())
+    return float(nn.functional.cross_entropy(prediction, truth)), float((prediction.argmax(1) == truth).float().mean())
+
+
+def augment_pixels(pixels: np.ndarray, augment: str) -> np.ndarray:
+    """Apply a preset once to each image.
+
+    Args:
+        pixels: uint8, (n, size, size, 3).
+        augment: One of `AUGMENTATIONS`.
+
+    Returns:
+        uint8 images of the same shape.
+    """
+    views = TensorImage(torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255)
+    for transform in make_augmentations(augment):
+        views = transform(views, split_idx=0)
+    return (views.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+
+
+class _OpenItem:
+    """Turn a row number (an image already opened) or a path into fastai's image type."""
+
+    def __init__(self, pixels: np.ndarray, fit: str) -> None:
+        self.pixels, self.fit = pixels, fit
+
+    def __call__(self, item: int | str) -> PILImage:
+        if isinstance(item, str):
+            size_px = self.pixels.shape[1]
+            return PILImage(resize_image(load_image(item, target_px=size_px), size_px, fit=self.fit))
+        return PILImage.create(np.asarray(self.pixels[item]))
+
+
+class _ReadTarget:
+    def __init__(self, targets: np.ndarray) -> None:
+        self.targets = targets
+
+    def __call__(self, item: int | str) -> torch.Tensor:
+        known = not isinstance(item, str)
+        if self.targets.ndim == 2:
+            return TensorMultiCategory(self.targets[item] if known else np.zeros_like(self.targets[0]))
+        return TensorCategory(int(self.targets[item]) if known else 0)

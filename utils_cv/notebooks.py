@@ -1,0 +1,273 @@
+"""Notebooks as programs: results that people and tests read, a strict papermill, a clean refresh in place.
+
+From a shell: `python -m utils_cv run notebooks/01_training_introduction.ipynb --parameter EPOCHS=1`.
+"""
+
+import ast
+import html
+import logging
+import math
+import numbers
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from utils_cv.files import write_atomic
+
+RESULTS_MIME = "application/vnd.utils-cv.results+json"
+Results = dict[str, Any]
+
+
+class NotebookError(RuntimeError):
+    """A notebook did not run to its end; the message names the cell and the executed copy."""
+
+
+def show_results(results: Mapping[str, Any], *, title: str = "Results") -> None:
+    """Show the results of a notebook once, as a table for people and as JSON for programs.
+
+    Args:
+        results: Names to numbers or strings; a table is a list of flat rows. NumPy scalars are welcome.
+        title: Heading above the table.
+
+    Raises:
+        ValueError: If a value is neither a finite number, a string, nor a list of flat rows.
+
+    Example:
+        >>> show_results({"accuracy": 0.91, "n_test": 160})  # doctest: +SKIP
+    """
+    from IPython.display import display
+
+    plain = {name: _to_plain(name, value) for name, value in results.items()}
+    single = {name: value for name, value in plain.items() if not isinstance(value, list)}
+    tables = {name: value for name, value in plain.items() if isinstance(value, list)}
+    text = "\n".join([title, *(f"  {name}: {_format(value)}" for name, value in single.items())])
+    rows = [{"result": name, "value": value} for name, value in single.items()]
+    parts = [f"<p><b>{html.escape(title)}</b></p>", _to_html(rows)]
+    for name, table in tables.items():
+        text += f"\n  {name}: {len(table)} rows"
+        parts += [f"<p>{html.escape(name)}</p>", _to_html(table)]
+    display({"text/plain": text, "text/html": "".join(parts), RESULTS_MIME: plain}, raw=True)
+
+
+def read_results(path: str | Path) -> Results:
+    """Read what `show_results` recorded in an executed notebook.
+
+    Args:
+        path: The executed notebook.
+
+    Returns:
+        The names and values of its last results cell.
+
+    Raises:
+        ValueError: If no cell has recorded results, which means that the notebook was not run to its end.
+
+    Example:
+        >>> read_results("outputs/01_training_introduction.ipynb")["accuracy"]  # doctest: +SKIP
+    """
+    notebook = nbformat.read(path, as_version=4)
+    for cell in reversed(notebook.cells):
+        for output in cell.get("outputs", []):
+            if RESULTS_MIME in output.get("data", {}):
+                return dict(output["data"][RESULTS_MIME])
+    raise ValueError(
+        f"{path} holds no recorded results: expected an output of show_results. "
+        "Was the notebook executed to its end? Run it with utils_cv.notebooks.run_notebook."
+    )
+
+
+def list_parameters(path: str | Path) -> dict[str, Any]:
+    """Read the parameters of a notebook, name to default, from its cell tagged `parameters`.
+
+    Raises:
+        ValueError: If there is not exactly one such cell, or it holds anything but literals.
+    """
+    cells = [
+        cell
+        for cell in nbformat.read(path, as_version=4).cells
+        if cell.cell_type == "code" and "parameters" in cell.metadata.get("tags", [])
+    ]
+    if len(cells) != 1:
+        raise ValueError(
+            f"{path} has {len(cells)} cells tagged 'parameters', expected one: tag the cell of UPPER_CASE "
+            "literals (in JupyterLab: property inspector, cell tags)."
+        )
+    parameters = {}
+    for statement in ast.parse(cells[0].source).body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                parameters[name] = _read_literal(path, name, value)
+            case _:
+                raise ValueError(
+                    f"{path}: the parameters cell holds {ast.unparse(statement)!r}, expected NAME = literal."
+                )
+    return parameters
+
+
+def run_notebook(
+    path: str | Path,
+    out_path: str | Path,
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    timeout_s: float = 3600.0,
+    show_progress: bool = True,
+) -> Results:
+    """Execute a notebook with papermill, strictly, and return its results.
+
+    Papermill only logs a warning for a misspelled parameter and then runs with the default; here that, a wrong
+    type and a missing `parameters` tag are errors before anything runs.
+
+    Args:
+        path: The notebook; it is not changed.
+        out_path: Where the executed copy goes; it is written even when a cell fails.
+        parameters: Names and values that replace those of the parameters cell.
+        timeout_s: Limit for the whole notebook, in seconds.
+        show_progress: Show a bar that counts cells.
+
+    Returns:
+        What the notebook recorded with `show_results`.
+
+    Raises:
+        FileNotFoundError: If there is no such notebook.
+        ValueError: If a parameter is unknown or of the wrong type, or nothing was recorded.
+        NotebookError: If a cell fails or the time is up; names the cell and the executed copy.
+
+    Example:
+        >>> run_notebook("notebooks/00_dataset_loading.ipynb", "outputs/00.ipynb", {"SEED": 1})  # doctest: +SKIP
+    """
+    import papermill
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+
+    path, out_path, parameters = Path(path), Path(out_path), dict(parameters or {})
+    if not path.is_file():
+        raise FileNotFoundError(f"No notebook at {path}. There are: {_list_neighbours(path)}.")
+    _check_parameters(path, list_parameters(path), parameters)
+    out_path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + timeout_s
+    papermill_log = logging.getLogger("papermill")
+    papermill_log.setLevel(logging.WARNING)  # its INFO lines repeat the progress bar
+    try:
+        papermill.execute_notebook(
+            str(path),
+            str(out_path),
+            parameters=parameters,
+            kernel_name="python3",
+            progress_bar={"desc": path.stem} if show_progress else False,
+            timeout_func=lambda cell: max(1, math.ceil(deadline - time.monotonic())),
+        )
+    except papermill.PapermillExecutionError as error:
+        raise NotebookError(_describe_failure(path, out_path, error)) from error
+    except (CellTimeoutError, DeadKernelError) as error:
+        raise NotebookError(_describe_stop(path, out_path, timeout_s, error)) from error
+    return read_results(out_path)
+
+
+def refresh_notebook(path: str | Path, *, timeout_s: float = 3600.0) -> None:
+    """Execute a notebook from a fresh kernel and replace it by the executed copy, only if every cell ran.
+
+    Time stamps of the cells are left out, so that a second refresh changes nothing but the results.
+
+    Raises:
+        NotebookError: If a cell fails; the notebook on disk is then as it was.
+    """
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError
+
+    path = Path(path)
+    notebook = nbformat.read(path, as_version=4)
+    deadline = time.monotonic() + timeout_s
+    client = NotebookClient(
+        notebook,
+        kernel_name="python3",
+        record_timing=False,
+        timeout_func=lambda cell: max(1, math.ceil(deadline - time.monotonic())),
+        resources={"metadata": {"path": str(path.parent)}},
+    )
+    try:
+        client.execute()
+    except (CellExecutionError, CellTimeoutError) as error:
+        raise NotebookError(f"{path} was left as it was, because a cell failed:\n{error}") from error
+    notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    notebook.metadata["language_info"] = {"name": "python"}
+    notebook.metadata.pop("widgets", None)
+    with write_atomic(path) as temporary:
+        nbformat.write(notebook, temporary)
+
+
+def _to_plain(name: str, value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [{str(key): _to_plain(f"{name}.{key}", item) for key, item in dict(row).items()} for row in value]
+    if isinstance(value, bool | str):
+        return value
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real) and math.isfinite(value):
+        return float(value)
+    raise ValueError(
+        f"Result {name!r} is {value!r} ({type(value).__name__}); expected a finite number, a string, or a list "
+        "of flat rows. Tables: table.to_dict('records')."
+    )
+
+
+def _format(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _to_html(rows: list[Results]) -> str:
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(_format(row.get(name, '')))}</td>" for name in columns) + "</tr>"
+        for row in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _read_literal(path: str | Path, name: str, value: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(value)
+    except ValueError as error:
+        raise ValueError(
+            f"{path}: parameter {name} is {ast.unparse(value)!r}, expected a literal such as 3, 0.5, 'text' or "
+            "[1, 2]. Compute in a later cell."
+        ) from error
+
+
+def _check_parameters(path: Path, defaults: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
+    unknown = sorted(set(parameters) - set(defaults))
+    if unknown:
+        raise ValueError(f"{path.name} has no parameter {', '.join(unknown)}. It has: {', '.join(defaults)}.")
+    for name, value in parameters.items():
+        default = defaults[name]
+        allowed = (int, float) if isinstance(default, float) else (type(default),)
+        is_flag_for_number = isinstance(value, bool) and not isinstance(default, bool)
+        if default is not None and (not isinstance(value, allowed) or is_flag_for_number):
+            raise ValueError(
+                f"{path.name}: {name}={value!r} is of type {type(value).__name__}, expected "
+                f"{type(default).__name__} as in the default {default!r}."
+            )
+
+
+def _list_neighbours(path: Path) -> str:
+    names = sorted(other.name for other in path.parent.glob("*.ipynb")) if path.parent.is_dir() else []
+    return ", ".join(names) or f"no notebooks in {path.parent}"
+
+
+def _describe_failure(path: Path, out_path: Path, error: Any) -> str:
+    first_line = (error.source.strip().splitlines() or [""])[0]
+    return (
+        f"{path.name} failed in code cell {error.exec_count} ({first_line!r}):\n"
+        f"{error.ename}: {error.evalue}\nThe executed copy, up to that cell: {out_path}"
+    )
+
+
+def _describe_stop(path: Path, out_path: Path, timeout_s: float, error: Exception) -> str:
+    cells = nbformat.read(out_path, as_version=4).cells
+    started = [cell for cell in cells if cell.metadata.get("papermill", {}).get("status") == "running"]
+    where = f"in the cell {started[-1].source.strip().splitlines()[0]!r}" if started else "between two cells"
+    reason = f"was stopped {where}: its limit of {timeout_s:g} s was up"
+    if "Timeout" not in type(error).__name__:
+        reason = f"lost its kernel {where} (out of memory?)"
+    return f"{path.name} {reason}.\nThe executed copy, up to that cell: {out_path}"

@@ -1,0 +1,262 @@
+"""Times that can be trusted: warm-up, synchronisation, repeats, settings in turn, and fresh processes."""
+
+import os
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+# On an idle machine the median of a network's time lies within a fifth of its minimum, and one run in twenty
+# takes up to 1.6 times as long. Wider spreads mean that something else was running.
+_BUSY_MEDIAN_RATIO = 1.3
+_BUSY_P95_RATIO = 2.0
+
+
+class Timer:
+    """Context manager that measures wall time.
+
+    Attributes:
+        seconds: Time since the block was entered; fixed once it has been left.
+
+    Example:
+        >>> with Timer() as timer:
+        ...     total = sum(range(1000))
+        >>> timer.seconds < 1
+        True
+    """
+
+    def __enter__(self) -> "Timer":
+        self._start = time.perf_counter()
+        self._end: float | None = None
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._end = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Wall time in seconds."""
+        return (time.perf_counter() if self._end is None else self._end) - self._start
+
+
+class Latency(NamedTuple):
+    """What repeated calls of one function took.
+
+    Attributes:
+        min_ms: The shortest time, least disturbed by other programs.
+        median_ms: The middle time: what to expect.
+        p95_ms: 95 of 100 calls were at most this long.
+        n_repeats: How many calls were timed.
+        n_threads: How many threads the computation could use.
+    """
+
+    min_ms: float
+    median_ms: float
+    p95_ms: float
+    n_repeats: int
+    n_threads: int
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the spread says that other programs disturbed the measurement."""
+        return self.median_ms > _BUSY_MEDIAN_RATIO * self.min_ms or self.p95_ms > _BUSY_P95_RATIO * self.min_ms
+
+
+def measure_latency_ms(
+    function: Callable[[], object],
+    *,
+    n_warmup: int = 5,
+    n_repeats: int = 30,
+    synchronize: Callable[[], object] | None = None,
+    n_threads: int | None = None,
+) -> Latency:
+    """Times one function.
+
+    Args:
+        function: Called without arguments. Give it inputs of the shape that will be used later.
+        n_warmup: Calls before the timed ones: first calls allocate, compile and fill caches.
+        n_repeats: Timed calls.
+        synchronize: Called inside the timed region, after `function`. A GPU works on after the call has returned;
+            pass `torch.cuda.synchronize` to wait for it.
+        n_threads: Threads that `function` uses, if you set them yourself, such as in an ONNX Runtime session.
+            Default: torch's setting if torch is loaded, otherwise the processors of this process.
+
+    Returns:
+        Minimum, median and 95th percentile in milliseconds, with the counts of repeats and threads.
+
+    Example:
+        >>> measure_latency_ms(lambda: sorted(range(1000))).n_repeats
+        30
+    """
+    table = measure_in_turn(
+        {"": function},
+        n_warmup=n_warmup,
+        n_repeats=n_repeats,
+        synchronize=synchronize,
+        n_threads=n_threads,
+        warn=False,
+    )
+    return Latency(**{name: table[name].item() for name in Latency._fields})
+
+
+def measure_in_turn(
+    functions: Mapping[str, Callable[[], object]],
+    *,
+    n_warmup: int = 5,
+    n_repeats: int = 30,
+    synchronize: Callable[[], object] | None = None,
+    n_threads: int | None = None,
+    warn: bool = True,
+) -> pd.DataFrame:
+    """Times several functions in turn: a, b, c, a, b, c, ...
+
+    A machine whose speed drifts (heat, other users) then disturbs all of them alike, and their ratios hold.
+
+    Args:
+        functions: Each called without arguments; the keys name the rows.
+        n_warmup: Calls of each before the timed ones.
+        n_repeats: Timed calls of each.
+        synchronize: As in `measure_latency_ms`.
+        n_threads: As in `measure_latency_ms`.
+        warn: Whether to warn, once, when the spread says that the machine was busy.
+
+    Returns:
+        One row a function, in the given order: `name`, `min_ms`, `median_ms`, `p95_ms`, `n_repeats`, `n_threads`,
+        `busy` (True when the spread says that something else was running).
+
+    Raises:
+        ValueError: There is nothing to time.
+
+    Example:
+        >>> table = measure_in_turn({"list": lambda: list(range(9)), "tuple": lambda: tuple(range(9))})
+        >>> table["name"].tolist()
+        ['list', 'tuple']
+    """
+    if not functions or n_repeats < 1:
+        raise ValueError(f"nothing to time: {len(functions)} functions, {n_repeats} repeats; expected 1 or more")
+    wait = synchronize or (lambda: None)
+    for _ in range(n_warmup):
+        for function in functions.values():
+            function()
+            wait()
+    times_ms: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(n_repeats):
+        for name, function in functions.items():
+            start = time.perf_counter_ns()
+            function()
+            wait()
+            times_ms[name].append((time.perf_counter_ns() - start) / 1e6)
+    n_threads = n_threads or _count_threads()
+    latencies = {name: _summarise(times, n_threads) for name, times in times_ms.items()}
+    busy = [name for name, latency in latencies.items() if latency.is_busy]
+    if busy and warn:
+        warnings.warn(
+            f"the machine seems to have been busy: times of {', '.join(busy)} scatter widely. "
+            "Close other programs and measure again, or compare the `min_ms` column only.",
+            stacklevel=2,
+        )
+    return pd.DataFrame(
+        [{"name": name, **latency._asdict(), "busy": name in busy} for name, latency in latencies.items()]
+    )
+
+
+def _summarise(times_ms: list[float], n_threads: int) -> Latency:
+    low, middle, high = np.percentile(times_ms, [0, 50, 95]).tolist()
+    return Latency(low, middle, high, len(times_ms), n_threads)
+
+
+def _count_threads() -> int:
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        return torch.get_num_threads()
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def limit_threads(n_threads: int) -> Iterator[None]:
+    """Context manager that sets the threads of torch's CPU operations and restores them afterwards.
+
+    Args:
+        n_threads: At least 1.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(n_threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class FreshProcess(NamedTuple):
+    """What a script took in a process of its own.
+
+    Attributes:
+        seconds: Wall time from the start of the interpreter to its end, imports included.
+        peak_memory_mb: Largest memory held at any time, in units of 10**6 bytes.
+        output: What the script printed.
+    """
+
+    seconds: float
+    peak_memory_mb: float
+    output: str
+
+
+# VmHWM starts at zero for a new program; ru_maxrss, the portable figure, starts at the size of the parent on Linux.
+_REPORT_PEAK_MEMORY = """
+def _report_peak_memory():
+    import pathlib, sys
+    status = pathlib.Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        n_bytes = int(line.split()[1]) * 1024
+    elif sys.platform == "win32":
+        import psutil
+        n_bytes = psutil.Process().memory_info().peak_wset
+    else:
+        import resource
+        n_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    sys.stderr.write(f"\\npeak memory: {n_bytes}")
+_report_peak_memory()
+"""
+
+
+def measure_fresh_process(script: str, *, timeout_s: float = 600, folder: Path | None = None) -> FreshProcess:
+    r"""Runs Python code in a fresh interpreter and measures its time and peak memory.
+
+    Only a fresh process shows a cold start, and memory that earlier work has not already taken.
+
+    Args:
+        script: Python source. It can print its result for the caller to read.
+        timeout_s: The process is ended after this many seconds.
+        folder: Working folder of the process. Default: the current one.
+
+    Returns:
+        Seconds, peak memory in MB and the printed output.
+
+    Raises:
+        RuntimeError: The script failed; the message carries its last lines.
+        subprocess.TimeoutExpired: It took longer than `timeout_s`.
+
+    Example:
+        >>> measure_fresh_process("print(1 + 1)").output
+        '2\\n'
+    """
+    with Timer() as timer:
+        result = subprocess.run(
+            [sys.executable, "-c", script + _REPORT_PEAK_MEMORY],
+            capture_output=True, text=True, encoding="utf-8", timeout=timeout_s, cwd=folder, check=False,
+        )  # fmt: skip
+    if result.returncode:
+        last_lines = "\n".join(result.stderr.strip().splitlines()[-8:])
+        raise RuntimeError(f"the script ended with status {result.returncode}:\n{last_lines}")
+    n_bytes = int(result.stderr.rpartition("peak memory: ")[2])
+    return FreshProcess(timer.seconds, n_bytes / 1e6, result.stdout)
