@@ -1,0 +1,59 @@
+"""The rooms of the house: a file imports only from floors below it, and nothing heavy where it is not needed."""
+
+import ast
+import subprocess
+import sys
+
+import pytest
+
+from utils_cv.datasets import find_repository
+
+FLOORS = {
+    0: "files figure_style intervals label_arrays labels threads weights",
+    1: "calibration decoding image_cache label_placement metrics multilabel_metrics notebooks padding "
+    "plots probes ranking runtime score_plots splits timing callbacks near_duplicates",
+    2: "images study_plots backbones",
+    3: "datasets downsizing features table_images",
+    4: "learners classifiers audit",
+    5: "training",
+    6: "studies",
+    7: "__main__",
+}
+FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
+FILES = sorted(path for path in (find_repository() / "utils_cv").glob("*.py") if path.stem != "__init__")
+
+
+def list_imports(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("utils_cv."):
+            yield node.module.split(".")[1]
+        elif isinstance(node, ast.ImportFrom) and node.module == "utils_cv":
+            yield from (alias.name for alias in node.names)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_imports_point_down(path):
+    for name in list_imports(path):
+        assert FLOOR[name] < FLOOR[path.stem], f"{path.stem} (floor {FLOOR[path.stem]}) imports {name} ({FLOOR[name]})"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_no_star_imports(path):
+    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+    assert all(alias.name != "*" for node in nodes for alias in node.names)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["metrics", "splits", "images", "notebooks", "timing", "runtime", "files", "datasets", "plots", "labels"],
+    ids=str,
+)
+def test_light_files_import_neither_torch_nor_fastai(name):
+    code = f"import sys, utils_cv.{name}; sys.exit(bool({{'torch', 'fastai', 'timm'}} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_importing_the_package_imports_nothing_else():
+    code = "import sys; before = set(sys.modules); import utils_cv; print(len(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) <= 2
