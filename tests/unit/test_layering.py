@@ -16,28 +16,39 @@ FLOORS = {
     3: "datasets downsizing features table_images",
     4: "learners classifiers audit",
     5: "training",
-    6: "studies",
+    6: "studies.accuracy_vs_speed",
     7: "__main__",
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
-FILES = sorted(path for path in (find_repository() / "utils_cv").glob("*.py") if path.stem != "__init__")
+PACKAGE = find_repository() / "utils_cv"
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.stem != "__init__")
+
+
+def name_module(path):
+    """`metrics`, or `studies.learning_curve` for a file in a subfolder."""
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
 
 
 def list_imports(path):
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("utils_cv."):
-            yield node.module.split(".")[1]
-        elif isinstance(node, ast.ImportFrom) and node.module == "utils_cv":
-            yield from (alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("utils_cv"):
+            base = node.module.removeprefix("utils_cv").lstrip(".")
+            names = [f"{base}.{alias.name}".lstrip(".") for alias in node.names]
+            # `from utils_cv import metrics` names modules, `from utils_cv.metrics import Score` what is in one
+            yield from (name if name in FLOOR else base for name in names)
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names if alias.name.startswith("utils_cv.")]
+            yield from (name.removeprefix("utils_cv.") for name in names)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES, ids=name_module)
 def test_imports_point_down(path):
-    for name in list_imports(path):
-        assert FLOOR[name] < FLOOR[path.stem], f"{path.stem} (floor {FLOOR[path.stem]}) imports {name} ({FLOOR[name]})"
+    name = name_module(path)
+    for imported in list_imports(path):
+        assert FLOOR[imported] < FLOOR[name], f"{name} (floor {FLOOR[name]}) imports {imported} ({FLOOR[imported]})"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES, ids=name_module)
 def test_no_star_imports(path):
     nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
     assert all(alias.name != "*" for node in nodes for alias in node.names)
