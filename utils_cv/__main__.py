@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from utils_cv.notebooks import NotebookError, Results, list_parameters, refresh_notebook, run_notebook
+from utils_cv.notebooks import NotebookError, Results, list_parameters, run_notebook
+from utils_cv.publishing import refresh_all
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _make_parser().parse_args(arguments)
     try:
         if options.command == "refresh":
-            _refresh(options.notebooks)
+            refresh_all(options.notebooks, options.document, only_stale=options.only_stale)
         else:
             _run(options)
     except NotebookError as error:
@@ -42,8 +43,10 @@ def _make_parser() -> argparse.ArgumentParser:
     run.add_argument("--output-dir", type=Path, default=Path("outputs"), help="where executed copies go")
     run.add_argument("--parameter", action="append", default=[], metavar="NAME=VALUE")
     run.add_argument("--timeout-s", type=float, default=3600.0, help="limit for each notebook, in seconds")
-    refresh = commands.add_parser("refresh", help="execute notebooks in place")
+    refresh = commands.add_parser("refresh", help="execute notebooks in place, then fill their numbers into documents")
     refresh.add_argument("notebooks", nargs="+", type=Path)
+    refresh.add_argument("--document", action="append", default=[], type=Path, help="a Markdown file with numbers")
+    refresh.add_argument("--only-stale", action="store_true", help="leave out those run with the present code")
     return parser
 
 
@@ -59,14 +62,6 @@ def _run(options: argparse.Namespace) -> None:
     for out_path, seconds, results in rows:
         print(f"{out_path!s:<58} {seconds:8.0f}  {_summarise(results)}")
     print("\nLook at them with: make lab")
-
-
-def _refresh(paths: list[Path]) -> None:
-    for i, path in enumerate(paths, start=1):
-        print(f"[{i}/{len(paths)}] {path} ...", end=" ", flush=True)
-        start = time.perf_counter()
-        refresh_notebook(path)
-        print(f"{time.perf_counter() - start:.0f} s", flush=True)
 
 
 def _parse_parameters(path: Path, texts: list[str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Notebooks as programs: results that people and tests read, a strict papermill, a clean refresh in place.
+"""Notebooks as programs: results that people and tests read, and a strict papermill.
 
 From a shell: `python -m utils_cv run notebooks/01_training_introduction.ipynb --parameter EPOCHS=1`.
 """
@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-
-from utils_cv.files import write_atomic
 
 RESULTS_MIME = "application/vnd.utils-cv.results+json"
 Results = dict[str, Any]
@@ -154,6 +152,7 @@ def run_notebook(
             str(out_path),
             parameters=parameters,
             kernel_name="python3",
+            language="python",  # notebooks by other editors may not say it
             progress_bar={"desc": path.stem} if show_progress else False,
             timeout_func=lambda cell: max(1, math.ceil(deadline - time.monotonic())),
         )
@@ -162,38 +161,6 @@ def run_notebook(
     except (CellTimeoutError, DeadKernelError) as error:
         raise NotebookError(_describe_stop(path, out_path, timeout_s, error)) from error
     return read_results(out_path)
-
-
-def refresh_notebook(path: str | Path, *, timeout_s: float = 3600.0) -> None:
-    """Execute a notebook from a fresh kernel and replace it by the executed copy, only if every cell ran.
-
-    Time stamps of the cells are left out, so that a second refresh changes nothing but the results.
-
-    Raises:
-        NotebookError: If a cell fails; the notebook on disk is then as it was.
-    """
-    from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError, CellTimeoutError
-
-    path = Path(path)
-    notebook = nbformat.read(path, as_version=4)
-    deadline = time.monotonic() + timeout_s
-    client = NotebookClient(
-        notebook,
-        kernel_name="python3",
-        record_timing=False,
-        timeout_func=lambda cell: max(1, math.ceil(deadline - time.monotonic())),
-        resources={"metadata": {"path": str(path.parent)}},
-    )
-    try:
-        client.execute()
-    except (CellExecutionError, CellTimeoutError) as error:
-        raise NotebookError(f"{path} was left as it was, because a cell failed:\n{error}") from error
-    notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    notebook.metadata["language_info"] = {"name": "python"}
-    notebook.metadata.pop("widgets", None)
-    with write_atomic(path) as temporary:
-        nbformat.write(notebook, temporary)
 
 
 def _to_plain(name: str, value: Any) -> Any:

@@ -9,10 +9,10 @@ import pytest
 from utils_cv.datasets import find_repository
 
 FLOORS = {
-    0: "files figure_style intervals label_arrays labels threads weights",
+    0: "documents files figure_style intervals label_arrays labels threads weights",
     1: "calibration decoding image_cache label_placement metrics multilabel_metrics notebooks padding "
     "plots probes ranking runtime score_plots splits timing callbacks near_duplicates trials",
-    2: "images study_plots backbones",
+    2: "images publishing study_plots backbones",
     3: "datasets downsizing features table_images",
     4: "learners classifiers audit",
     5: "training",

@@ -3,7 +3,7 @@
 import nbformat
 import pytest
 
-from utils_cv.notebooks import NotebookError, list_parameters, read_results, refresh_notebook, run_notebook
+from utils_cv.notebooks import NotebookError, list_parameters, read_results, run_notebook
 
 SHOW = "from utils_cv.notebooks import show_results\n"
 
@@ -81,19 +81,3 @@ def test_a_missing_notebook_names_its_neighbours(tmp_path):
     write(tmp_path / "a.ipynb", "N = 0")
     with pytest.raises(FileNotFoundError, match=r"There are: a\.ipynb"):
         run_notebook(tmp_path / "b.ipynb", tmp_path / "out.ipynb")
-
-
-def test_refresh_keeps_the_notebook_when_a_cell_fails(tmp_path):
-    path = write(tmp_path / "a.ipynb", "N = 0", "1 / N")
-    before = path.read_bytes()
-    with pytest.raises(NotebookError, match="left as it was"):
-        refresh_notebook(path)
-    assert path.read_bytes() == before
-
-
-def test_refresh_twice_gives_the_same_file(tmp_path):
-    path = write(tmp_path / "a.ipynb", "N = 0", "N + 1")
-    refresh_notebook(path)
-    before = path.read_bytes()
-    refresh_notebook(path)
-    assert path.read_bytes() == before
