@@ -33,11 +33,28 @@ CORE = [
     "papermill>=2.6,<3",  # executes them with parameters
     "nbclient>=0.10,<1",  # re-executes the committed notebooks in place
     "nbformat>=5.10,<6",  # reads and writes them
+    "joblib>=1.4,<2",  # runs the trials of a study, here or on a cluster
 ]
 
+HEIC = ["pillow-heif>=0.18,<2"]  # photographs from phones; its codecs are LGPL, hence not in the core
+OPENVINO = ["openvino>=2025,<2027"]  # one more runtime in the accuracy-vs-speed study
+DISTRIBUTED = ["accelerate>=1,<2"]  # fastai's way to train on several GPUs or machines
+CLUSTER = ["dask[distributed]>=2025.1"]  # sends the trials of a study to a cluster, through joblib
+
 EXTRAS = {
-    "heic": ["pillow-heif>=0.18,<2"],  # photographs from phones; its codecs are LGPL, hence not in the core
+    "heic": HEIC,
+    "openvino": OPENVINO,
+    "distributed": DISTRIBUTED,
+    "cluster": CLUSTER,
+    "benchmarks": [
+        "transformers>=5,<6",  # the peer whose trainer and pipeline are measured
+        "simplejpeg>=1.8,<2",  # raw libjpeg-turbo, the limit of decoding speed
+    ],
     "dev": [
+        *HEIC,  # the tests cover every extra
+        *OPENVINO,
+        *DISTRIBUTED,
+        *CLUSTER,
         "pytest>=8,<10",  # the tests
         "pytest-xdist>=3.6,<4",  # runs them on all cores
         "hypothesis>=6.100,<7",  # properties of metrics and splits
