@@ -34,3 +34,8 @@ def image_dir(tmp_path: Path) -> Path:
         for i in range(10):
             draw_image(label, seed=i + 100 * (label == "can")).save(folder / f"{i}.png")
     return tmp_path / "my images"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--data-dir=FOLDER` executes every notebook on a folder of your own images."""
+    parser.addoption("--data-dir", default=None, help="folder of images for the notebooks instead of the demo set")

@@ -15,6 +15,8 @@ from typing import Any
 
 import nbformat
 
+# A kernel prints a warning about its connection into the terminal, which readers can do nothing about.
+QUIET_KERNEL = ["--IPKernelApp.log_level=40"]
 RESULTS_MIME = "application/vnd.utils-cv.results+json"
 Results = dict[str, Any]
 
@@ -153,6 +155,7 @@ def run_notebook(
             parameters=parameters,
             kernel_name="python3",
             language="python",  # notebooks by other editors may not say it
+            extra_arguments=QUIET_KERNEL,
             progress_bar={"desc": path.stem} if show_progress else False,
             timeout_func=lambda cell: max(1, math.ceil(deadline - time.monotonic())),
         )

@@ -12,7 +12,7 @@ import nbformat
 
 from utils_cv.documents import fill_numbers, list_numbers
 from utils_cv.files import write_atomic
-from utils_cv.notebooks import NotebookError, Results, read_results
+from utils_cv.notebooks import QUIET_KERNEL, NotebookError, Results, read_results
 from utils_cv.runtime import describe_machine
 
 # Where the facts of a run stand in a notebook's metadata.
@@ -43,6 +43,7 @@ def refresh_notebook(path: str | Path, *, timeout_s: float = 3600.0) -> None:
     client = NotebookClient(
         notebook,
         kernel_name="python3",
+        extra_arguments=QUIET_KERNEL,
         record_timing=False,
         timeout_func=lambda cell: max(1, math.ceil(clock + timeout_s - time.monotonic())),
         resources={"metadata": {"path": str(path.parent)}},

@@ -1,0 +1,39 @@
+"""Fixtures of the notebook tests: a small learnable subset of the demo images, or a folder of real photographs."""
+
+import shutil
+
+import pandas as pd
+import pytest
+
+from utils_cv.datasets import find_repository
+
+N_TRAIN, N_TEST = 10, 6  # images of each class: enough to learn something, few enough for seconds
+
+
+@pytest.fixture(scope="session")
+def data_dir(request, tmp_path_factory):
+    """A folder for DATA_DIR: what `--data-dir` names, else a few images of each demo class."""
+    given = request.config.getoption("--data-dir")
+    return given or str(make_small_set("fridge_objects", tmp_path_factory.mktemp("small set")))
+
+
+@pytest.fixture(scope="session")
+def other_data_dir(tmp_path_factory):
+    """Another folder for DATA_DIR, to see that it matters."""
+    return str(make_small_set("fridge_objects", tmp_path_factory.mktemp("other set"), n_left_out=3))
+
+
+def make_small_set(name, out_dir, *, n_left_out=0):
+    """Copy some images of each class and split of a demo set, with their labels."""
+    in_dir = find_repository() / "data" / name
+    table = pd.read_csv(in_dir / "labels.csv", dtype=str)
+    kept = [
+        rows.head(N_TRAIN if split == "train" else N_TEST).iloc[n_left_out:]
+        for (_, split), rows in table.groupby(["label", "split"], sort=True)
+    ]
+    small = pd.concat(kept)
+    for image in small["image"]:
+        (out_dir / image).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(in_dir / image, out_dir / image)
+    small.to_csv(out_dir / "labels.csv", index=False)
+    return out_dir
