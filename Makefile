@@ -23,6 +23,7 @@ help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 	@echo
 	@echo "  make notebooks DATA_DIR=/my/images   the same on your own folder"
+	@echo "  make refresh ONLY_STALE=1            go on after a stop: leave out what is up to date"
 
 $(STAMP): setup.py pyproject.toml $(CONSTRAINTS)
 	@command -v "$(PYTHON)" >/dev/null || { echo "No $(PYTHON) found. Install Python 3.11 or newer, or: make PYTHON=/path/to/python"; exit 1; }
@@ -55,8 +56,9 @@ test: lint ## Run lint and every test, notebooks included (no network needed)
 lab: $(STAMP) ## Open JupyterLab in notebooks/
 	"$(VENV_PYTHON)" -m jupyterlab --notebook-dir . notebooks/00_dataset_loading.ipynb
 
-refresh: $(STAMP) ## Execute the committed notebooks in place, each from a fresh kernel
-	"$(VENV_PYTHON)" -m utils_cv refresh notebooks/*.ipynb
+refresh: $(STAMP) ## Execute the committed notebooks in place; fill their numbers and figures into the documents
+	"$(VENV_PYTHON)" -m utils_cv refresh $(if $(ONLY_STALE),--only-stale) \
+		--document README.md --document FAQ.md --document notebooks/README.md notebooks/*.ipynb
 
 clean: ## Remove .venv and outputs/ (nothing else)
 	rm -rf .venv outputs

@@ -1,0 +1,102 @@
+"""README, FAQ and the other documents: links that lead somewhere, examples that run, numbers that notebooks printed."""
+
+import re
+
+import pytest
+
+from tests.notebooks.conftest import make_small_set
+from utils_cv.datasets import find_repository
+from utils_cv.documents import format_number, list_numbers, list_unsourced_numbers
+from utils_cv.publishing import find_recorded
+
+ROOT = find_repository()
+FOLDERS = ("", "notebooks", "data", "data/renderer", "benchmarks")
+DOCUMENTS = sorted(path for folder in FOLDERS for path in (ROOT / folder).glob("*.md"))
+WITH_NUMBERS = [ROOT / "README.md", ROOT / "FAQ.md", ROOT / "notebooks/README.md"]
+# Numbers that are no result of ours, each with its reason.
+GIVEN = {
+    "Python 3.11": "oldest version that setup.py allows",
+    "2 cores": "the machine of the measurements",
+    "3 GB": "size of the wheels, a fact of the package index",
+    "95 %": "definition of the intervals",
+    "CC0 1.0": "name of a licence",
+    "Apache-2.0": "name of a licence",
+    "80 %": "default split, a choice",
+    "20 %": "the rule that an experiment tests",
+    "4 megapixels": "the rule that an experiment tests",
+    "10 times": "the claim that an experiment tests",
+}
+
+
+def read(path):
+    return path.read_text(encoding="utf-8")
+
+
+def list_anchors(text):
+    """GitHub's anchors of headings: lower case, punctuation dropped, spaces to hyphens."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_and_images_lead_somewhere(path):
+    for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"```.*?```", "", read(path), flags=re.DOTALL)):
+        if target.startswith(("http:", "https:", "mailto:")):
+            continue
+        name, _, anchor = target.partition("#")
+        file = (path.parent / name).resolve() if name else path
+        assert file.exists(), f"{path.name} links to {target}"
+        if anchor:
+            assert anchor in list_anchors(read(file)), f"{path.name} links to {target}, but there is no such heading"
+
+
+def test_every_question_is_in_the_table_of_contents():
+    text = read(ROOT / "FAQ.md")
+    contents, _, answers = text.partition("\n## ")
+    questions = re.findall(r"^## (.+\?)$", "## " + answers, re.MULTILINE)
+    assert len(questions) >= 9
+    for question in questions:
+        assert f"[{question}](#" in contents, question
+
+
+@pytest.mark.parametrize("path", WITH_NUMBERS, ids=lambda path: path.name if path.parent == ROOT else "notebooks")
+def test_numbers_are_those_that_the_notebooks_recorded(path):
+    numbers = list_numbers(read(path))
+    assert numbers
+    for number in numbers:
+        recorded = find_recorded(ROOT / "notebooks", number.notebook)
+        expected = format_number(recorded, number.notebook, number.key, number.spec)
+        assert number.shown == expected, f"{path.name}: {number}; run make refresh"
+
+
+@pytest.mark.parametrize("path", WITH_NUMBERS, ids=lambda path: path.name if path.parent == ROOT else "notebooks")
+def test_no_number_is_typed_by_hand(path):
+    assert list_unsourced_numbers(read(path), GIVEN) == []
+
+
+@pytest.mark.parametrize("path", WITH_NUMBERS, ids=lambda path: path.name if path.parent == ROOT else "notebooks")
+def test_no_line_begins_with_a_comment_that_would_make_it_html(path):
+    assert not re.search(r"^<!--\w+\.\w+", read(path), re.MULTILINE)
+
+
+EXAMPLES = re.findall(r"^```python\n(.*?)^```", read(ROOT / "README.md"), re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def example_dir(tmp_path_factory):
+    """A folder as a reader of the README has it: `my_images` with a folder for each class."""
+    folder = tmp_path_factory.mktemp("reader")
+    make_small_set("fridge_objects", folder / "my_images")
+    (folder / "my_images/labels.csv").unlink()
+    return folder
+
+
+@pytest.mark.parametrize("number", range(len(EXAMPLES)))
+def test_examples_of_the_readme_run(number, example_dir, monkeypatch, capsys):
+    monkeypatch.chdir(example_dir)
+    exec(compile(EXAMPLES[number], f"README example {number + 1}", "exec"), {"__name__": "example"})
+    assert capsys.readouterr().out.strip(), "an example shows something"
+
+
+def test_there_are_four_examples():
+    assert len(EXAMPLES) >= 4
