@@ -1,20 +1,31 @@
 """What the recipes add to fastai's training loop: frozen statistics, memory order, best epoch, history and progress."""
 
 import copy
+import random
 import time
 import warnings
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from utils_cv.intervals import compute_wilson_interval
+from utils_cv.runtime import set_seed
+
 with warnings.catch_warnings():
     # Importing fastai with current torch prints a deprecation that readers can do nothing about.
     warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=FutureWarning)
     import fastai.callback.schedule  # noqa: F401  (gives Learner its fit_one_cycle)
-    from fastai.callback.core import Callback
+    from fastai.callback.core import Callback, CancelFitException
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """Give the network inside torch's wrapper for several processes, or the network itself."""
+    return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
 
 
 class FreezeStatistics(Callback):
@@ -40,55 +51,147 @@ class ChannelsLast(Callback):
         self.learn.xb = tuple(x.contiguous(memory_format=torch.channels_last) for x in self.learn.xb)
 
 
-class KeepBest(Callback):
-    """Remember the weights of the epoch with the lowest validation loss; the start counts as an epoch."""
+class SeedEpochs(Callback):
+    """Start every epoch from random numbers of its own: one that was resumed is the same as one that was not.
 
-    def __init__(self, start_loss: float) -> None:
+    Args:
+        seed: Of the training.
+        rank: Number of this process, when several train together: they shuffle alike and augment differently.
+    """
+
+    order = 20
+
+    def __init__(self, seed: int, rank: int = 0) -> None:
         super().__init__()
-        self.best_loss, self.best_epoch, self.best_state = float(start_loss), 0, None
+        self.seed, self.rank = seed, rank
 
-    def before_fit(self) -> None:
-        self.best_state = copy.deepcopy(self.learn.model.state_dict())
+    def before_epoch(self) -> None:
+        base = (self.seed * 100_003 + self.learn.epoch * 1_009) % 2**31
+        set_seed(base + self.rank)
+        self.learn.dls.train.rng = random.Random(base)
+
+
+class Validate(Callback):
+    """Collect the logits of the validation images and score them by the plain loss, whatever loss is trained with."""
+
+    order = 55
+
+    def __init__(self, score: Callable[[np.ndarray, np.ndarray], tuple[float, float]]) -> None:
+        super().__init__()
+        self.score, self.has_run = score, False
+
+    def before_epoch(self) -> None:
+        self.logits: list[np.ndarray] = []
+        self.truth: list[np.ndarray] = []
+        self.has_run = False
+
+    def after_pred(self) -> None:
+        if not self.learn.training:
+            self.logits.append(self.learn.pred.detach().float().cpu().numpy())
+            self.truth.append(self.learn.yb[0].cpu().numpy())
 
     def after_epoch(self) -> None:
-        valid_loss = float(self.learn.recorder.log[2])
-        if valid_loss < self.best_loss:
-            self.best_loss, self.best_epoch = valid_loss, self.learn.epoch + 1
-            self.best_state = copy.deepcopy(self.learn.model.state_dict())
+        self.has_run = bool(self.logits)  # an epoch skipped while resuming has none
+        if self.has_run:
+            self.n = sum(map(len, self.truth))
+            self.loss, self.accuracy = self.score(np.concatenate(self.logits), np.concatenate(self.truth))
+
+
+class KeepBest(Callback):
+    """Remember the weights of the best epoch by validation; the start counts as epoch 0.
+
+    The best is the one with the lowest validation loss among those whose validation accuracy is not below the
+    start's: a rung is never returned when it is worse than the one below.
+
+    Args:
+        validation: What scores each epoch.
+        start_loss: Validation loss of the start; infinite when it was not trained at all.
+        start_accuracy: Its validation accuracy.
+    """
+
+    order = 56
+
+    def __init__(self, validation: Validate, start_loss: float, start_accuracy: float) -> None:
+        super().__init__()
+        self.validation, self.start_accuracy = validation, float(start_accuracy)
+        self.best_loss, self.best_epoch = float(start_loss), 0
+        self.best_state: dict[str, Any] | None = None
+
+    def before_fit(self) -> None:
+        if self.best_state is None:
+            self.best_state = copy.deepcopy(unwrap(self.learn.model).state_dict())
+
+    def after_epoch(self) -> None:
+        if not self.validation.has_run:
+            return
+        if self.validation.loss < self.best_loss and self.validation.accuracy >= self.start_accuracy:
+            self.best_loss, self.best_epoch = self.validation.loss, self.learn.epoch + 1
+            self.best_state = copy.deepcopy(unwrap(self.learn.model).state_dict())
 
     def restore(self, model: nn.Module) -> None:
         if self.best_state is not None:
             model.load_state_dict(self.best_state)
 
 
-class Record(Callback):
-    """Write the history and draw the progress bar."""
+class StopEarly(Callback):
+    """End the training when the best epoch lies `patience` epochs back."""
 
-    order = 60  # after the recorder has logged the epoch
+    order = 70  # after the epoch has been recorded and kept
 
-    def __init__(self, start: pd.DataFrame, keeper: KeepBest, epochs: int, *, show_progress: bool) -> None:
+    def __init__(self, keeper: KeepBest, patience: int) -> None:
         super().__init__()
-        self.rows: list[dict[str, Any]] = start.to_dict("records")
-        self.keeper, self.epochs, self.show_progress = keeper, epochs, show_progress
+        self.keeper, self.patience = keeper, patience
+
+    def after_epoch(self) -> None:
+        if self.learn.epoch + 1 - self.keeper.best_epoch >= self.patience:
+            raise CancelFitException
+
+
+class Record(Callback):
+    """Write the history and draw the progress bar.
+
+    Args:
+        rows: Rows of the history so far.
+        validation: What scores each epoch.
+        keeper: What knows the best epoch.
+        description: Words in front of the bar.
+        show_progress: Show a bar with time left, losses and the validation accuracy with its interval.
+    """
+
+    order = 60
+
+    def __init__(
+        self, rows: list[dict[str, Any]], validation: Validate, keeper: KeepBest, description: str, show_progress: bool
+    ) -> None:
+        super().__init__()
+        self.rows, self.validation, self.keeper = rows, validation, keeper
+        self.description, self.show_progress = description, show_progress
 
     def before_fit(self) -> None:
-        n_steps = self.epochs * len(self.learn.dls.train)
-        self.bar = tqdm(total=n_steps, desc="fine-tuning", unit="step", disable=not self.show_progress)
+        n_steps = self.learn.n_epoch * len(self.learn.dls.train)
+        first_step = len(self.learn.dls.train) * (len(self.rows) - 1)
+        hidden = None if self.show_progress else True  # None: hidden where the output is no terminal or notebook
+        self.bar = tqdm(total=n_steps, initial=first_step, desc=self.description, unit="step", disable=hidden)
 
     def before_epoch(self) -> None:
         self.clock = time.perf_counter()
+        self.losses: list[float] = []
 
     def after_batch(self) -> None:
         if self.learn.training:
+            self.losses.append(float(self.learn.loss))
             self.bar.update()
 
     def after_epoch(self) -> None:
-        _, train_loss, valid_loss, valid_accuracy = (float(value) for value in self.learn.recorder.log[:4])
-        seconds = time.perf_counter() - self.clock
-        values = (self.learn.epoch + 1, train_loss, valid_loss, valid_accuracy, seconds)
-        names = ("epoch", "train_loss", "valid_loss", "valid_accuracy", "seconds")
-        self.rows.append(dict(zip(names, values, strict=True)))
-        self.bar.set_postfix(train_loss=f"{train_loss:.3f}", valid_accuracy=f"{valid_accuracy:.3f}")
+        if not self.validation.has_run:
+            return
+        loss, accuracy, n = self.validation.loss, self.validation.accuracy, self.validation.n
+        low, high = compute_wilson_interval(accuracy * n, n)
+        row = {"epoch": self.learn.epoch + 1, "train_loss": float(np.mean(self.losses)), "valid_loss": loss}
+        row |= {"valid_accuracy": accuracy, "valid_accuracy_low": low, "valid_accuracy_high": high}
+        self.rows.append(row | {"seconds": time.perf_counter() - self.clock})
+        scores = f"{accuracy:.3f} ({low:.3f} to {high:.3f})"
+        self.bar.set_postfix(train_loss=f"{row['train_loss']:.3f}", valid_loss=f"{loss:.3f}", valid_accuracy=scores)
 
     def after_fit(self) -> None:
         self.bar.close()

@@ -12,7 +12,8 @@ from pathlib import Path
 import pandas as pd
 
 from utils_cv.images import list_image_files
-from utils_cv.labels import LABEL_SEPARATOR, list_class_names, split_labels
+from utils_cv.label_arrays import LABEL_SEPARATOR
+from utils_cv.labels import list_class_names, split_labels
 from utils_cv.splits import hold_out_valid, split_grouped, split_stratified
 
 SPLITS = ("train", "valid", "test")

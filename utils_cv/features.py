@@ -1,24 +1,29 @@
 """Features of a frozen backbone, as fast as the machine gives them: ONNX Runtime on a CPU, torch on a GPU."""
 
+import functools
 import hashlib
 import importlib.metadata
 import tempfile
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from utils_cv.backbones import DEFAULT_BACKBONE, describe_backbone, fix_padding, load_backbone
+from utils_cv.backbones import DEFAULT_BACKBONE, describe_backbone, load_backbone
 from utils_cv.files import get_cache_dir, write_atomic
+from utils_cv.padding import fix_padding
 from utils_cv.runtime import choose_device, count_cpus, keep_memory
 
 
 class Normalized(nn.Module):
     """A network that takes images as bytes, (n, size, size, 3), and normalises them itself."""
+
+    scale: torch.Tensor
+    shift: torch.Tensor
 
     def __init__(self, body: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
@@ -63,26 +68,87 @@ def compute_features(
         >>> compute_features(np.zeros((2, 224, 224, 3), np.uint8)).shape  # doctest: +SKIP
         (2, 1280)
     """
-    if pixels.ndim != 4 or pixels.shape[3] != 3 or pixels.shape[1] != pixels.shape[2] or pixels.dtype != np.uint8:
-        raise ValueError(
-            f"Got pixels of shape {pixels.shape} and type {pixels.dtype}; expected uint8 (n, size, size, 3). "
-            "Open images with utils_cv.images.load_images."
-        )
+    _check_pixels(pixels)
+    run = _make_backbone_runner(backbone, pixels.shape[1], choose_runtime(runtime))
+    features = run_in_batches(run, pixels, batch_size=batch_size, show_progress=show_progress)
+    if not mirror:
+        return features
+    mirrored = run_in_batches(run, pixels[:, :, ::-1], batch_size=batch_size, show_progress=show_progress)
+    return (features + mirrored) / 2
+
+
+def choose_runtime(runtime: str = "auto") -> str:
+    """Choose what runs a frozen network: torch on a GPU, ONNX Runtime on a CPU, unless one is asked for.
+
+    Raises:
+        ValueError: If the runtime is none of "auto", "onnx" and "torch".
+    """
     if runtime not in ("auto", "onnx", "torch"):
         raise ValueError(f"Got runtime {runtime!r}; expected 'auto', 'onnx' or 'torch'.")
-    if runtime == "auto":
-        runtime = "torch" if choose_device() != "cpu" else "onnx"
-    run = _make_runner(backbone, pixels.shape[1], runtime)
+    if runtime != "auto":
+        return runtime
+    return "torch" if choose_device() != "cpu" else "onnx"
+
+
+def run_in_batches(
+    run: Callable[[np.ndarray], np.ndarray], pixels: np.ndarray, *, batch_size: int = 16, show_progress: bool = False
+) -> np.ndarray:
+    """Run a frozen network over many images.
+
+    Args:
+        run: From `make_runner`.
+        pixels: uint8, (n, size, size, 3); views such as a mirrored array will do.
+        batch_size: Images a step; changes nothing but time and memory.
+        show_progress: Show a bar that counts images.
+
+    Returns:
+        What the network gives for each image, in order.
+    """
     parts = []
     with tqdm(total=len(pixels), desc="features", unit="image", disable=not show_progress) as bar:
         for start in range(0, len(pixels), batch_size):
             batch = np.ascontiguousarray(pixels[start : start + batch_size])
-            features = run(batch)
-            if mirror:
-                features = (features + run(np.ascontiguousarray(batch[:, :, ::-1]))) / 2
-            parts.append(features)
+            parts.append(run(batch))
             bar.update(len(batch))
     return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
+
+
+def make_runner(
+    network: Normalized, im_size_px: int, *, name: str, runtime: str = "auto"
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Make the function that runs a frozen network: bytes in, float32 out.
+
+    Args:
+        network: Takes bytes, (n, size, size, 3); it is not changed.
+        im_size_px: Side of the square images.
+        name: What its cached export is called.
+        runtime: As in `compute_features`.
+
+    Returns:
+        A function of one batch.
+    """
+    if choose_runtime(runtime) == "onnx":
+        return load_onnx(export_network(network, im_size_px, name=name))
+    keep_memory()
+    device = choose_device()
+    network = network.eval().to(device)
+
+    def run(batch: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return network(torch.from_numpy(batch).to(device)).float().cpu().numpy()
+
+    return run
+
+
+def load_onnx(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """Load an exported network into ONNX Runtime, with as many threads as this process may use."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = count_cpus()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return lambda batch: session.run(None, {"pixels": batch})[0]
 
 
 def export_backbone(backbone: str, im_size_px: int) -> Path:
@@ -95,11 +161,23 @@ def export_backbone(backbone: str, im_size_px: int) -> Path:
     Returns:
         The file; its name changes with weights and versions, so that it is never stale.
     """
-    model = load_backbone(backbone, n_classes=0)
-    path = get_cache_dir("onnx") / f"{backbone.replace('/', '_')}_{im_size_px}px_{_fingerprint(model)}.onnx"
+    return export_network(_load_normalized(backbone), im_size_px, name=backbone)
+
+
+def export_network(network: Normalized, im_size_px: int, *, name: str) -> Path:
+    """Export a network to ONNX in the user's cache folder, unless it is there already.
+
+    Args:
+        network: Takes bytes; it is not changed.
+        im_size_px: Side of the images it will take.
+        name: The beginning of the file's name.
+
+    Returns:
+        The file; its name changes with weights and versions, so that it is never stale.
+    """
+    path = get_cache_dir("onnx") / f"{name.replace('/', '_')}_{im_size_px}px_{_fingerprint(network)}.onnx"
     if not path.is_file():
-        facts = describe_backbone(backbone)
-        export_onnx(Normalized(fix_padding(model, im_size_px), facts.mean, facts.std), im_size_px, path)
+        export_onnx(_fix_padding(network, im_size_px), im_size_px, path)
     return path
 
 
@@ -124,30 +202,34 @@ def export_onnx(model: nn.Module, im_size_px: int, path: Path) -> None:
             out_path.write_bytes(temporary.read_bytes())
 
 
-def _make_runner(backbone: str, im_size_px: int, runtime: str) -> Any:
-    if runtime == "onnx":
-        import onnxruntime
+@functools.lru_cache(maxsize=2)
+def _make_backbone_runner(backbone: str, im_size_px: int, runtime: str) -> Callable[[np.ndarray], np.ndarray]:
+    """Keep the last two: studies ask for the features of one backbone hundreds of times."""
+    return make_runner(_load_normalized(backbone), im_size_px, name=backbone, runtime=runtime)
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = count_cpus()
-        options.log_severity_level = 3
-        path = export_backbone(backbone, im_size_px)
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        return lambda batch: session.run(None, {"pixels": batch})[0]
-    keep_memory()
-    facts, device = describe_backbone(backbone), choose_device()
-    model = Normalized(load_backbone(backbone, n_classes=0), facts.mean, facts.std).eval().to(device)
 
-    def run(batch: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            return model(torch.from_numpy(batch).to(device)).float().cpu().numpy()
+def _load_normalized(backbone: str) -> Normalized:
+    facts = describe_backbone(backbone)
+    return Normalized(load_backbone(backbone, n_classes=0), facts.mean, facts.std)
 
-    return run
+
+def _fix_padding(network: Normalized, im_size_px: int) -> Normalized:
+    fixed = Normalized(fix_padding(network.body, im_size_px), (0.0,) * 3, (1.0,) * 3)
+    fixed.scale, fixed.shift = network.scale, network.shift
+    return fixed.eval()
+
+
+def _check_pixels(pixels: np.ndarray) -> None:
+    if pixels.ndim != 4 or pixels.shape[3] != 3 or pixels.shape[1] != pixels.shape[2] or pixels.dtype != np.uint8:
+        raise ValueError(
+            f"Got pixels of shape {pixels.shape} and type {pixels.dtype}; expected uint8 (n, size, size, 3). "
+            "Open images with utils_cv.images.load_images."
+        )
 
 
 def _fingerprint(model: nn.Module) -> str:
-    """Hash the weights and the versions that an export depends on."""
-    digest = hashlib.sha256()
+    """Hash the structure, the weights and the versions that an export depends on."""
+    digest = hashlib.sha256(str(model).encode())
     for package in ("torch", "onnx", "onnxscript", "timm"):
         digest.update(importlib.metadata.version(package).encode())
     for name, value in model.state_dict().items():

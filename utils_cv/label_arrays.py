@@ -105,7 +105,7 @@ def make_multi_hot(labels: Any, class_names: Sequence[str], *, name: str = "labe
     entries = check_labels(labels, name=name)
     if entries.dtype.kind != "U":
         return np.eye(len(class_names), dtype=bool)[encode_labels(entries, class_names, name=name)]
-    split = [[part for part in entry.split(LABEL_SEPARATOR) if part] for entry in entries.tolist()]
+    split = [[part.strip() for part in entry.split(LABEL_SEPARATOR) if part.strip()] for entry in entries.tolist()]
     multi_hot = np.zeros((len(split), len(class_names)), dtype=bool)
     rows = np.repeat(np.arange(len(split)), [len(parts) for parts in split])
     flat = [part for parts in split for part in parts]

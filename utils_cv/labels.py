@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-LABEL_SEPARATOR = "|"
+from utils_cv import label_arrays
 
 
 def list_class_names(table: pd.DataFrame) -> list[str]:
@@ -20,7 +20,7 @@ def is_multilabel(table: pd.DataFrame) -> bool:
 
 def split_labels(labels: str) -> list[str]:
     """Split `"can|carton"` into its labels; an image without labels gives an empty list."""
-    return [label.strip() for label in labels.split(LABEL_SEPARATOR) if label.strip()]
+    return [label.strip() for label in labels.split(label_arrays.LABEL_SEPARATOR) if label.strip()]
 
 
 def encode_labels(labels: Iterable[str], class_names: Sequence[str], *, multilabel: bool = False) -> np.ndarray:
@@ -37,14 +37,6 @@ def encode_labels(labels: Iterable[str], class_names: Sequence[str], *, multilab
     Raises:
         ValueError: If a label is not a class.
     """
-    code = {name: i for i, name in enumerate(class_names)}
-    rows = [split_labels(label) for label in labels]
-    unknown = sorted({name for row in rows for name in row} - set(code))
-    if unknown:
-        raise ValueError(f"Got labels {unknown}, expected only {list(class_names)}.")
-    if not multilabel:
-        return np.array([code[row[0]] for row in rows], dtype=np.int64)
-    encoded = np.zeros((len(rows), len(code)), dtype=np.float32)
-    for i, row in enumerate(rows):
-        encoded[i, [code[name] for name in row]] = 1
-    return encoded
+    if multilabel:
+        return label_arrays.make_multi_hot(list(labels), class_names).astype(np.float32)
+    return label_arrays.encode_labels(list(labels), class_names)

@@ -1,6 +1,6 @@
-"""A fastai learner from opened images: loaders, augmentation, parameter groups.
+"""A fastai learner from opened images: loaders, loss, parameter groups, plain predictions.
 
-Only this file and `utils_cv.callbacks` import fastai; `utils_cv.training` holds the recipes that use them.
+This file, `utils_cv.augmentation` and the callbacks import fastai; `utils_cv.training` holds the recipes.
 """
 
 import warnings
@@ -14,27 +14,20 @@ from torch import nn
 with warnings.catch_warnings():
     # Importing fastai with current torch prints a deprecation that readers can do nothing about.
     warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=FutureWarning)
-    from fastai.data.core import Datasets
+    from fastai.data.core import DataLoaders, Datasets
     from fastai.data.transforms import IntToFloatTensor, ToTensor
     from fastai.learner import Learner
     from fastai.losses import BCEWithLogitsLossFlat, CrossEntropyLossFlat
     from fastai.metrics import accuracy, accuracy_multi
     from fastai.torch_core import TensorCategory, TensorMultiCategory
-    from fastai.vision.augment import aug_transforms
-    from fastai.vision.core import PILImage, TensorImage
+    from fastai.vision.core import PILImage
 
+from utils_cv.augmentation import make_augmentations
+from utils_cv.blocks import list_blocks
 from utils_cv.callbacks import ChannelsLast
-from utils_cv.images import load_image, resize_image
+from utils_cv.images import Fit, load_image, resize_image
 from utils_cv.runtime import choose_device
 from utils_cv.table_images import TableImages
-
-# What each preset allows: the mirror image of a shoe is a shoe, the mirror image of a 3 is not a 3.
-AUGMENTATIONS: dict[str, dict[str, Any]] = {
-    "none": {},
-    "upright": {"do_flip": True, "max_rotate": 10.0, "max_warp": 0.0},
-    "any_side_up": {"do_flip": True, "flip_vert": True, "max_rotate": 45.0, "max_warp": 0.0},
-    "digits": {"do_flip": False, "max_rotate": 10.0, "max_warp": 0.0},
-}
 
 
 class Classifier(nn.Module):
@@ -47,6 +40,9 @@ class Classifier(nn.Module):
         mean: Of each colour channel, as the body was pretrained, in [0, 1].
         std: Likewise. Normalising inside the network leaves no way to forget it.
     """
+
+    mean: torch.Tensor
+    std: torch.Tensor
 
     def __init__(
         self, body: nn.Module, weight: np.ndarray, bias: np.ndarray, *, mean: Sequence[float], std: Sequence[float]
@@ -71,6 +67,7 @@ def make_learner(
     *,
     batch_size: int = 16,
     augment: str = "upright",
+    loss: nn.Module | None = None,
 ) -> Learner:
     """Make a fastai learner whose loaders read the opened images; `learn.dls.test_dl([path])` opens files alike.
 
@@ -79,7 +76,8 @@ def make_learner(
         targets: (n_images,) class codes, or (n_images, n_classes) multi-hot as float32.
         model: What is trained.
         batch_size: Images a step.
-        augment: One of `AUGMENTATIONS`.
+        augment: One of `utils_cv.augmentation.AUGMENTATIONS`.
+        loss: From `make_loss`; None takes the plain one.
 
     Returns:
         A learner with three parameter groups: lower half of the body, upper half, head.
@@ -100,15 +98,50 @@ def make_learner(
         device=torch.device(choose_device()),
     )
     loaders.vocab = list(images.class_names)
-    multilabel = targets.ndim == 2
+    return assemble_learner(loaders, model, loss or make_loss(targets, len(images.class_names)), targets.ndim == 2)
+
+
+def assemble_learner(loaders: DataLoaders, model: nn.Module, loss: nn.Module, multilabel: bool) -> Learner:
+    """Put loaders, a model with `body` and `head`, and a loss together."""
     return Learner(
         loaders,
         model,
-        loss_func=BCEWithLogitsLossFlat() if multilabel else CrossEntropyLossFlat(),
+        loss_func=loss,
         metrics=accuracy_multi if multilabel else accuracy,
         splitter=split_parameters,
         cbs=[ChannelsLast()],
     )
+
+
+def make_loss(
+    targets: np.ndarray, n_classes: int, *, class_weights: str = "none", label_smoothing: float = 0.0
+) -> nn.Module:
+    """Make the loss: softmax cross-entropy, or one sigmoid a class when an image may have several labels.
+
+    Args:
+        targets: Of the train images: (n,) class codes, or (n, n_classes) multi-hot.
+        n_classes: Number of classes.
+        class_weights: "balanced" lets every class count alike, however few images it has; "none" every image.
+        label_smoothing: Share of the target spread over all classes, in [0, 1); not for several labels an image.
+
+    Raises:
+        ValueError: If `class_weights` is neither, or the smoothing does not fit.
+    """
+    if class_weights not in ("none", "balanced") or not 0 <= label_smoothing < 1:
+        raise ValueError(
+            f"Got class_weights={class_weights!r} and label_smoothing={label_smoothing}; expected 'none' or "
+            "'balanced', and a fraction in [0, 1)."
+        )
+    balanced = class_weights == "balanced"
+    if targets.ndim == 2:
+        if label_smoothing:
+            raise ValueError(f"Got label_smoothing={label_smoothing} with several labels an image; expected 0.")
+        n_with = np.maximum(targets.sum(axis=0), 1)
+        weights = torch.as_tensor((len(targets) - n_with).clip(1) / n_with, dtype=torch.float32)
+        return BCEWithLogitsLossFlat(pos_weight=weights if balanced else None)
+    counts = np.maximum(np.bincount(targets, minlength=n_classes), 1)
+    weights = torch.as_tensor(len(targets) / (n_classes * counts), dtype=torch.float32)
+    return CrossEntropyLossFlat(weight=weights if balanced else None, label_smoothing=label_smoothing)
 
 
 def find_rows(images: TableImages) -> tuple[list[int], list[int]]:
@@ -127,25 +160,11 @@ def find_rows(images: TableImages) -> tuple[list[int], list[int]]:
     return train_rows, valid_rows
 
 
-def make_augmentations(augment: str) -> list[Any]:
-    """Make the fastai batch transforms of a preset.
-
-    Raises:
-        ValueError: If there is no such preset.
-    """
-    if augment not in AUGMENTATIONS:
-        raise ValueError(f"No augmentation preset {augment!r}; choose one of {', '.join(AUGMENTATIONS)}.")
-    return aug_transforms(**AUGMENTATIONS[augment]) if AUGMENTATIONS[augment] else []
-
-
-def split_parameters(model: Classifier) -> list[list[nn.Parameter]]:
+def split_parameters(model: Any) -> list[list[nn.Parameter]]:
     """Split parameters into lower half of the body, upper half, and head, for learning rates that differ."""
-    units: list[nn.Module] = []
-    for child in model.body.children():
-        # A stack of stages or blocks counts one by one, whatever the architecture calls it.
-        units += list(child.children()) if isinstance(child, nn.Sequential | nn.ModuleList) else [child]
-    half = len(units) // 2
-    groups = [nn.ModuleList(units[:half]), nn.ModuleList(units[half:]), model.head]
+    blocks = list_blocks(model.body)
+    half = len(blocks) // 2
+    groups = [nn.ModuleList(blocks[:half]), nn.ModuleList(blocks[half:]), model.head]
     return [list(group.parameters()) for group in groups]
 
 
@@ -172,7 +191,7 @@ def predict_pixels(learn: Learner, pixels: np.ndarray, *, batch_size: int = 32) 
 
 
 def score_logits(logits: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
-    """Score logits as the learner scores its validation images.
+    """Score logits by the plain loss, without weights or smoothing, so that recipes can be compared.
 
     Args:
         logits: (n_images, n_classes).
@@ -188,26 +207,10 @@ def score_logits(logits: np.ndarray, targets: np.ndarray) -> tuple[float, float]
     return float(nn.functional.cross_entropy(prediction, truth)), float((prediction.argmax(1) == truth).float().mean())
 
 
-def augment_pixels(pixels: np.ndarray, augment: str) -> np.ndarray:
-    """Apply a preset once to each image.
-
-    Args:
-        pixels: uint8, (n, size, size, 3).
-        augment: One of `AUGMENTATIONS`.
-
-    Returns:
-        uint8 images of the same shape.
-    """
-    views = TensorImage(torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255)
-    for transform in make_augmentations(augment):
-        views = transform(views, split_idx=0)
-    return (views.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
-
-
 class _OpenItem:
     """Turn a row number (an image already opened) or a path into fastai's image type."""
 
-    def __init__(self, pixels: np.ndarray, fit: str) -> None:
+    def __init__(self, pixels: np.ndarray, fit: Fit) -> None:
         self.pixels, self.fit = pixels, fit
 
     def __call__(self, item: int | str) -> PILImage:

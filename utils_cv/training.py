@@ -1,30 +1,38 @@
 """Recipes that train a classifier: a linear probe in seconds, and fine-tuning that starts from its solution.
 
 Every recipe takes the opened images of an image table and returns a `Trained`: a fastai `Learner` to go on with,
-a history table, and the choices that prediction needs. The fastai part is in `utils_cv.learners`.
+a history table, and the choices that prediction needs. The training loop is in `utils_cv.fine_tuning`.
 """
 
 import copy
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from utils_cv import callbacks, learners
+from utils_cv import learners
+from utils_cv.augmentation import allows_mirror
 from utils_cv.backbones import DEFAULT_BACKBONE, describe_backbone, load_backbone
-from utils_cv.features import compute_features
-from utils_cv.images import load_image, resize_image
+from utils_cv.features import Normalized, choose_runtime, export_network, make_runner, run_in_batches
+from utils_cv.fine_tuning import FitSettings, export_lower, fit_all, fit_top
+from utils_cv.images import Fit, load_image, resize_image
+from utils_cv.intervals import compute_wilson_interval
 from utils_cv.labels import encode_labels
 from utils_cv.probes import fit_linear_head
-from utils_cv.runtime import keep_memory, set_seed
+from utils_cv.runtime import set_seed
 from utils_cv.table_images import TableImages
+from utils_cv.timing import Timer
 
 if TYPE_CHECKING:
     from fastai.learner import Learner
+
+# Highest learning rates, those of the head. The upper blocks alone bear more than the whole network.
+LEARNING_RATES = {"top": 1e-3, "all": 1e-3}
+# How many times smaller the rate of the lowest trained layers is.
+RATE_RATIOS = {"top": 10.0, "all": 100.0}
 
 
 @dataclass(frozen=True)
@@ -38,18 +46,24 @@ class Trained:
         im_size_px: Side of the square images it takes.
         fit: How an image becomes square, see `utils_cv.images.resize_image`.
         is_multilabel: Whether an image may have several labels; then probabilities are one sigmoid each.
-        history: One row an epoch: `epoch`, `train_loss`, `valid_loss`, `valid_accuracy`, `seconds`.
-        seconds: Time of the whole recipe, in seconds, without opening the images.
+        history: One row an epoch: `epoch`, `train_loss`, `valid_loss`, `valid_accuracy` with its 95 % interval
+            `valid_accuracy_low` and `valid_accuracy_high`, `seconds`, `is_kept`. Losses are plain ones, without
+            weights or smoothing, on the validation images.
+        seconds: Time of the whole recipe and those it started from, in seconds, without opening the images and
+            without `export_seconds`.
+        export_seconds: Time to export the frozen part for ONNX Runtime; nearly 0 when that was done before, since
+            exports are kept between programs.
     """
 
     learn: "Learner"
     class_names: list[str]
     backbone: str
     im_size_px: int
-    fit: str
+    fit: Fit
     is_multilabel: bool
     history: pd.DataFrame
     seconds: float
+    export_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -74,7 +88,9 @@ class Predictions:
         return self.probabilities.argmax(axis=1)
 
 
-def linear_probe(images: TableImages, *, backbone: str = DEFAULT_BACKBONE, seed: int = 0) -> Trained:
+def linear_probe(
+    images: TableImages, *, backbone: str = DEFAULT_BACKBONE, augment: str = "none", seed: int = 0
+) -> Trained:
     """Train a linear classifier on the features of a frozen backbone: seconds on a CPU, and often hard to beat.
 
     The strength of its regularisation is chosen by cross-validation within the train split.
@@ -82,6 +98,8 @@ def linear_probe(images: TableImages, *, backbone: str = DEFAULT_BACKBONE, seed:
     Args:
         images: Opened images; those of the `train` split are learned, those of `valid` are scored for the history.
         backbone: Any name that `utils_cv.backbones.load_backbone` takes.
+        augment: One of `utils_cv.augmentation.AUGMENTATIONS`; with a preset that allows it the mirror image of each
+            train image is averaged in, for twice the time.
         seed: Seed of the folds.
 
     Returns:
@@ -93,80 +111,165 @@ def linear_probe(images: TableImages, *, backbone: str = DEFAULT_BACKBONE, seed:
     Example:
         >>> probe = linear_probe(images)  # doctest: +SKIP
     """
-    clock = time.perf_counter()
-    set_seed(seed)
-    train_rows, _ = learners.find_rows(images)
+    train_rows, valid_rows = learners.find_rows(images)
     targets = encode_labels(images.table["label"], images.class_names, multilabel=images.is_multilabel)
-    features = compute_features(images.pixels[train_rows], backbone=backbone)
-    weight, bias = fit_linear_head(features, targets[train_rows], n_classes=len(images.class_names), seed=seed)
-    facts = describe_backbone(backbone)
-    body = load_backbone(backbone, n_classes=0)
+    size_px, runtime = images.pixels.shape[1], choose_runtime()
+    with Timer() as timer:
+        set_seed(seed)
+        facts, body = describe_backbone(backbone), load_backbone(backbone, n_classes=0)
+        network = Normalized(body, facts.mean, facts.std)
+        with Timer() as export_timer:
+            if runtime == "onnx":
+                export_network(network, size_px, name=backbone)
+        run = make_runner(network, size_px, name=backbone, runtime=runtime)
+        features = run_in_batches(run, images.pixels[train_rows])
+        if allows_mirror(augment):
+            features = (features + run_in_batches(run, images.pixels[train_rows][:, :, ::-1])) / 2
+        weight, bias = fit_linear_head(features, targets[train_rows], n_classes=len(images.class_names), seed=seed)
+    seconds = timer.seconds - export_timer.seconds
     model = learners.Classifier(body, weight, bias, mean=facts.mean, std=facts.std)
     learn = learners.make_learner(images, targets, model)
-    seconds = time.perf_counter() - clock
-    history = _score_epoch_0(learn, images, targets, seconds)
-    return _describe(images, backbone, learn, history, seconds)
+    logits = features @ weight.T + bias
+    train_loss = learners.score_logits(logits, targets[train_rows])[0]
+    row = {"epoch": 0, "train_loss": train_loss} | _score_start(run, weight, bias, images, targets, valid_rows)
+    history = pd.DataFrame([row | {"seconds": seconds, "is_kept": True}])
+    return _describe(images, backbone, learn, history, seconds, export_timer.seconds)
 
 
 def fine_tune(
     images: TableImages,
     *,
+    depth: str = "all",
     backbone: str = DEFAULT_BACKBONE,
     epochs: int = 4,
-    learning_rate: float = 1e-3,
+    learning_rate: float | None = None,
     batch_size: int = 16,
     augment: str = "upright",
+    n_views: int = 4,
+    class_weights: str = "none",
+    label_smoothing: float = 0.0,
+    mixup: float = 0.0,
+    patience: int = 5,
     start: Trained | None = None,
+    checkpoint_dir: str | Path | None = None,
     seed: int = 0,
     show_progress: bool = True,
 ) -> Trained:
-    """Fine-tune the whole network from the linear probe's solution, and keep the best epoch.
+    """Fine-tune a network from the linear probe's solution, or that of another rung, and keep the best epoch.
 
-    Epoch 0 of the history is the start, and the weights kept are those of the lowest validation loss, so the
-    result never has a higher validation loss than what it started from. Learning rates fall from the head
-    to the first layers by a factor of 10 a group, in one cycle; the statistics of normalisation layers stay as
-    pretrained, because small batches estimate them badly.
+    Epoch 0 of the history is the start. An epoch is kept when it has the lowest validation loss of those whose
+    validation accuracy is not below the start's, so the result is never worse than its start on the validation
+    images. Learning rates fall from the head to the first layers by a factor of 10 a group, in one cycle; the
+    statistics of normalisation layers stay as pretrained, because small batches estimate them badly.
+
+    One seed gives the same numbers twice on the same machine, with the same versions and number of threads; on a GPU
+    some sums are added up in varying order, so that the last digits may differ. Under `torchrun` the processes share
+    every batch: see `utils_cv.distribution`.
 
     Args:
         images: Opened images with splits `train` and `valid`.
+        depth: "top" trains the blocks of the last resolution and the head, on activations of the frozen lower part
+            that are computed once; "all" trains everything.
         backbone: Any name that `utils_cv.backbones.load_backbone` takes; ignored when `start` is given.
         epochs: Passes over the train images; 0 returns the start.
-        learning_rate: Highest learning rate, that of the head.
+        learning_rate: Highest learning rate, that of the head; None takes that of `LEARNING_RATES`.
         batch_size: Images a step; larger ones need more memory and seldom help on small sets.
-        augment: One of `utils_cv.learners.AUGMENTATIONS`: what may change about an image without changing its label.
-        start: A trained probe to start from, which is not changed; None trains one first.
+        augment: One of `utils_cv.augmentation.AUGMENTATIONS`: what may change about an image without changing its
+            label. `utils_cv.augmentation.make_views` shows what it does.
+        n_views: With depth "top": views of each image whose activations are kept; the first is the image as it is.
+        class_weights: "balanced" lets every class count alike in the loss, "none" every image.
+        label_smoothing: Share of the target spread over all classes, in [0, 1).
+        mixup: Strength of blending pairs of images (alpha of the Beta distribution, Zhang et al. 2018); 0 for none.
+        patience: Stop when the best epoch lies this many epochs back.
+        start: A trained rung to start from, which is not changed; None trains a probe first.
+        checkpoint_dir: Folder where the training is saved after every epoch. Called again with the same arguments it
+            goes on from there, to the same result as without a stop.
         seed: Seed of shuffling and augmentation.
-        show_progress: Show a bar that counts steps, with losses and validation score.
+        show_progress: Show a bar with time left, losses and the validation accuracy with its interval.
 
     Returns:
         The fine-tuned model; its `seconds` include those of the start.
 
     Raises:
-        ValueError: If there are no train or validation images, or `augment` is not a preset.
+        ValueError: If there are no train or validation images, an argument has no such value, the backbone cannot be
+            cut, or the checkpoint is of another training.
 
     Example:
-        >>> tuned = fine_tune(images, epochs=2, start=probe)  # doctest: +SKIP
+        >>> top = fine_tune(images, depth="top", start=probe)  # doctest: +SKIP
     """
-    if epochs < 0 or not learners.find_rows(images)[1]:
-        raise ValueError(
-            f"Got epochs={epochs} and {len(learners.find_rows(images)[1])} images of split 'valid'; expected 0 or more "
-            "epochs, and validation images to choose the best epoch by: utils_cv.splits.hold_out_valid."
-        )
+    if depth not in LEARNING_RATES:
+        raise ValueError(f"Got depth={depth!r}; expected {' or '.join(map(repr, LEARNING_RATES))}.")
+    _check_can_choose(images, epochs)
     start = start or linear_probe(images, backbone=backbone, seed=seed)
-    clock = time.perf_counter()
-    set_seed(seed)
-    keep_memory()  # eager torch on glibc otherwise spends half its time giving memory back
-    targets = encode_labels(images.table["label"], images.class_names, multilabel=images.is_multilabel)
-    model = copy.deepcopy(start.learn.model)
-    learn = learners.make_learner(images, targets, model, batch_size=batch_size, augment=augment)
-    keeper = callbacks.KeepBest(start.history.iloc[-1]["valid_loss"])
-    recorder = callbacks.Record(start.history.tail(1).assign(epoch=0), keeper, epochs, show_progress=show_progress)
-    if epochs > 0:
-        rates = slice(learning_rate / 100, learning_rate)  # fastai spreads it geometrically over the groups
-        learn.fit_one_cycle(epochs, lr_max=rates, cbs=[callbacks.FreezeStatistics(), keeper, recorder])
-        keeper.restore(learn.model)
-    seconds = start.seconds + time.perf_counter() - clock
-    return _describe(images, start.backbone, learn, recorder.table(), seconds)
+    rate = LEARNING_RATES[depth] if learning_rate is None else learning_rate
+    settings = FitSettings(
+        epochs, rate, RATE_RATIOS[depth], batch_size, augment, n_views, class_weights, label_smoothing, mixup,
+        patience, freeze_statistics=True, seed=seed,
+    )  # fmt: skip
+    with Timer() as timer:
+        set_seed(seed)
+        targets = encode_labels(images.table["label"], images.class_names, multilabel=images.is_multilabel)
+        model = copy.deepcopy(start.learn.model)
+        rows = start.history[start.history["is_kept"]].assign(epoch=0).drop(columns="is_kept").to_dict("records")
+        options: dict[str, Any] = {"checkpoint_dir": checkpoint_dir, "show_progress": show_progress}
+        with Timer() as export_timer:
+            if depth == "top":
+                export_lower(model, images.pixels.shape[1], name=start.backbone)
+        if depth == "top":
+            history = fit_top(images, targets, model, settings, rows, name=start.backbone, **options)
+        else:
+            history = fit_all(images, targets, model, settings, rows, **options)
+        learn = learners.make_learner(images, targets, model, batch_size=batch_size, augment=augment)
+    seconds = start.seconds + timer.seconds - export_timer.seconds
+    return _describe(images, start.backbone, learn, history, seconds, start.export_seconds + export_timer.seconds)
+
+
+def train_from_scratch(
+    images: TableImages,
+    *,
+    backbone: str = DEFAULT_BACKBONE,
+    epochs: int = 4,
+    learning_rate: float = 3e-3,
+    batch_size: int = 16,
+    augment: str = "upright",
+    seed: int = 0,
+    show_progress: bool = True,
+) -> Trained:
+    """Train a network from random weights, to see what the pretrained ones are worth; needs far more images.
+
+    Args:
+        images: Opened images with splits `train` and `valid`.
+        backbone: The architecture; its weights are not used.
+        epochs: Passes over the train images.
+        learning_rate: Highest learning rate, the same for all layers.
+        batch_size: Images a step.
+        augment: One of `utils_cv.augmentation.AUGMENTATIONS`.
+        seed: Seed of weights, shuffling and augmentation.
+        show_progress: Show a bar.
+
+    Returns:
+        The model of the best epoch.
+
+    Example:
+        >>> scratch = train_from_scratch(images, epochs=4)  # doctest: +SKIP
+    """
+    _check_can_choose(images, epochs)
+    settings = FitSettings(
+        epochs, learning_rate, 1.0, batch_size, augment, n_views=1, class_weights="none", label_smoothing=0.0,
+        mixup=0.0, patience=epochs + 1, freeze_statistics=False, seed=seed,
+    )  # fmt: skip
+    with Timer() as timer:
+        set_seed(seed)
+        facts = describe_backbone(backbone)
+        body = load_backbone(backbone, n_classes=0, pretrained=False)
+        weight = np.zeros((len(images.class_names), _count_features(body, images)), np.float32)
+        model = learners.Classifier(body, weight, weight[:, 0], mean=facts.mean, std=facts.std)
+        targets = encode_labels(images.table["label"], images.class_names, multilabel=images.is_multilabel)
+        start = {"epoch": 0, "valid_loss": np.inf, "valid_accuracy": 0.0, "seconds": 0.0}
+        history = fit_all(images, targets, model, settings, [start], show_progress=show_progress)
+        learn = learners.make_learner(images, targets, model, batch_size=batch_size, augment=augment)
+    history = history[history["epoch"] > 0].reset_index(drop=True)
+    return _describe(images, backbone, learn, history, timer.seconds, 0.0)
 
 
 def predict_images(trained: Trained, images: TableImages, *, split: str = "test") -> Predictions:
@@ -226,21 +329,33 @@ def predict_files(trained: Trained, paths: Sequence[str | Path]) -> np.ndarray:
     return _to_probabilities(logits, trained)
 
 
-def _score_epoch_0(learn: "Learner", images: TableImages, targets: np.ndarray, seconds: float) -> pd.DataFrame:
-    """Make the first row of a history: the probe before any epoch of fine-tuning."""
-    train_rows, valid_rows = learners.find_rows(images)
-    scores = {"train": (np.nan, np.nan), "valid": (np.nan, np.nan)}
-    for name, rows in (("train", train_rows), ("valid", valid_rows)):
-        if rows:
-            scores[name] = learners.score_logits(learners.predict_pixels(learn, images.pixels[rows]), targets[rows])
-    row = {
-        "epoch": 0,
-        "train_loss": scores["train"][0],
-        "valid_loss": scores["valid"][0],
-        "valid_accuracy": scores["valid"][1],
-        "seconds": seconds,
-    }
-    return pd.DataFrame([{**row, "is_kept": True}])
+def _check_can_choose(images: TableImages, epochs: int) -> None:
+    n_valid = len(learners.find_rows(images)[1])
+    if epochs < 0 or not n_valid:
+        raise ValueError(
+            f"Got epochs={epochs} and {n_valid} images of split 'valid'; expected 0 or more epochs, and validation "
+            "images to choose the best epoch by: utils_cv.splits.hold_out_valid."
+        )
+
+
+def _score_start(
+    run: Any, weight: np.ndarray, bias: np.ndarray, images: TableImages, targets: np.ndarray, rows: Sequence[int]
+) -> dict[str, float]:
+    """Score the probe on the validation images from their features, which the fast runner gives."""
+    names = ("valid_loss", "valid_accuracy", "valid_accuracy_low", "valid_accuracy_high")
+    if not rows:
+        return dict.fromkeys(names, np.nan)
+    logits = run_in_batches(run, images.pixels[rows]) @ weight.T + bias
+    loss, accuracy = learners.score_logits(logits, targets[rows])
+    return dict(zip(names, (loss, accuracy, *compute_wilson_interval(accuracy * len(rows), len(rows))), strict=True))
+
+
+def _count_features(body: Any, images: TableImages) -> int:
+    import torch
+
+    size_px = images.pixels.shape[1]
+    with torch.inference_mode():
+        return int(body.eval()(torch.zeros(1, 3, size_px, size_px)).shape[1])
 
 
 def _to_probabilities(logits: np.ndarray, trained: Trained) -> np.ndarray:
@@ -250,7 +365,14 @@ def _to_probabilities(logits: np.ndarray, trained: Trained) -> np.ndarray:
     return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
-def _describe(images: TableImages, backbone: str, learn: "Learner", history: pd.DataFrame, seconds: float) -> Trained:
+def _describe(
+    images: TableImages,
+    backbone: str,
+    learn: "Learner",
+    history: pd.DataFrame,
+    seconds: float,
+    export_seconds: float,
+) -> Trained:
     return Trained(
         learn=learn,
         class_names=list(images.class_names),
@@ -260,4 +382,5 @@ def _describe(images: TableImages, backbone: str, learn: "Learner", history: pd.
         is_multilabel=images.is_multilabel,
         history=history,
         seconds=seconds,
+        export_seconds=export_seconds,
     )

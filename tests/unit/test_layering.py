@@ -9,13 +9,13 @@ import pytest
 from utils_cv.datasets import find_repository
 
 FLOORS = {
-    0: "documents files figure_style intervals label_arrays labels threads weights",
-    1: "calibration decoding image_cache label_placement metrics multilabel_metrics notebooks padding "
-    "plots probes ranking runtime score_plots splits timing callbacks near_duplicates trials",
-    2: "images publishing study_plots backbones",
-    3: "datasets downsizing features table_images",
-    4: "learners classifiers audit",
-    5: "training",
+    0: "documents files figure_style intervals label_arrays threads weights",
+    1: "calibration decoding image_cache label_placement labels metrics multilabel_metrics notebooks padding "
+    "plots probes ranking runtime score_plots splits timing near_duplicates trials blocks model_files",
+    2: "augmentation callbacks images publishing study_plots backbones model_cards onnx_models",
+    3: "datasets downsizing checkpoints distribution features table_images image_inputs quantization",
+    4: "learners audit int8_gate exports",
+    5: "training classifiers",
     6: "studies.accuracy_vs_speed",
     7: "__main__",
 }
@@ -56,7 +56,19 @@ def test_no_star_imports(path):
 
 @pytest.mark.parametrize(
     "name",
-    ["metrics", "splits", "images", "notebooks", "timing", "runtime", "files", "datasets", "plots", "labels"],
+    [
+        "classifiers",
+        "metrics",
+        "splits",
+        "images",
+        "notebooks",
+        "timing",
+        "runtime",
+        "files",
+        "datasets",
+        "plots",
+        "labels",
+    ],
     ids=str,
 )
 def test_light_files_import_neither_torch_nor_fastai(name):
