@@ -77,7 +77,7 @@ def plot_scores(rows: Rows, ax: Axes | None = None, *, x_label: str = "accuracy"
     Example:
         >>> ax = plot_scores([{"name": "probe", "value": 0.9, "low": 0.8, "high": 0.95}])
     """
-    table = _make_table(rows, ("name", "value", "low", "high"))
+    table = make_plot_table(rows, ("name", "value", "low", "high"))
     positions = np.arange(len(table))
     ax = make_axes(ax, height=max(1.5, 0.38 * len(table) + 1.0), title=title, x_label=f"{x_label}, 95 % interval")
     limits = np.abs(table[["low", "high"]].to_numpy().T - table["value"].to_numpy())
@@ -109,7 +109,7 @@ def plot_learning_curve(
         >>> row = {"n_per_class": 10, "accuracy": 0.8, "accuracy_low": 0.7, "accuracy_high": 0.9}
         >>> ax = plot_learning_curve([row, row | {"n_per_class": 20}])
     """
-    table = _make_table(rows, (x, "accuracy", "accuracy_low", "accuracy_high"))
+    table = make_plot_table(rows, (x, "accuracy", "accuracy_low", "accuracy_high"))
     groups = table.groupby("name", sort=False) if "name" in table else [("", table)]
     ax = make_axes(ax, x_label=x_label, y_label="accuracy, 95 % interval")
     ax.set_xscale("log")
@@ -165,7 +165,7 @@ def plot_accuracy_vs_latency(rows: Rows, ax: Axes | None = None, *, latency: str
         >>> row = {"name": "lite0", "accuracy": 0.9, "accuracy_low": 0.85, "accuracy_high": 0.94, "median_ms": 8.0}
         >>> ax = plot_accuracy_vs_latency([row])
     """
-    table = _make_table(rows, ("name", "accuracy", "accuracy_low", "accuracy_high", latency))
+    table = make_plot_table(rows, ("name", "accuracy", "accuracy_low", "accuracy_high", latency))
     trained = table[table["accuracy"].notna()]
     ax = make_axes(
         ax, width=8.2, height=5.2, x_label="latency, ms per image (log scale)", y_label="accuracy, 95 % interval"
@@ -206,7 +206,8 @@ def plot_accuracy_vs_latency(rows: Rows, ax: Axes | None = None, *, latency: str
     return ax
 
 
-def _make_table(rows: Rows, columns: Sequence[str]) -> pd.DataFrame:
+def make_plot_table(rows: Rows, columns: Sequence[str]) -> pd.DataFrame:
+    """Rows as a table, after a check that there are some and that they have these columns."""
     table = pd.DataFrame(rows).reset_index(drop=True)
     missing = [column for column in columns if column not in table]
     if table.empty or missing:
