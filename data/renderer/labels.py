@@ -11,6 +11,9 @@ WORDS = {
     "carton": ("MILK", "ORANGE", "APPLE", "OAT", "JUICE", "ALMOND", "ICE TEA", "CREAM"),
     "milk_bottle": ("MILK", "FRESH", "DAIRY", "WHOLE", "OAT", "FARM"),
     "water_bottle": ("SPRING", "AQUA", "STILL", "MINERAL", "ALPINE", "PURE"),
+    "jar": ("JAM", "HONEY", "OLIVES", "SAUCE", "PICKLES", "CHERRY"),
+    "mug": ("HELLO", "COFFEE", "MORNING", "TEA TIME", "HOME", "No 1"),
+    "box": ("CEREAL", "TEA", "RICE", "PASTA", "COOKIES", "OATS", "CRACKERS"),
 }
 
 

@@ -61,7 +61,7 @@ def add_light(rng, light):
         "day": (0.55, (0.8, 0.9, 1)),
         "lamp": (0.18, (1, 0.9, 0.8)),
         "fridge": (0.3, (0.9, 0.95, 1)),
-        "night": (0.012, (0.5, 0.6, 1)),
+        "night": (0.03, (0.5, 0.6, 1)),
     }[light]
     background.inputs[0].default_value, background.inputs[1].default_value = (*color, 1), fill * rng.uniform(0.7, 1.3)
     side = rng.choice((-1, 1))
@@ -72,7 +72,7 @@ def add_light(rng, light):
     elif light == "fridge":
         _area((rng.uniform(-1, 1), -0.5, 3.8), 2.0, rng.uniform(60, 130), (0.93, 0.97, 1))
     else:
-        _area((side * 4, -1, 3), 0.5, rng.uniform(9, 25), (0.8, 0.85, 1))
+        _area((side * 4, -1, 3), 0.5, rng.uniform(25, 60), (0.8, 0.85, 1))
 
 
 def add_clutter(rng, n, free_radius):

@@ -44,6 +44,23 @@ def lathe(name, profile, material, *, segments=56, softness=5):
     return make_mesh(name, vertices, faces, uvs, [material])
 
 
+def handle(name, radius, thickness, material, *, segments=24, sides=12):
+    """Make half a ring that stands upright on the y-z plane's +x side: the handle of a mug."""
+    vertices, faces = [], []
+    for i in range(segments + 1):
+        a = math.pi * (i / segments - 0.5)
+        for j in range(sides):
+            b = 2 * math.pi * j / sides
+            reach = radius + thickness * math.cos(b)
+            vertices.append((reach * math.cos(a), thickness * math.sin(b), reach * math.sin(a)))
+    for i in range(segments):
+        for j in range(sides):
+            k = (j + 1) % sides
+            faces.append((i * sides + j, (i + 1) * sides + j, (i + 1) * sides + k, i * sides + k))
+    square = ((0, 0), (1, 0), (1, 1), (0, 1))
+    return make_mesh(name, vertices, faces, [square] * len(faces), [material])
+
+
 def shell(profile, thickness):
     """Give an outer profile an inner wall, so that glass has two surfaces."""
     inner = [(max(r - thickness, 0.0), z + (thickness if i == 0 else 0)) for i, (r, z) in enumerate(profile)]
