@@ -114,7 +114,8 @@ def read_recorded(path: str | Path) -> Results:
     """Read the results of an executed notebook together with the facts of its run.
 
     Returns:
-        What `show_results` recorded, and `run_seconds`, `run_minutes` (at least 1) and `machine`, once refreshed.
+        What `show_results` recorded; once refreshed also `run_seconds`, `run_minutes` (at least 1), `machine` and
+        `processor` (its name and the number of cores).
     """
     run = nbformat.read(path, as_version=4).metadata.get(RUN_METADATA, {})
     return {**read_results(path), **_describe_run(run)}
@@ -173,7 +174,8 @@ def refresh_all(notebooks: Sequence[Path], documents: Sequence[Path], *, only_st
 def _describe_run(run: Mapping[str, Any]) -> Results:
     if not run:
         return {}
-    return {**run, "run_minutes": max(1, round(run["run_seconds"] / 60))}
+    processor = ", ".join(run["machine"].split(", ")[:2])  # its name and the number of cores
+    return {**run, "run_minutes": max(1, round(run["run_seconds"] / 60)), "processor": processor}
 
 
 def _fill_own_numbers(notebook: Any) -> None:
