@@ -95,11 +95,11 @@ def _hide(rng, facts):
 def _arrange(facts, objects):
     """Stand several objects close together, again and again until enough of each can be seen."""
     rng, homes = random.Random(facts["seed"] + 1), {}
-    radii = {name: _measure_radius({name: parts}) for name, parts in objects.items()}
+    radii = [_measure_radius({name: parts}) for name, parts in objects.items()]
     for parts in objects.values():
         homes |= {thing.name: thing.location.copy() for thing in parts}
     for _ in range(40):
-        for (name, parts), (x, y) in zip(objects.items(), _draw_places(rng, list(radii.values())), strict=True):
+        for parts, (x, y) in zip(objects.values(), _draw_places(rng, radii), strict=True):
             for thing in parts:
                 thing.location = homes[thing.name] + Vector((x, y, 0))
         _place_camera(facts, objects)

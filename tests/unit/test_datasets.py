@@ -5,7 +5,7 @@ import shutil
 import pandas as pd
 import pytest
 
-from utils_cv.datasets import complete_splits, find_dir, find_repository, load_image_table
+from utils_cv.datasets import complete_splits, find_dir, find_repository, list_demo_sets, load_image_table
 
 
 def test_folder_of_folders(image_dir):
@@ -139,9 +139,20 @@ def test_a_class_with_one_image_is_refused_when_splitting(image_dir):
         complete_splits(load_image_table(image_dir))
 
 
-def test_the_demo_images_are_listed_and_whole():
-    table = load_image_table("data/fridge_objects")
-    files = sorted((find_repository() / "data/fridge_objects").glob("*/*.jpg"))
-    assert sorted(table["path"]) == [str(path) for path in files]
-    assert table["label"].nunique() == 4
-    assert set(table["split"]) == {"train", "test"}
+def test_a_set_of_one_kind_loads_on_request(image_dir):
+    shutil.rmtree(image_dir / "can")
+    assert set(load_image_table(image_dir, min_classes=1)["label"]) == {"carton"}
+
+
+def test_demo_sets_are_those_of_the_data_folder():
+    sets = list_demo_sets().set_index("name")
+    folders = {path.parent.name for path in (find_repository() / "data").glob("*/labels.csv")}
+    assert folders <= set(sets.index)
+    assert folders >= set(sets.index[sets["is_here"]])
+    assert sets.loc["fridge_objects", "n_images"] == len(load_image_table(sets.loc["fridge_objects", "source"])) == 480
+
+
+def test_a_missing_demo_set_is_said_to_be_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr("utils_cv.datasets.find_repository", lambda: tmp_path)
+    assert list_demo_sets()["n_images"].tolist() == [0] * len(list_demo_sets())
+    assert not list_demo_sets()["is_here"].any()
