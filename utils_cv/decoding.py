@@ -4,6 +4,7 @@ import io
 import warnings
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
@@ -31,6 +32,7 @@ _OTHER_CONTENT = {
 _DECODE_MARGIN = 1.6
 
 _EXIF_ORIENTATION = 0x0112
+_EMPTY_EXIF_BYTES = 20  # name, byte order and a directory without entries
 _TURN_BY_ORIENTATION = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -59,6 +61,32 @@ class ImageError(ValueError):
         return type(self), (self.path, self.cause)
 
 
+class HeaderFacts(NamedTuple):
+    """What the header of an image says.
+
+    Attributes:
+        format: As Pillow calls it, for example `JPEG`.
+        mode: As Pillow calls it, for example `CMYK`.
+        width_px: As seen upright.
+        height_px: As seen upright.
+        orientation: EXIF orientation, 1 to 8; 1 is upright.
+        exif_problem: Why the EXIF data cannot be read; empty where they can or there are none.
+        is_deep: Whether a channel has more than 8 bits.
+        is_animated: Whether there are several images in the file.
+        is_transparent: Whether a part is, or in images with a palette may be, transparent.
+    """
+
+    format: str
+    mode: str
+    width_px: int
+    height_px: int
+    orientation: int
+    exif_problem: str
+    is_deep: bool
+    is_animated: bool
+    is_transparent: bool
+
+
 def decode_image(
     content: bytes, path: str | Path = "image", *, target_px: int | None = None, background: Colour = WHITE
 ) -> Image.Image:
@@ -70,18 +98,58 @@ def decode_image(
         target_px: See `utils_cv.images.load_image`.
         background: See `utils_cv.images.load_image`.
     """
+    image, facts = read_image(content, path, target_px=target_px, background=background)
+    if facts.exif_problem:
+        warnings.warn(f"{path}: EXIF data are broken ({facts.exif_problem}); taken as upright.", stacklevel=3)
+    return image
+
+
+def read_image(
+    content: bytes, path: str | Path = "image", *, target_px: int | None = None, background: Colour = WHITE
+) -> tuple[Image.Image, HeaderFacts]:
+    """Open an image as `decode_image` does, and tell what its header says instead of warning about it.
+
+    Args:
+        content: The bytes of the file.
+        path: The name to use in errors.
+        target_px: See `utils_cv.images.load_image`.
+        background: See `utils_cv.images.load_image`.
+
+    Returns:
+        The upright RGB image, and the facts.
+
+    Raises:
+        ImageError: See `utils_cv.images.load_image`.
+    """
     try:
         with open_image(content, path) as image:
+            file_format, size = image.format or "", image.size
+            is_animated = bool(getattr(image, "is_animated", False))
             if target_px is not None:
                 needed_px = int(target_px * _DECODE_MARGIN)
                 image.draft(None, (needed_px, needed_px))  # only JPEG does anything here
             image.load()
-            orientation = read_orientation(image, path)
-            return turn_upright(convert_to_rgb(image, background), orientation)
+            orientation, problem = _parse_orientation(image)
+            is_turned = orientation >= 5 and file_format != "TIFF"  # Pillow gives the upright size of TIFF files
+            width, height = size[::-1] if is_turned else size
+            is_deep, is_transparent = _is_deep(image, content), _is_transparent(image)
+            facts = (file_format, image.mode, width, height, orientation, problem, is_deep, is_animated, is_transparent)
+            return turn_upright(convert_to_rgb(image, background), orientation), HeaderFacts(*facts)
     except ImageError:
         raise
     except Exception as error:  # Pillow's decoders raise a dozen unrelated kinds for damaged data
         raise ImageError(path, f"damaged: {str(error) or type(error).__name__}") from error
+
+
+def _is_deep(image: Image.Image, content: bytes) -> bool:
+    has_16_bit_png = image.format == "PNG" and content[24:25] == b"\x10"  # of colour images Pillow keeps 8 bits
+    return has_16_bit_png or image.mode in {"I", "F"} or image.mode.startswith("I;16")
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    if image.mode in {"LA", "RGBA"}:  # many programs write an alpha channel that hides nothing
+        return image.getchannel("A").getextrema()[0] < 255
+    return image.has_transparency_data
 
 
 def open_image(content: bytes, path: str | Path = "image") -> Image.Image:
@@ -152,12 +220,22 @@ def read_orientation(image: Image.Image, path: str | Path = "image") -> int:
     Returns:
         EXIF orientation from 1 to 8; 1, with a warning, where the EXIF data are broken.
     """
+    orientation, problem = _parse_orientation(image)
+    if problem:
+        warnings.warn(f"{path}: EXIF data are broken ({problem}); taken as upright.", stacklevel=2)
+    return orientation
+
+
+def _parse_orientation(image: Image.Image) -> tuple[int, str]:
+    """Read the EXIF orientation, and why the EXIF data cannot be read, or an empty text."""
     try:
-        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+        exif = image.getexif()
+        orientation = exif.get(_EXIF_ORIENTATION, 1)
     except Exception as error:  # the parser raises what the damage happens to trigger; the pixels are not affected
-        warnings.warn(f"{path}: EXIF data are broken ({error}); taken as upright.", stacklevel=2)
-        return 1
-    return orientation if orientation in _TURN_BY_ORIENTATION else 1
+        return 1, str(error) or type(error).__name__
+    if not len(exif) and len(image.info.get("exif", b"")) > _EMPTY_EXIF_BYTES:
+        return 1, "nothing in them can be read"
+    return (orientation, "") if orientation in _TURN_BY_ORIENTATION else (1, "")
 
 
 def read_upright_size(image: Image.Image, path: str | Path = "image") -> tuple[int, int]:

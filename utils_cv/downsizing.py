@@ -10,17 +10,10 @@ from PIL import Image
 
 from utils_cv.decoding import ImageError, convert_to_rgb, open_image, read_orientation, read_upright_size, turn_upright
 from utils_cv.files import write_atomic
-from utils_cv.images import list_image_files
+from utils_cv.images import FORMAT_BY_EXTENSION, list_image_files
 from utils_cv.runtime import count_cpus
 from utils_cv.threads import map_in_threads
 
-_FORMAT_BY_EXTENSION = {
-    **dict.fromkeys([".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"], "JPEG"),
-    **dict.fromkeys([".tif", ".tiff"], "TIFF"),
-    **dict.fromkeys([".ppm", ".pgm", ".pbm", ".pnm"], "PPM"),
-    **dict.fromkeys([".heic", ".heif"], "HEIF"),
-    **{".png": "PNG", ".gif": "GIF", ".bmp": "BMP", ".webp": "WEBP", ".jp2": "JPEG2000", ".avif": "AVIF"},
-}
 # Modes that Pillow resizes and these formats store as they are; everything else becomes RGB.
 _KEPT_MODES = {
     "JPEG": {"L", "RGB", "CMYK"},
@@ -119,7 +112,7 @@ def _list_other_files(in_dir: Path, images: list[Path]) -> list[Path]:
 def _downsize_file(path: Path, out_path: Path, name: str, min_side_px: int, quality: int) -> DownsizedFile:
     if path.suffix.lower() == ".csv":
         return _copy(path, out_path, DownsizedFile(name, "copied", ""))
-    if path.suffix.lower() not in _FORMAT_BY_EXTENSION:
+    if path.suffix.lower() not in FORMAT_BY_EXTENSION:
         return DownsizedFile(name, "left out", "neither an image nor a CSV file")
     content = path.read_bytes()
     with open_image(content, path) as image:
@@ -163,7 +156,7 @@ def _describe_existing(path: Path, out_path: Path, row: DownsizedFile) -> Downsi
 
 
 def _write_smaller(content: bytes, path: Path, out_path: Path, size_wh: tuple[int, int], quality: int) -> None:
-    file_format = _FORMAT_BY_EXTENSION[path.suffix.lower()]
+    file_format = FORMAT_BY_EXTENSION[path.suffix.lower()]
     try:
         with open_image(content, path) as image:
             image.draft(None, (2 * min(size_wh),) * 2)

@@ -23,10 +23,14 @@ Fit = Literal["squash", "crop", "pad"]
 GREY: Colour = (128, 128, 128)
 
 # The same on every system: the tables of file types that Python asks the operating system for differ.
-IMAGE_EXTENSIONS = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
-    | {".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif", ".heic", ".heif", ".mpo"}
-)
+# With Pillow's name of the format that a file should then have; the content decides how it is opened.
+FORMAT_BY_EXTENSION = {
+    **dict.fromkeys([".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"], "JPEG"),
+    **dict.fromkeys([".tif", ".tiff"], "TIFF"),
+    **dict.fromkeys([".ppm", ".pgm", ".pbm", ".pnm"], "PPM"),
+    **dict.fromkeys([".heic", ".heif"], "HEIF"),
+    **{".png": "PNG", ".gif": "GIF", ".bmp": "BMP", ".webp": "WEBP", ".jp2": "JPEG2000", ".avif": "AVIF"},
+}
 
 
 class LoadedImages(NamedTuple):
@@ -83,7 +87,7 @@ def list_image_files(folder: str | Path) -> list[Path]:
 
 
 def _is_image_name(name: str) -> bool:
-    return not name.startswith(".") and Path(name).suffix.lower() in IMAGE_EXTENSIONS
+    return not name.startswith(".") and Path(name).suffix.lower() in FORMAT_BY_EXTENSION
 
 
 def load_image(path: str | Path, *, target_px: int | None = None, background: Colour = WHITE) -> Image.Image:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from utils_cv.images import load_images
+from utils_cv.images import Fit, load_images
 from utils_cv.labels import is_multilabel, list_class_names
 
 
@@ -27,11 +27,11 @@ class TableImages:
     pixels: np.ndarray
     class_names: list[str]
     is_multilabel: bool
-    fit: str
+    fit: Fit
     skipped: pd.DataFrame
 
 
-def load_table_images(table: pd.DataFrame, im_size_px: int, *, fit: str = "squash") -> TableImages:
+def load_table_images(table: pd.DataFrame, im_size_px: int, *, fit: Fit = "squash") -> TableImages:
     """Open and size every image of a table once; files that cannot be opened are skipped, counted and listed.
 
     Args:
