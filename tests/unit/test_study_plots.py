@@ -1,96 +1,14 @@
-"""Figures of trainings and studies: what they say, never their pixels; labels that do not cover each other."""
-
-import itertools
+"""Figures of trainings and studies: what they say, never their pixels."""
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from utils_cv.study_plots import (
-    find_pareto_front,
-    plot_accuracy_vs_latency,
     plot_history,
     plot_learning_curve,
     plot_scores,
 )
-
-
-def make_rows(n, *, seed=0):
-    rng = np.random.default_rng(seed)
-    accuracy, latency_ms = rng.uniform(0.8, 0.95, n), 10 ** rng.uniform(0.5, 2, n)
-    columns = {"name": [f"model {i} {200 + i} px" for i in range(n)], "accuracy": accuracy, "median_ms": latency_ms}
-    limits = {"accuracy_low": accuracy - 0.03, "accuracy_high": accuracy + 0.03}
-    return pd.DataFrame(columns | limits | {"size_mb": rng.uniform(4, 100, n), "runtime": ["onnx", "torch"] * (n // 2)})
-
-
-def list_labels(ax):
-    return [text for text in ax.texts if text.get_text()]
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_labels_of_many_points_do_not_cover_each_other(seed):
-    ax = plot_accuracy_vs_latency(make_rows(12, seed=seed))
-    ax.figure.canvas.draw()
-    boxes = [label.get_window_extent(ax.figure.canvas.get_renderer()) for label in list_labels(ax)]
-    assert len(boxes) == 12
-    frame = ax.get_window_extent()
-    assert all(frame.x0 <= box.x0 and box.x1 <= frame.x1 for box in boxes)
-    for one, other in itertools.combinations(boxes, 2):
-        assert not one.padded(-2).overlaps(other.padded(-2))
-
-
-def test_accuracy_vs_latency_draws_the_front_and_explains_it():
-    rows = make_rows(6).drop(columns="runtime")
-    ax = plot_accuracy_vs_latency(rows)
-    front = ax.get_lines()[0]
-    assert sorted(front.get_xdata()) == sorted(
-        rows["median_ms"][find_pareto_front(rows["median_ms"], rows["accuracy"])]
-    )
-    key = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert key[0] == "Pareto front" and sum("MB" in text for text in key) == 2
-    assert ax.get_xscale() == "log" and "ms" in ax.get_xlabel()
-
-
-def test_timed_but_untrained_settings_are_marked():
-    rows = make_rows(4)
-    rows.loc[2, ["accuracy", "accuracy_low", "accuracy_high"]] = np.nan
-    labels = [label.get_text() for label in list_labels(plot_accuracy_vs_latency(rows))]
-    assert [label for label in labels if "not trained" in label] == [f"{rows['name'][2]} (not trained)"]
-
-
-@pytest.mark.parametrize(
-    "rows",
-    [
-        pytest.param([{**make_rows(2).iloc[0].to_dict()}], id="one setting"),
-        pytest.param(make_rows(2).drop(columns=["size_mb", "runtime"]), id="neither size nor runtime"),
-        pytest.param(pd.concat([make_rows(2)] * 2), id="equal points"),
-        pytest.param(
-            make_rows(2).assign(accuracy=np.nan, accuracy_low=np.nan, accuracy_high=np.nan), id="none trained"
-        ),
-        pytest.param(make_rows(2).assign(accuracy=1.0, accuracy_low=0.9, accuracy_high=1.0), id="all perfect"),
-    ],
-)
-def test_accuracy_vs_latency_survives(rows):
-    ax = plot_accuracy_vs_latency(rows)
-    ax.figure.canvas.draw()
-    assert len(list_labels(ax)) == len(rows)
-
-
-@given(st.lists(st.tuples(st.integers(1, 6), st.integers(0, 6)), min_size=1, max_size=12))
-def test_pareto_front_is_what_nobody_beats(points):
-    latency_ms, accuracy = np.array(points, dtype=float).T
-    is_best = find_pareto_front(latency_ms, accuracy)
-    assert is_best.any()
-    for i, (ms, score) in enumerate(points):
-        is_beaten = any((m <= ms and s >= score) and (m, s) != (ms, score) for m, s in points)
-        assert is_best[i] == (not is_beaten)
-
-
-def test_pareto_front_ignores_the_untrained():
-    assert find_pareto_front([1, 2], [np.nan, 0.5]).tolist() == [False, True]
 
 
 def test_history_separates_losses_from_scores():
@@ -131,7 +49,7 @@ def test_learning_curve_has_a_line_a_name_and_a_tick_a_size():
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["probe", "fine-tune"]
 
 
-@pytest.mark.parametrize("plot", [plot_scores, plot_learning_curve, plot_accuracy_vs_latency])
+@pytest.mark.parametrize("plot", [plot_scores, plot_learning_curve])
 @pytest.mark.parametrize("rows", [pytest.param([], id="no row"), pytest.param([{"name": "x"}], id="missing columns")])
 def test_studies_refuse(plot, rows):
     with pytest.raises(ValueError, match="expected at least one row with"):
@@ -140,4 +58,4 @@ def test_studies_refuse(plot, rows):
 
 def test_studies_draw_into_given_axes():
     _, ax = plt.subplots()
-    assert plot_accuracy_vs_latency(make_rows(4), ax) is ax
+    assert plot_scores([{"name": "probe", "value": 0.9, "low": 0.8, "high": 0.95}], ax) is ax
