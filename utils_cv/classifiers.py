@@ -20,6 +20,7 @@ from utils_cv.model_files import (
     CARD_NAME,
     INFO_NAME,
     INT8_NAME,
+    MODEL_FILES,
     ONNX_NAME,
     WEIGHTS_NAME,
     ModelInfo,
@@ -235,8 +236,10 @@ def _check_request(
         raise ValueError("int8=True needs images=...: 8-bit networks are calibrated on training images.")
     if len(thresholds) not in (0, len(trained.class_names)):
         raise ValueError(f"Got {len(thresholds)} thresholds for {len(trained.class_names)} classes.")
-    if folder.is_dir() and any(folder.iterdir()) and not (overwrite and (folder / INFO_NAME).is_file()):
-        hint = "pass overwrite=True to replace the model" if (folder / INFO_NAME).is_file() else "choose another folder"
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    is_model = INFO_NAME in found or found <= set(MODEL_FILES)  # the latter after a stop half-way
+    if found and not (overwrite and is_model):
+        hint = "pass overwrite=True to replace the model" if is_model else "choose another folder"
         raise FileExistsError(f"{folder} holds files already; {hint}. Nothing was written.")
 
 

@@ -16,6 +16,7 @@ from utils_cv.onnx_models import INPUT_NAME
 
 Calibration = Literal["minmax", "percentile", "entropy"]
 CALIBRATION_BATCH_SIZE = 8
+WEIGHTED = ("Conv", "Gemm", "MatMul")
 
 
 def quantize_onnx(
@@ -40,7 +41,9 @@ def quantize_onnx(
         per_channel: Whether each output channel of a weight has its own scale.
         reduce_range: Use 7 bits for weights. Processors without VNNI instructions add two products of 8-bit numbers in
             16 bits, which overflow silently with 8-bit weights.
-        keep_float: Names of operations that stay in 32-bit floats, see `list_operations`.
+        keep_float: Names of further operations that stay in 32-bit floats, see `list_operations`. The head always
+            does, because a linear probe's weights differ too much in size for one scale, and so does what comes before
+            the first convolution.
 
     Raises:
         ValueError: There are no images, or `calibration` is unknown.
@@ -79,7 +82,7 @@ def quantize_onnx(
                 per_channel=per_channel,
                 reduce_range=reduce_range,
                 calibrate_method=methods[calibration],
-                nodes_to_exclude=list(keep_float),
+                nodes_to_exclude=[*_list_ends(prepared), *keep_float],
                 extra_options={"CalibPercentile": 99.99},
             )
 
@@ -88,11 +91,16 @@ def list_operations(path: str | Path) -> list[tuple[str, str]]:
     """List the operations with weights of an exported network, from the image to the logits, as (name, kind)."""
     import onnx
 
-    return [
-        (node.name, node.op_type)
-        for node in onnx.load(str(path)).graph.node
-        if node.op_type in ("Conv", "Gemm", "MatMul")
-    ]
+    return [(node.name, node.op_type) for node in onnx.load(str(path)).graph.node if node.op_type in WEIGHTED]
+
+
+def _list_ends(path: str | Path) -> list[str]:
+    """List the operations before the first convolution, and the last one with weights."""
+    import onnx
+
+    nodes = onnx.load(str(path)).graph.node
+    weighted = [i for i, node in enumerate(nodes) if node.op_type in WEIGHTED]
+    return [node.name for node in nodes[: weighted[0]]] + [nodes[weighted[-1]].name]
 
 
 class _Reader:

@@ -1,79 +1,169 @@
-"""Studies: many settings of one thing, measured alike, as tidy rows."""
+"""Accuracy against speed: backbones, sizes of the image and runtimes, on the same images and this machine."""
 
-from collections.abc import Callable, Sequence
+import functools
+import hashlib
+import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from utils_cv.backbones import describe_backbone
-from utils_cv.learners import predict_pixels
-from utils_cv.metrics import measure_accuracy
-from utils_cv.runtime import keep_memory
-from utils_cv.table_images import load_table_images
+from utils_cv.files import get_cache_dir
+from utils_cv.image_inputs import open_pixels
+from utils_cv.metrics import compare_accuracy, measure_accuracy
+from utils_cv.model_files import list_versions
+from utils_cv.runners import list_runtimes, make_run
+from utils_cv.runtime import count_cpus, keep_memory
+from utils_cv.studies import speed_trials
+from utils_cv.studies.speed_trials import SizedImages
 from utils_cv.timing import measure_in_turn
-from utils_cv.training import Trained, linear_probe, predict_images
+from utils_cv.trials import run_trials
+
+SCORE_COLUMNS = ["accuracy", "accuracy_low", "accuracy_high"]
+DIFFERENCE_COLUMNS = ["difference", "difference_low", "difference_high"]
 
 
 def accuracy_vs_speed(
-    table: pd.DataFrame, backbones: Sequence[str], *, im_size_px: int = 0, n_repeats: int = 30, seed: int = 0
+    table: pd.DataFrame,
+    backbones: Sequence[str],
+    *,
+    im_sizes_px: Sequence[int] = (0,),
+    runtimes: Sequence[str] = ("onnx",),
+    n_repeats: int = 30,
+    batch_size: int = 16,
+    n_threads: int | None = None,
+    seed: int = 0,
+    work_dir: str | Path | None = None,
+    show_progress: bool = True,
 ) -> pd.DataFrame:
-    """Train a linear probe on each backbone, score it on the test split, and time one image through the network.
+    """Train each backbone at each size once, score every runtime's own answers, and time all of them in turn.
 
-    Latencies are those of the network in eager torch at batch 1, without opening the image, measured in turn so
-    that a machine whose speed drifts does not favour one backbone.
+    Training is the linear probe. The models and every finished row are kept in `work_dir`: a call that was stopped
+    goes on where it was, and another call trains only what is new. Times are measured together at the end of every
+    call, because only times that were measured in turn compare.
 
     Args:
-        table: An image table with splits.
-        backbones: Names that `utils_cv.backbones.load_backbone` takes.
-        im_size_px: Side of the images; 0 takes the size each backbone was pretrained on.
-        n_repeats: Timed runs of each network.
+        table: An image table with splits `train` and `test`.
+        backbones: Names that `utils_cv.backbones.load_backbone` takes. Where the weights cannot be had, for lack of a
+            network, the architecture is timed and its accuracy is NaN.
+        im_sizes_px: Sides of the images; 0 takes the size each backbone was pretrained on.
+        runtimes: See `utils_cv.runners.list_runtimes`.
+        n_repeats: Timed runs of one image in each setting.
+        batch_size: Images a call when images a second are measured.
+        n_threads: Threads of one call. Default: as many as this process may use.
         seed: Seed of the probes.
+        work_dir: Where to keep models and rows. Default: a folder of the user's cache for these images and seed.
+        show_progress: Show bars with the time left.
 
     Returns:
-        One row a backbone: `name`, `im_size_px`, `accuracy` with `accuracy_low` and `accuracy_high` (95 %), `n_test`,
-        `min_ms`, `median_ms`, `p95_ms`, `busy`, `train_seconds`, `n_parameters`, `size_mb`.
+        One row a setting: `name`, `backbone`, `im_size_px`, `runtime`; `accuracy` on the test split with
+        `accuracy_low` and `accuracy_high` (95 %) and `n_test`; `difference` to the most accurate row, paired, with
+        `difference_low` and `difference_high`; `min_ms`, `median_ms`, `p95_ms` of the network alone for one image,
+        `n_threads`, `busy`; `open_ms`, the median to open and resize one image file; `images_per_second` in batches;
+        `size_mb` of the file, `peak_memory_mb` of a fresh process with one image, in units of 10**6 bytes;
+        `n_parameters`, `n_multiply_adds` of the backbone; `train_seconds`, `is_trained`.
 
     Raises:
-        ValueError: If no backbone is given.
+        ValueError: If there is nothing to compare, no test image, or a runtime is unknown.
 
     Example:
-        >>> rows = accuracy_vs_speed(table, ["efficientnet_lite0", "efficientnet_lite1"])  # doctest: +SKIP
+        >>> rows = accuracy_vs_speed(table, ["efficientnet_lite0"], runtimes=["torch", "onnx"])  # doctest: +SKIP
+        >>> plot_accuracy_vs_latency(rows)  # doctest: +SKIP
     """
-    if not backbones:
-        raise ValueError("Got no backbones; expected names such as 'efficientnet_lite0'.")
-    rows, timed = [], {}
-    for name in backbones:
-        size_px = im_size_px or describe_backbone(name).im_size_px
-        images = load_table_images(table, size_px)
-        probe = linear_probe(images, backbone=name, seed=seed)
-        rows.append(_score(name, probe, predict_images(probe, images)))
-        timed[name] = _make_timed(probe, images.pixels[:1])
+    _check_request(table, backbones, im_sizes_px, runtimes)
     keep_memory()
-    times = measure_in_turn(timed, n_repeats=n_repeats, synchronize=_choose_synchronize())
-    kept = times[["name", "min_ms", "median_ms", "p95_ms", "n_threads", "busy"]]
-    return pd.DataFrame(rows).merge(kept, on="name", validate="one_to_one")
+    fingerprint = _fingerprint(table, seed)
+    work_dir = Path(work_dir) if work_dir else get_cache_dir("studies") / f"accuracy_vs_speed_{fingerprint[:16]}"
+    sizes = list(dict.fromkeys((name, size or describe_backbone(name).im_size_px) for name, size in
+                               itertools.product(backbones, im_sizes_px)))  # fmt: skip
+    sizes.sort(key=lambda pair: pair[1])  # images of one size stay open for all trials that need them
+    trainings = [{"backbone": name, "im_size_px": size, "seed": seed} for name, size in sizes]
+    settings = [{**training, "runtime": runtime} for training in trainings for runtime in runtimes]
+    images = SizedImages(table)
+    kept: dict[str, Any] = {"rows_path": work_dir / "rows.jsonl", "fingerprint": fingerprint, "n_jobs": 1}
+    train = functools.partial(speed_trials.train_one, images, work_dir)
+    trained = run_trials(train, trainings, description="train", show_progress=show_progress, **kept)
+    speed_trials.restore_models(images, work_dir, settings)
+    answer = functools.partial(speed_trials.answer_one, images, work_dir)
+    answered = run_trials(answer, settings, description="score", show_progress=show_progress, **kept)
+    rows = answered.merge(trained, on=["backbone", "im_size_px", "seed"], validate="many_to_one")
+    rows.insert(0, "name", [_name(row) for row in rows.to_dict("records")])
+    rows = _score(rows, speed_trials.normalise_labels(table.loc[table["split"] == "test", "label"]))
+    times = _measure_times(table, rows, work_dir, n_repeats, batch_size, n_threads or count_cpus())
+    return rows.drop(columns=["answers", "seed"]).merge(times, on="name", validate="one_to_one")
 
 
-def _score(name: str, probe: Trained, predictions: "object") -> dict[str, object]:
-    score = measure_accuracy(predictions.y_true, predictions.y_pred)  # type: ignore[attr-defined]
-    facts = describe_backbone(name)
-    return {
-        "name": name,
-        "im_size_px": probe.im_size_px,
-        "accuracy": score.value,
-        "accuracy_low": score.low,
-        "accuracy_high": score.high,
-        "n_test": score.n,
-        "train_seconds": probe.seconds,
-        "n_parameters": facts.n_parameters,
-        "size_mb": facts.size_mb,
-    }
+def _check_request(
+    table: pd.DataFrame, backbones: Sequence[str], im_sizes_px: Sequence[int], runtimes: Sequence[str]
+) -> None:
+    if not backbones or not im_sizes_px or not runtimes:
+        raise ValueError(
+            f"Got backbones={list(backbones)}, im_sizes_px={list(im_sizes_px)}, runtimes={list(runtimes)}; expected at "
+            "least one of each, such as ['efficientnet_lite0'], [0], ['onnx']."
+        )
+    unknown = [name for name in runtimes if name not in list_runtimes()]
+    if unknown:
+        raise ValueError(f"Got runtimes {unknown}; here there are {', '.join(list_runtimes())}.")
+    if not (table["split"] == "test").any():
+        raise ValueError("The table has no test images to score on: utils_cv.datasets.complete_splits(table).")
 
 
-def _make_timed(probe: Trained, pixels: np.ndarray) -> Callable[[], np.ndarray]:
-    return lambda: predict_pixels(probe.learn, pixels)
+def _fingerprint(table: pd.DataFrame, seed: int) -> str:
+    """Hash the images (by name, label, split and size in bytes), the seed, and the versions that decide answers."""
+    digest = hashlib.sha256(json.dumps([seed, list_versions()]).encode())
+    for row in table[["path", "image", "label", "split"]].itertuples(index=False):
+        n_bytes = Path(str(row.path)).stat().st_size
+        digest.update(f"{row.image}\t{row.label}\t{row.split}\t{n_bytes}\n".encode())
+    return digest.hexdigest()
 
 
-def _choose_synchronize() -> Callable[[], object] | None:
-    return torch.cuda.synchronize if torch.cuda.is_available() else None
+def _name(row: dict[Any, Any]) -> str:
+    return f"{row['backbone']} {row['im_size_px']} px {row['runtime']}"
+
+
+def _score(rows: pd.DataFrame, y_true: Sequence[str]) -> pd.DataFrame:
+    """Add accuracy, and the paired difference to the most accurate row; NaN for what was not trained."""
+    answers = [json.loads(text) for text in rows["answers"]]
+    scores = [measure_accuracy(y_true, labels) for labels in answers]
+    is_trained = rows["is_trained"].to_numpy(dtype=bool)
+    values = np.where(is_trained, [score.value for score in scores], -1.0)
+    best = answers[int(values.argmax())]
+    differences = [compare_accuracy(y_true, labels, best) for labels in answers]
+    for columns, results in ((SCORE_COLUMNS, scores), (DIFFERENCE_COLUMNS, differences)):
+        table = pd.DataFrame([result[:3] for result in results], columns=columns, index=rows.index)
+        table[~is_trained] = np.nan
+        rows = pd.concat([rows, table], axis=1)
+    return rows.assign(n_test=len(y_true))
+
+
+def _measure_times(
+    table: pd.DataFrame, rows: pd.DataFrame, work_dir: Path, n_repeats: int, batch_size: int, n_threads: int
+) -> pd.DataFrame:
+    """Time every setting in turn: one image, batches, and apart from both, opening an image file at each size."""
+    runs, blanks = {}, {}
+    for row in rows.to_dict("records"):
+        folder = speed_trials.find_model_dir(work_dir, row["backbone"], row["im_size_px"])
+        runs[row["name"]] = make_run(folder, row["runtime"], n_threads=n_threads)
+        blanks[row["name"]] = np.random.default_rng(0).integers(
+            0, 256, (batch_size, row["im_size_px"], row["im_size_px"], 3), dtype=np.uint8
+        )
+    one = {name: functools.partial(run, blanks[name][:1]) for name, run in runs.items()}
+    many = {name: functools.partial(run, blanks[name]) for name, run in runs.items()}
+    times = measure_in_turn(one, n_repeats=n_repeats, n_threads=n_threads).drop(columns="n_repeats")
+    batches = measure_in_turn(many, n_warmup=1, n_repeats=max(3, n_repeats // 6), n_threads=n_threads, warn=False)
+    times["images_per_second"] = 1000 * batch_size / batches["median_ms"]
+    return times.assign(open_ms=_measure_opening(table, rows["im_size_px"].to_numpy(), n_repeats))
+
+
+def _measure_opening(table: pd.DataFrame, sizes_px: np.ndarray, n_repeats: int) -> np.ndarray:
+    """Median time to open and resize one image file at each size, over up to `n_repeats` files, in milliseconds."""
+    paths = table["path"].head(n_repeats).tolist()
+    medians = {}
+    for size_px in np.unique(sizes_px).tolist():
+        functions = {str(path): functools.partial(open_pixels, path, size_px) for path in paths}
+        medians[size_px] = measure_in_turn(functions, n_warmup=1, n_repeats=3, warn=False)["median_ms"].median()
+    return np.array([medians[size_px] for size_px in sizes_px.tolist()])

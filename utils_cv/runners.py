@@ -1,0 +1,95 @@
+"""The same finished model in several runtimes, for studies that compare them: bytes in, logits out.
+
+To predict with a finished model, use `utils_cv.classifiers.load_classifier`.
+"""
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from utils_cv.model_files import ONNX_NAME, WEIGHTS_NAME, find_model_file, read_model_info
+from utils_cv.onnx_models import load_onnx
+from utils_cv.runtime import count_cpus
+
+Run = Callable[[np.ndarray], np.ndarray]
+
+STUDY_INT8_NAME = "study.int8.onnx"  # beside the model, not part of it: nobody has judged it yet
+RUNTIMES = {
+    "torch": "PyTorch, eager",
+    "channels_last": "PyTorch, eager, channels last in memory",
+    "compile": "PyTorch, torch.compile (a minute to set up)",
+    "onnx": "ONNX Runtime, 32-bit floats",
+    "int8": "ONNX Runtime, 8-bit integers",
+    "openvino": "OpenVINO, 32-bit floats",
+}
+
+
+def list_runtimes() -> list[str]:
+    """List the runtimes that are installed here, from the slowest as a rule to the fastest."""
+    return [name for name in RUNTIMES if name != "openvino" or find_spec("openvino") is not None]
+
+
+def make_run(folder: str | Path, runtime: str, *, n_threads: int | None = None) -> Run:
+    """Load a finished model into one runtime, on the CPU.
+
+    Args:
+        folder: Where `save_classifier` wrote it, with `onnx=True`.
+        runtime: One of `RUNTIMES`.
+        n_threads: Threads of one call. Default: as many as this process may use. PyTorch has one number for the whole
+            process, which is set here.
+
+    Returns:
+        The network: uint8 images (n, size, size, 3) to logits (n, n_classes).
+
+    Raises:
+        ValueError: Another runtime, or one that is not installed.
+        utils_cv.model_files.ModelFileError: A file of the model is damaged.
+    """
+    if runtime not in list_runtimes():
+        raise ValueError(f"Got runtime {runtime!r}; here there are {', '.join(list_runtimes())}.")
+    folder, n_threads = Path(folder), n_threads or count_cpus()
+    if runtime == "int8":
+        return load_onnx(folder / STUDY_INT8_NAME, n_threads=n_threads)
+    info = read_model_info(folder)
+    if runtime in ("onnx", "openvino"):
+        load = load_onnx if runtime == "onnx" else _load_openvino
+        return load(find_model_file(folder, ONNX_NAME, info), n_threads=n_threads)
+    from utils_cv.exports import read_network
+
+    return _make_torch_run(read_network(info, find_model_file(folder, WEIGHTS_NAME, info)), runtime, n_threads)
+
+
+def measure_file_mb(folder: str | Path, runtime: str) -> float:
+    """Measure the file that a runtime loads, in units of 10**6 bytes."""
+    names = {"int8": STUDY_INT8_NAME, "onnx": ONNX_NAME, "openvino": ONNX_NAME}
+    return (Path(folder) / names.get(runtime, WEIGHTS_NAME)).stat().st_size / 1e6
+
+
+def _make_torch_run(network: Any, runtime: str, n_threads: int) -> Run:
+    import torch
+
+    torch.set_num_threads(n_threads)
+    # Images arrive with channels last in memory; eager PyTorch's own order is channels first.
+    order = torch.contiguous_format if runtime == "torch" else torch.channels_last
+    network = network.to(memory_format=order)
+    body = torch.compile(network.body, dynamic=False) if runtime == "compile" else network.body
+
+    def run(batch: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            pixels = torch.from_numpy(batch).permute(0, 3, 1, 2).float() * network.scale + network.shift
+            return body(pixels.contiguous(memory_format=order)).numpy()
+
+    return run
+
+
+def _load_openvino(path: Path, *, n_threads: int) -> Run:
+    import openvino
+
+    options: dict[str, Any] = {"INFERENCE_NUM_THREADS": n_threads, "PERFORMANCE_HINT": "LATENCY"}
+    # Plugins otherwise round to bf16 where the processor has it; the comparison is one of equal answers.
+    options["INFERENCE_PRECISION_HINT"] = "f32"
+    compiled = openvino.Core().compile_model(str(path), "CPU", options)
+    return lambda batch: compiled(batch)[0]
