@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from utils_cv.audit import AuditReport
+from utils_cv.audit_report import AuditReport
 from utils_cv.figure_style import FONT_SIZE, INK, make_axes
 from utils_cv.images import load_image
 from utils_cv.plots import plot_images

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import pandas as pd
 from PIL import Image
 
-from utils_cv.decoding import ImageError, convert_to_rgb, open_image, read_orientation, read_upright_size, turn_upright
+from utils_cv.color_modes import convert_to_rgb
+from utils_cv.decoding import ImageError, open_image, read_orientation, read_upright_size, turn_upright
 from utils_cv.files import write_atomic
 from utils_cv.images import FORMAT_BY_EXTENSION, list_image_files
 from utils_cv.runtime import count_cpus

@@ -7,7 +7,8 @@ from typing import TypeAlias
 import numpy as np
 from PIL import Image
 
-from utils_cv.decoding import convert_to_rgb, read_orientation, turn_upright
+from utils_cv.color_modes import convert_to_rgb
+from utils_cv.decoding import read_orientation, turn_upright
 from utils_cv.images import Fit, load_image, resize_image
 
 ImageLike: TypeAlias = str | Path | Image.Image | np.ndarray

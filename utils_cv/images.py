@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 import numpy as np
 from PIL import Image
 
-from utils_cv.decoding import WHITE, Colour, ImageError, decode_image
+from utils_cv.color_modes import WHITE, Colour
+from utils_cv.decoding import ImageError, decode_image
 from utils_cv.runtime import count_cpus
 from utils_cv.threads import map_in_threads
 
