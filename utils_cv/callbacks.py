@@ -1,6 +1,7 @@
 """What the recipes add to fastai's training loop: frozen statistics, memory order, best epoch, history and progress."""
 
 import copy
+import os
 import random
 import time
 import warnings
@@ -170,7 +171,7 @@ class Record(Callback):
     def before_fit(self) -> None:
         n_steps = self.learn.n_epoch * len(self.learn.dls.train)
         first_step = len(self.learn.dls.train) * (len(self.rows) - 1)
-        hidden = None if self.show_progress else True  # None: hidden where the output is no terminal or notebook
+        hidden = not self.show_progress or bool(os.environ.get("CI"))
         self.bar = tqdm(total=n_steps, initial=first_step, desc=self.description, unit="step", disable=hidden)
 
     def before_epoch(self) -> None:

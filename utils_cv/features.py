@@ -15,8 +15,9 @@ from tqdm.auto import tqdm
 
 from utils_cv.backbones import DEFAULT_BACKBONE, describe_backbone, load_backbone
 from utils_cv.files import get_cache_dir, write_atomic
+from utils_cv.onnx_models import load_onnx
 from utils_cv.padding import fix_padding
-from utils_cv.runtime import choose_device, count_cpus, keep_memory
+from utils_cv.runtime import choose_device, keep_memory
 
 
 class Normalized(nn.Module):
@@ -138,17 +139,6 @@ def make_runner(
             return network(torch.from_numpy(batch).to(device)).float().cpu().numpy()
 
     return run
-
-
-def load_onnx(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """Load an exported network into ONNX Runtime, with as many threads as this process may use."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = count_cpus()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return lambda batch: session.run(None, {"pixels": batch})[0]
 
 
 def export_backbone(backbone: str, im_size_px: int) -> Path:

@@ -16,6 +16,7 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=FutureWarning)
     from fastai.callback.fp16 import AMPMode, MixedPrecision
     from fastai.callback.mixup import MixUp
+    from fastai.callback.progress import ProgressCallback
     from fastai.data.core import DataLoaders
     from fastai.data.load import DataLoader
 
@@ -240,7 +241,8 @@ def _fit(
     if first_epoch < settings.epochs:
         rate = settings.learning_rate
         rates = slice(rate / settings.rate_ratio, rate)  # fastai spreads it geometrically over the groups
-        with learn.no_logging():
+        theirs = [callback for callback in learn.cbs if isinstance(callback, ProgressCallback)]
+        with learn.no_logging(), learn.removed_cbs(theirs):
             learn.fit_one_cycle(settings.epochs, lr_max=rates, cbs=added, start_epoch=first_epoch)
     keeper.restore(learn.model)
     return record.table()

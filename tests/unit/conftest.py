@@ -18,3 +18,26 @@ def close_figures():
     yield
     if "matplotlib.pyplot" in sys.modules:
         sys.modules["matplotlib.pyplot"].close("all")
+
+
+@pytest.fixture(scope="session")
+def small_images(tmp_path_factory):
+    """Thirty learnable images of two classes at 64 px, in three splits; more than enough for every recipe to learn."""
+    from tests.conftest import COLORS, draw_image
+    from utils_cv.datasets import complete_splits, load_image_table
+    from utils_cv.table_images import load_table_images
+
+    root = tmp_path_factory.mktemp("images")
+    for label in COLORS:
+        (root / label).mkdir()
+        for i in range(15):
+            draw_image(label, seed=i + 100 * (label == "can")).save(root / label / f"{i}.png")
+    return load_table_images(complete_splits(load_image_table(root)), 64)
+
+
+@pytest.fixture(scope="session")
+def small_probe(small_images):
+    """The linear probe on `small_images`."""
+    from utils_cv.training import linear_probe
+
+    return linear_probe(small_images)

@@ -9,18 +9,23 @@ import pytest
 from utils_cv.datasets import find_repository
 
 FLOORS = {
-    0: "similar_codes thumbnail_overlap documents files flat_results figure_style intervals label_arrays threads public_sets weights",
+    0: "audit_report color_modes similar_codes thumbnail_overlap "
+    "documents files flat_results figure_style intervals label_arrays threads public_sets weights",
     1: "calibration decoding image_cache label_placement labels metrics multilabel_metrics notebooks padding "
-    "plots probes ranking runtime score_plots splits timing near_duplicates trials blocks model_files "
+    "plots probes ranking runtime score_plots splits timing near_duplicates trials repeats blocks model_files "
     "differences novelty",
-    2: "augmentation callbacks images twins publishing study_plots backbones model_cards onnx_models rounds storage",
-    3: "damage image_facts image_tables "
+    2: "augmentation callbacks images twins publishing study_plots backbones model_cards onnx_models rounds storage "
+    "label_errors",
+    3: "audit_plots damage image_facts image_tables "
     "downsizing checkpoints distribution features table_images image_inputs quantization "
-    "speed_plots experiment_plots",
+    "speed_plots experiment_plots curve_plots",
     4: "datasets learners audit int8_gate exports",
-    5: "audit_plots training classifiers runners",
-    6: "studies.scored_images studies.shifts studies.training_speed studies.model_choice studies.speed_trials",
-    7: "studies.accuracy_vs_speed studies.augmentation studies.epoch_stages studies.leakage __main__",
+    5: "fine_tuning explanations classifiers runners",
+    6: "training studies.probe_trials studies.test_set_labels studies.test_set_size studies.learning_curve_fit "
+    "studies.scored_images studies.shifts studies.training_speed studies.model_choice",
+    7: "studies.speed_trials studies.rungs studies.learning_curve studies.imbalance studies.label_noise "
+    "studies.label_review studies.augmentation studies.epoch_stages studies.leakage",
+    8: "studies.accuracy_vs_speed __main__",
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 PACKAGE = find_repository() / "utils_cv"
