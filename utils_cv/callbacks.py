@@ -95,7 +95,7 @@ class Validate(Callback):
         self.has_run = bool(self.logits)  # an epoch skipped while resuming has none
         if self.has_run:
             self.n = sum(map(len, self.truth))
-            self.loss, self.accuracy = self.score(np.concatenate(self.logits), np.concatenate(self.truth))
+            self.valid_loss, self.valid_accuracy = self.score(np.concatenate(self.logits), np.concatenate(self.truth))
 
 
 class KeepBest(Callback):
@@ -125,8 +125,8 @@ class KeepBest(Callback):
     def after_epoch(self) -> None:
         if not self.validation.has_run:
             return
-        if self.validation.loss < self.best_loss and self.validation.accuracy >= self.start_accuracy:
-            self.best_loss, self.best_epoch = self.validation.loss, self.learn.epoch + 1
+        if self.validation.valid_loss < self.best_loss and self.validation.valid_accuracy >= self.start_accuracy:
+            self.best_loss, self.best_epoch = self.validation.valid_loss, self.learn.epoch + 1
             self.best_state = copy.deepcopy(unwrap(self.learn.model).state_dict())
 
     def restore(self, model: nn.Module) -> None:
@@ -180,13 +180,13 @@ class Record(Callback):
 
     def after_batch(self) -> None:
         if self.learn.training:
-            self.losses.append(float(self.learn.loss))
+            self.losses.append(float(self.learn.loss.detach()))
             self.bar.update()
 
     def after_epoch(self) -> None:
         if not self.validation.has_run:
             return
-        loss, accuracy, n = self.validation.loss, self.validation.accuracy, self.validation.n
+        loss, accuracy, n = self.validation.valid_loss, self.validation.valid_accuracy, self.validation.n
         low, high = compute_wilson_interval(accuracy * n, n)
         row = {"epoch": self.learn.epoch + 1, "train_loss": float(np.mean(self.losses)), "valid_loss": loss}
         row |= {"valid_accuracy": accuracy, "valid_accuracy_low": low, "valid_accuracy_high": high}

@@ -8,7 +8,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,52 +18,19 @@ from utils_cv.augmentation import allows_mirror
 from utils_cv.backbones import DEFAULT_BACKBONE, describe_backbone, load_backbone
 from utils_cv.features import Normalized, choose_runtime, export_network, make_runner, run_in_batches
 from utils_cv.fine_tuning import FitSettings, export_lower, fit_all, fit_top
-from utils_cv.images import Fit, load_image, resize_image
+from utils_cv.images import load_image, resize_image
 from utils_cv.intervals import compute_wilson_interval
 from utils_cv.labels import encode_labels
 from utils_cv.probes import fit_linear_head
 from utils_cv.runtime import set_seed
 from utils_cv.table_images import TableImages
 from utils_cv.timing import Timer
-
-if TYPE_CHECKING:
-    from fastai.learner import Learner
+from utils_cv.trained import Trained, check_can_choose, make_trained
 
 # Highest learning rates, those of the head. The upper blocks alone bear more than the whole network.
 LEARNING_RATES = {"top": 1e-3, "all": 1e-3}
 # How many times smaller the rate of the lowest trained layers is.
 RATE_RATIOS = {"top": 10.0, "all": 100.0}
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A trained model and what it needs to predict.
-
-    Attributes:
-        learn: The fastai learner; its model takes normalised images and returns logits.
-        class_names: The classes, in the order of the logits.
-        backbone: Name of the pretrained network.
-        im_size_px: Side of the square images it takes.
-        fit: How an image becomes square, see `utils_cv.images.resize_image`.
-        is_multilabel: Whether an image may have several labels; then probabilities are one sigmoid each.
-        history: One row an epoch: `epoch`, `train_loss`, `valid_loss`, `valid_accuracy` with its 95 % interval
-            `valid_accuracy_low` and `valid_accuracy_high`, `seconds`, `is_kept`. Losses are plain ones, without
-            weights or smoothing, on the validation images.
-        seconds: Time of the whole recipe and those it started from, in seconds, without opening the images and
-            without `export_seconds`.
-        export_seconds: Time to export the frozen part for ONNX Runtime; nearly 0 when that was done before, since
-            exports are kept between programs.
-    """
-
-    learn: "Learner"
-    class_names: list[str]
-    backbone: str
-    im_size_px: int
-    fit: Fit
-    is_multilabel: bool
-    history: pd.DataFrame
-    seconds: float
-    export_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -133,7 +100,7 @@ def linear_probe(
     train_loss = learners.score_logits(logits, targets[train_rows])[0]
     row = {"epoch": 0, "train_loss": train_loss} | _score_start(run, weight, bias, images, targets, valid_rows)
     history = pd.DataFrame([row | {"seconds": seconds, "is_kept": True}])
-    return _describe(images, backbone, learn, history, seconds, export_timer.seconds)
+    return make_trained(images, backbone, learn, history, seconds, export_timer.seconds)
 
 
 def fine_tune(
@@ -199,7 +166,7 @@ def fine_tune(
     """
     if depth not in LEARNING_RATES:
         raise ValueError(f"Got depth={depth!r}; expected {' or '.join(map(repr, LEARNING_RATES))}.")
-    _check_can_choose(images, epochs)
+    check_can_choose(images, epochs)
     start = start or linear_probe(images, backbone=backbone, seed=seed)
     rate = LEARNING_RATES[depth] if learning_rate is None else learning_rate
     settings = FitSettings(
@@ -221,55 +188,7 @@ def fine_tune(
             history = fit_all(images, targets, model, settings, rows, **options)
         learn = learners.make_learner(images, targets, model, batch_size=batch_size, augment=augment)
     seconds = start.seconds + timer.seconds - export_timer.seconds
-    return _describe(images, start.backbone, learn, history, seconds, start.export_seconds + export_timer.seconds)
-
-
-def train_from_scratch(
-    images: TableImages,
-    *,
-    backbone: str = DEFAULT_BACKBONE,
-    epochs: int = 4,
-    learning_rate: float = 3e-3,
-    batch_size: int = 16,
-    augment: str = "upright",
-    seed: int = 0,
-    show_progress: bool = True,
-) -> Trained:
-    """Train a network from random weights, to see what the pretrained ones are worth; needs far more images.
-
-    Args:
-        images: Opened images with splits `train` and `valid`.
-        backbone: The architecture; its weights are not used.
-        epochs: Passes over the train images.
-        learning_rate: Highest learning rate, the same for all layers.
-        batch_size: Images a step.
-        augment: One of `utils_cv.augmentation.AUGMENTATIONS`.
-        seed: Seed of weights, shuffling and augmentation.
-        show_progress: Show a bar.
-
-    Returns:
-        The model of the best epoch.
-
-    Example:
-        >>> scratch = train_from_scratch(images, epochs=4)  # doctest: +SKIP
-    """
-    _check_can_choose(images, epochs)
-    settings = FitSettings(
-        epochs, learning_rate, 1.0, batch_size, augment, n_views=1, class_weights="none", label_smoothing=0.0,
-        mixup=0.0, patience=epochs + 1, freeze_statistics=False, seed=seed,
-    )  # fmt: skip
-    with Timer() as timer:
-        set_seed(seed)
-        facts = describe_backbone(backbone)
-        body = load_backbone(backbone, n_classes=0, pretrained=False)
-        weight = np.zeros((len(images.class_names), _count_features(body, images)), np.float32)
-        model = learners.Classifier(body, weight, weight[:, 0], mean=facts.mean, std=facts.std)
-        targets = encode_labels(images.table["label"], images.class_names, multilabel=images.is_multilabel)
-        start = {"epoch": 0, "valid_loss": np.inf, "valid_accuracy": 0.0, "seconds": 0.0}
-        history = fit_all(images, targets, model, settings, [start], show_progress=show_progress)
-        learn = learners.make_learner(images, targets, model, batch_size=batch_size, augment=augment)
-    history = history[history["epoch"] > 0].reset_index(drop=True)
-    return _describe(images, backbone, learn, history, timer.seconds, 0.0)
+    return make_trained(images, start.backbone, learn, history, seconds, start.export_seconds + export_timer.seconds)
 
 
 def predict_images(trained: Trained, images: TableImages, *, split: str = "test") -> Predictions:
@@ -329,15 +248,6 @@ def predict_files(trained: Trained, paths: Sequence[str | Path]) -> np.ndarray:
     return _to_probabilities(logits, trained)
 
 
-def _check_can_choose(images: TableImages, epochs: int) -> None:
-    n_valid = len(learners.find_rows(images)[1])
-    if epochs < 0 or not n_valid:
-        raise ValueError(
-            f"Got epochs={epochs} and {n_valid} images of split 'valid'; expected 0 or more epochs, and validation "
-            "images to choose the best epoch by: utils_cv.splits.hold_out_valid."
-        )
-
-
 def _score_start(
     run: Any, weight: np.ndarray, bias: np.ndarray, images: TableImages, targets: np.ndarray, rows: Sequence[int]
 ) -> dict[str, float]:
@@ -350,37 +260,8 @@ def _score_start(
     return dict(zip(names, (loss, accuracy, *compute_wilson_interval(accuracy * len(rows), len(rows))), strict=True))
 
 
-def _count_features(body: Any, images: TableImages) -> int:
-    import torch
-
-    size_px = images.pixels.shape[1]
-    with torch.inference_mode():
-        return int(body.eval()(torch.zeros(1, 3, size_px, size_px)).shape[1])
-
-
 def _to_probabilities(logits: np.ndarray, trained: Trained) -> np.ndarray:
     if trained.is_multilabel:
         return 1 / (1 + np.exp(-logits))
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
     return exponentials / exponentials.sum(axis=1, keepdims=True)
-
-
-def _describe(
-    images: TableImages,
-    backbone: str,
-    learn: "Learner",
-    history: pd.DataFrame,
-    seconds: float,
-    export_seconds: float,
-) -> Trained:
-    return Trained(
-        learn=learn,
-        class_names=list(images.class_names),
-        backbone=backbone,
-        im_size_px=images.pixels.shape[1],
-        fit=images.fit,
-        is_multilabel=images.is_multilabel,
-        history=history,
-        seconds=seconds,
-        export_seconds=export_seconds,
-    )

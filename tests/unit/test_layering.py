@@ -20,8 +20,8 @@ FLOORS = {
     "downsizing checkpoints distribution features table_images image_inputs quantization "
     "speed_plots experiment_plots curve_plots",
     4: "datasets learners audit int8_gate exports",
-    5: "fine_tuning explanations classifiers runners",
-    6: "training studies.probe_trials studies.test_set_labels studies.test_set_size studies.learning_curve_fit "
+    5: "fine_tuning trained explanations classifiers runners",
+    6: "training scratch studies.probe_trials studies.test_set_labels studies.test_set_size studies.learning_curve_fit "
     "studies.scored_images studies.shifts studies.training_speed studies.model_choice",
     7: "studies.speed_trials studies.rungs studies.learning_curve studies.imbalance studies.label_noise "
     "studies.label_review studies.augmentation studies.epoch_stages studies.leakage",

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from utils_cv.training import fine_tune, linear_probe, predict_files, predict_images, train_from_scratch
+from utils_cv.scratch import train_from_scratch
+from utils_cv.training import fine_tune, linear_probe, predict_files, predict_images
 
 
 @pytest.fixture(scope="module")
