@@ -12,6 +12,7 @@ from utils_cv.files import write_atomic
 from utils_cv.images import load_image
 
 _EXIF_ORIENTATION = 0x0112
+_HUGE_SIDE_PX = 2400  # some 8 megapixels
 
 
 def damage_images(table: pd.DataFrame, out_dir: str | Path, *, seed: int = 0) -> pd.DataFrame:
@@ -113,14 +114,15 @@ def _blur(path: Path) -> None:
 
 def _enlarge(path: Path) -> None:
     image = load_image(path)
-    scale = 3000 / min(image.size)
+    scale = _HUGE_SIDE_PX / min(image.size)
     _save(image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC), path)
 
 
 def _save(image: Image.Image, path: Path, **options: bytes) -> None:
     file_format = "PNG" if path.suffix.lower() == ".png" else "JPEG"
+    how = {"compress_level": 1} if file_format == "PNG" else {"quality": 92}  # the default level takes seconds
     with path.open("wb") as file:
-        image.save(file, file_format, **({"quality": 92} if file_format == "JPEG" else {}), **options)
+        image.save(file, file_format, **how, **options)
 
 
 def _copy_to_other_split(table: pd.DataFrame, row: pd.Series, out_dir: Path) -> dict[str, str]:
