@@ -78,16 +78,16 @@ def plot_opening(rows: Rows, ax: Axes | None = None) -> Axes:
         ax: Axes to draw into; None makes a figure.
 
     Example:
-        >>> row = {"megapixels": 12.0, "way": "decode reduced", "images_per_s": 40.0}
-        >>> ax = plot_opening([row, row | {"megapixels": 24.0, "images_per_s": 20.0}])
+        >>> row = {"megapixels": 12.0, "way": "decode reduced", "images_per_second": 40.0}
+        >>> ax = plot_opening([row, row | {"megapixels": 24.0, "images_per_second": 20.0}])
     """
-    table = make_plot_table(rows, ("megapixels", "way", "images_per_s"))
+    table = make_plot_table(rows, ("megapixels", "way", "images_per_second"))
     ax = make_axes(
         ax, x_label="size of an image, megapixels (log scale)", y_label="images opened a second, 1 thread (log scale)"
     )
     for i, (way, line) in enumerate(table.groupby("way", sort=False)):
         line = line.sort_values("megapixels")
-        ax.plot(line["megapixels"], line["images_per_s"], label=way, linewidth=2, markersize=7, **get_style(i))
+        ax.plot(line["megapixels"], line["images_per_second"], label=way, linewidth=2, markersize=7, **get_style(i))
     _use_plain_log(ax, "x", sorted(table["megapixels"].unique()))
     _use_plain_log(ax, "y")
     draw_grid(ax, "both")
@@ -130,20 +130,22 @@ def plot_rates(rows: Rows, ax: Axes | None = None, *, name: str = "storage", kin
     """Images a second on a logarithmic axis, a row for each `name` and a mark for each `kind`.
 
     Args:
-        rows: `name`, `kind` and `images_per_s`, such as `utils_cv.studies.training_speed.measure_storages` returns.
+        rows: `name`, `kind` and `images_per_second`, such as `utils_cv.studies.training_speed.measure_storages` returns.
         ax: Axes to draw into; None makes a figure.
         name: Column of the rows of the figure.
         kind: Column of the marks.
 
     Example:
-        >>> ax = plot_rates([{"storage": "hard disk", "kind": "small files", "images_per_s": 90.0}])
+        >>> ax = plot_rates([{"storage": "hard disk", "kind": "small files", "images_per_second": 90.0}])
     """
-    table = make_plot_table(rows, (name, kind, "images_per_s"))
+    table = make_plot_table(rows, (name, kind, "images_per_second"))
     names = list(table[name].unique())
     ax = make_axes(ax, width=7.4, height=0.42 * len(names) + 1.3, x_label="images opened a second (log scale)")
     for i, (label, part) in enumerate(table.groupby(kind, sort=False)):
         style = get_style(i) | {"linestyle": "none"}
-        ax.plot(part["images_per_s"], [names.index(value) for value in part[name]], label=label, markersize=9, **style)
+        ax.plot(
+            part["images_per_second"], [names.index(value) for value in part[name]], label=label, markersize=9, **style
+        )
     _use_plain_log(ax, "x")
     ax.set_yticks(range(len(names)), shorten(names, 40))
     ax.set_ylim(len(names) - 0.5, -0.5)

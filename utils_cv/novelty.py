@@ -5,17 +5,18 @@ signals tell such images: a low highest probability, and a long distance to the 
 backbone's features. Their thresholds come from images that were held out, never from the new ones.
 """
 
+import dataclasses
 import math
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from utils_cv.intervals import Score, make_score
+from utils_cv.intervals import Score, make_fraction_score, make_score
 
-N_COMPONENTS = 64  # directions in which the training images differ most; the others are mostly noise
 N_NEIGHBOURS = 3  # one training image alone may be an odd one
 
 
@@ -28,15 +29,11 @@ class NoveltyCheck:
     """What the training images look like in feature space, and how far away is too far.
 
     Attributes:
-        mean: (n_features,) of the training images.
-        axes: (n_features, n_components), the directions in which they differ, scaled to unit spread.
-        neighbours: (n_train, n_components), the training images in these directions.
+        neighbours: (n_train, n_features), the features of the training images, scaled to length 1.
         threshold: The distance beyond which an image counts as new.
         expected: Share of ordinary images beyond the threshold, a fraction.
     """
 
-    mean: np.ndarray
-    axes: np.ndarray
     neighbours: np.ndarray
     threshold: float
     expected: float
@@ -48,18 +45,19 @@ class NoveltyCheck:
             features: (n_images, n_features), of the same backbone, size and fit as those of the training images.
 
         Returns:
-            (n_images,), 0 and more; the mean distance to the `N_NEIGHBOURS` nearest training images.
+            (n_images,), from 0 to 2: the mean distance to the `N_NEIGHBOURS` nearest training images, between features
+            scaled to length 1.
 
         Raises:
             ValueError: If the number of features is not that of the training images.
         """
-        if features.ndim != 2 or features.shape[1] != len(self.mean):
+        n_features = self.neighbours.shape[1]
+        if features.ndim != 2 or features.shape[1] != n_features:
             raise ValueError(
-                f"Got features of shape {features.shape}, expected (n_images, {len(self.mean)}): compute them with the "
+                f"Got features of shape {features.shape}, expected (n_images, {n_features}): compute them with the "
                 "backbone and image size of the training images."
             )
-        projected = _project(features, self.mean, self.axes)
-        squared = 2 - 2 * projected @ self.neighbours.T  # both have length 1
+        squared = 2 - 2 * _scale_to_length_1(features) @ self.neighbours.T
         nearest = np.partition(squared, min(N_NEIGHBOURS, squared.shape[1]) - 1, axis=1)[:, :N_NEIGHBOURS]
         return np.sqrt(np.clip(nearest, 0, None)).mean(axis=1)
 
@@ -73,9 +71,9 @@ def fit_novelty_check(
 ) -> NoveltyCheck:
     """Learn what the training images look like, and choose the threshold on images held out from training.
 
-    Features are reduced to the directions in which training images differ most (principal components, whitened), and
-    compared by angle to the nearest neighbours, as Sun and others 2022 ("Out-of-distribution detection with deep
-    nearest neighbors") do.
+    Features are compared by angle to the nearest neighbours, as Sun and others 2022 ("Out-of-distribution detection
+    with deep nearest neighbors") do. Centred, standardised or whitened features, Mahalanobis distances and the
+    probabilities of a classifier all found images of a demo class that was left out of training less often.
 
     Args:
         train_features: (n_train, n_features), of `utils_cv.features.compute_features`.
@@ -97,22 +95,18 @@ def fit_novelty_check(
             f"Got {len(train_features)} train and {len(held_out_features)} held-out images with expected={expected}; "
             f"expected more than {N_NEIGHBOURS} and at least 1 / expected, for a share between 0 and 1."
         )
-    mean = train_features.mean(axis=0)
-    _, spread, directions = np.linalg.svd(train_features - mean, full_matrices=False)
-    n_components = min(N_COMPONENTS, int((spread > 1e-6 * spread[0]).sum()))
-    axes = directions[:n_components].T / spread[:n_components] * math.sqrt(len(train_features))
-    neighbours = _project(train_features, mean, axes)
-    check = NoveltyCheck(mean, axes, neighbours, math.inf, expected)
-    threshold = float(np.quantile(check.measure_distance(held_out_features), 1 - expected))
-    return NoveltyCheck(mean, axes, neighbours, threshold, expected)
+    check = NoveltyCheck(_scale_to_length_1(train_features), math.inf, expected)
+    threshold = choose_rejection_threshold(check.measure_distance(held_out_features), expected=expected)
+    return dataclasses.replace(check, threshold=threshold)
 
 
-def warn_about_new_images(check: NoveltyCheck, features: np.ndarray) -> pd.Series:
+def warn_about_new_images(check: NoveltyCheck, features: np.ndarray, *, warn: bool = True) -> pd.Series:
     """Warn when more of some new images are far from the training images than chance explains.
 
     Args:
         check: Of `fit_novelty_check`.
         features: (n_images, n_features) of the new images, a few dozen or more.
+        warn: Whether to warn, or only to count.
 
     Returns:
         `n_images`, `n_new` (beyond the threshold), `share_new`, `expected`, and `p_value`: the probability that
@@ -127,7 +121,7 @@ def warn_about_new_images(check: NoveltyCheck, features: np.ndarray) -> pd.Serie
         raise ValueError("Got no new images; expected at least one row of features.")
     n_new = int(check.is_new(features).sum())
     p_value = float(binom.sf(n_new - 1, len(features), check.expected))
-    if p_value < 0.01:
+    if warn and p_value < 0.01:
         warnings.warn(
             f"{n_new} of {len(features)} new images are unlike the training images, about {check.expected:.0%} were "
             "expected: scores of the old test images do not hold for them. Look at the farthest, and label some.",
@@ -150,6 +144,36 @@ def choose_rejection_threshold(held_out_scores: Any, *, expected: float = 0.05) 
         A threshold; about `expected` of the held-out scores are above it.
     """
     return float(np.quantile(np.asarray(held_out_scores, float), 1 - expected))
+
+
+def compare_rejections(
+    held_out: Mapping[str, Any], ordinary: Mapping[str, Any], strange: Mapping[str, Any], *, expected: float = 0.05
+) -> pd.DataFrame:
+    """Compare signals that call an image "none of the above", at the same share of false alarms on held-out images.
+
+    Args:
+        held_out: Name of the signal to the scores of held-out images, higher is stranger; they set the threshold.
+        ordinary: The same signals for other images of the classes, such as test images.
+        strange: The same signals for images of none of the classes.
+        expected: Share of the held-out images to reject.
+
+    Returns:
+        Two rows a signal, `signal` and `images` ("strange" or "ordinary"): the share of them that is rejected, as
+        `value`, `low`, `high`, `n`, and the `threshold`.
+
+    Example:
+        >>> one = {"distance": [0.1, 0.2]}
+        >>> compare_rejections(one, one, {"distance": [0.5, 0.6]})["value"].tolist()
+        [1.0, 0.5]
+    """
+    rows = []
+    for signal, scores in held_out.items():
+        threshold = choose_rejection_threshold(scores, expected=expected)
+        for images, values in (("strange", strange[signal]), ("ordinary", ordinary[signal])):
+            rejected = np.asarray(values, float) > threshold
+            score = make_fraction_score(int(rejected.sum()), len(rejected))
+            rows.append({"signal": signal, "images": images, **score._asdict(), "threshold": threshold})
+    return pd.DataFrame(rows)
 
 
 def measure_auroc(scores_ordinary: Any, scores_strange: Any) -> Score:
@@ -184,7 +208,6 @@ def measure_auroc(scores_ordinary: Any, scores_strange: Any) -> Score:
     return make_score(area, math.sqrt(max(variance, 0.0) / (n * m)), n + m)
 
 
-def _project(features: np.ndarray, mean: np.ndarray, axes: np.ndarray) -> np.ndarray:
-    """Features in the whitened directions, each scaled to length 1."""
-    projected = (np.asarray(features, float) - mean) @ axes
-    return projected / np.maximum(np.linalg.norm(projected, axis=1, keepdims=True), 1e-9)
+def _scale_to_length_1(features: np.ndarray) -> np.ndarray:
+    features = np.asarray(features, float)
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-9)

@@ -38,7 +38,7 @@ def summarise_rounds(rounds: pd.DataFrame, *, baseline: str) -> pd.DataFrame:
         baseline: Name of the setting to compare with.
 
     Returns:
-        One row a setting: `name`, `median_ms` per image, `images_per_s`, `ratio` (times faster than the baseline,
+        One row a setting: `name`, `median_ms` per image, `images_per_second`, `ratio` (times faster than the baseline,
         median of the rounds), `ratio_low` and `ratio_high` (lowest and highest round; of 6 rounds or more this range
         holds the true median with a probability of at least 0.97), `n_rounds`.
 
@@ -58,7 +58,7 @@ def summarise_rounds(rounds: pd.DataFrame, *, baseline: str) -> pd.DataFrame:
     columns = {
         "name": list(wide),
         "median_ms": medians.to_numpy(),
-        "images_per_s": 1e3 / medians.to_numpy(),
+        "images_per_second": 1e3 / medians.to_numpy(),
         "ratio": ratios.median().to_numpy(),
         "ratio_low": ratios.min().to_numpy(),
         "ratio_high": ratios.max().to_numpy(),

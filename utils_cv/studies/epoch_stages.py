@@ -61,7 +61,7 @@ def measure_stages(
     im_size_px: int = 224,
     batch_size: int = 16,
     n_rounds: int = 3,
-    is_reduced: bool = True,
+    in_full: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Measure where the time of an epoch goes: reading, decoding, augmenting, forward and backward pass.
 
@@ -71,21 +71,21 @@ def measure_stages(
         im_size_px: Side of the images.
         batch_size: Images a step.
         n_rounds: Rounds, after one that is not counted.
-        is_reduced: Whether JPEG files are decoded at a reduced size.
+        in_full: Kinds whose JPEG files are decoded at their full size, as most loaders do.
 
     Returns:
-        One row a kind and stage: `kind`, `stage` (one of `STAGES`), `ms` per image (median of the rounds), `share` of
-        the kind's total.
+        One row a kind and stage: `kind`, `stage` (one of `STAGES`), `ms` per image (median of the rounds),
+        `share_of_ms`, its share of the kind's total.
     """
     trainer, rows = _Trainer(backbone), []
     for i in range(n_rounds + 1):
         for kind, paths in kinds.items():
             chosen = [Path(paths[k % len(paths)]) for k in range(batch_size)]
-            times = _time_stages(trainer, chosen, im_size_px, is_reduced)
+            times = _time_stages(trainer, chosen, im_size_px, kind not in in_full)
             rows += [(kind, stage, ms / batch_size) for stage, ms in zip(STAGES, times, strict=True) if i > 0]
     table = pd.DataFrame(rows, columns=["kind", "stage", "ms"]).groupby(["kind", "stage"], sort=False)["ms"].median()
     shares = table / table.groupby("kind", sort=False).transform("sum")
-    return table.to_frame().assign(share=shares).reset_index()
+    return table.to_frame().assign(share_of_ms=shares).reset_index()
 
 
 def _time_stages(trainer: "_Trainer", paths: Sequence[Path], im_size_px: int, is_reduced: bool) -> list[float]:

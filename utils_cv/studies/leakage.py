@@ -99,8 +99,10 @@ def _score_folds(
 ) -> dict[str, Any]:
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-    kind = StratifiedKFold if split == RANDOM else StratifiedGroupKFold
-    folds = kind(n_folds, shuffle=True, random_state=seed).split(features, codes, groups)
+    if split == RANDOM:
+        folds = StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(features, codes)
+    else:
+        folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed).split(features, codes, groups)
     right, other_right = np.zeros(len(codes), bool), np.zeros(len(other_codes))
     for train, test in folds:
         predict = _learn(features[train], codes[train])

@@ -1,7 +1,7 @@
 """How a trained model fares on images that differ from the training images in one thing, and on small objects."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -123,3 +123,46 @@ def compare_wide_with_narrow(widths: Any, right: Any, *, rule: float = 0.2) -> S
     is_wide, right = np.asarray(widths, float) >= rule, np.asarray(right, bool)
     n_wide = int(is_wide.sum())
     return compare_fractions(int(right[is_wide].sum()), n_wide, int(right[~is_wide].sum()), len(right) - n_wide)
+
+
+def compare_input_sizes(
+    tables: Mapping[int, pd.DataFrame],
+    *,
+    edges: Sequence[float],
+    rule: float = 0.2,
+    width: str = "object_width_fraction",
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Put a rule of thumb about the width of objects to the test, at two sizes of the network's input.
+
+    Args:
+        tables: Input size in pixels to the scored images, the same rows in the same order: `right` and the width.
+        edges: Limits of the bins of the width.
+        rule: The least width that the rule asks for.
+        width: Column of the widths.
+
+    Returns:
+        Accuracy by width with a `name` for each size, for `experiment_plots.plot_accuracy_by_width`; and differences
+        of accuracy (`name`, `value`, `low`, `high`, `n`): wide minus narrow objects at each size (unpaired), and the
+        larger minus the smaller input for all, wide and narrow objects (paired).
+
+    Raises:
+        ValueError: If there are not two sizes, or no object is wide, or none is narrow.
+
+    Example:
+        >>> tables = {224: rows_at_224, 128: rows_at_128}  # doctest: +SKIP
+        >>> bins, changes = compare_input_sizes(tables, edges=[0, 0.2, 1])  # doctest: +SKIP
+    """
+    if len(tables) != 2:
+        raise ValueError(f"Expected two input sizes, got {list(tables)}.")
+    small, large = sorted(tables)
+    widths = tables[small][width].to_numpy(dtype=float)
+    right = {size: tables[size]["right"].to_numpy(dtype=bool) for size in (small, large)}
+    bins = [
+        measure_accuracy_by_width(widths, right[size], edges=edges).assign(name=f"{size} px") for size in (large, small)
+    ]
+    changes = {
+        f"wide - narrow at {size} px": compare_wide_with_narrow(widths, right[size], rule=rule) for size in right
+    }
+    for name, kept in (("all", widths >= 0), ("wide", widths >= rule), ("narrow", widths < rule)):
+        changes[f"{large} - {small} px, {name}"] = compare_means(right[large][kept], right[small][kept])
+    return pd.concat(bins), pd.DataFrame([{"name": name, **score._asdict()} for name, score in changes.items()])

@@ -163,9 +163,9 @@ def measure_threads_and_cache(
     in_memory = ImageCache(1e6, disk_budget_mb=0)
     on_disk = ImageCache(0, folder=folder)
     load = functools.partial(load_images, paths, im_size_px)
-    counts = {1: "1 thread", n_cpus: f"{n_cpus} threads", 2 * n_cpus: f"{2 * n_cpus} threads"}
     functions: dict[str, Callable[[], object]] = {
-        name: functools.partial(load, n_threads=n) for n, name in sorted(counts.items())
+        f"{n} thread{'s' if n > 1 else ''}": functools.partial(load, n_threads=n)
+        for n in dict.fromkeys((1, n_cpus, 2 * n_cpus))
     }
     functions["cache on disk"] = functools.partial(load, cache=on_disk)
     functions["cache in memory"] = functools.partial(load, cache=in_memory)
