@@ -141,8 +141,8 @@ def fill_document(path: str | Path, notebooks_dir: str | Path) -> bool:
     """
     path = Path(path)
     text = path.read_text(encoding="utf-8")
-    recorded = {number.notebook: {} for number in list_numbers(text)}
-    recorded = {beginning: find_recorded(notebooks_dir, beginning) for beginning in recorded}
+    beginnings = {number.notebook for number in list_numbers(text)}
+    recorded = {beginning: find_recorded(notebooks_dir, beginning) for beginning in beginnings}
     filled = fill_numbers(text, recorded.__getitem__)
     if filled != text:
         with write_atomic(path) as temporary:
