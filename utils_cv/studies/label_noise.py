@@ -1,0 +1,158 @@
+"""Wrong labels among the training images: what they cost on a test set whose labels are right."""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas as pd
+
+from utils_cv.intervals import Score
+from utils_cv.label_errors import plant_wrong_labels, predict_out_of_fold
+from utils_cv.repeats import compare_repeated, join_right, measure_repeated, split_right
+from utils_cv.studies.probe_trials import FIXED_STRENGTH, make_task, predict_with_probe
+from utils_cv.trials import run_trials
+
+# Kinds of wrong labels and of training, in words.
+KINDS = {
+    "random": "any image may be labelled as any other class",
+    "random, strength not adapted": "the same; regularised as if all labels were right",
+    "one class": "images of one class are labelled as the class most like it",
+}
+
+
+def measure_label_noise(
+    table: pd.DataFrame,
+    features: np.ndarray,
+    rates: Sequence[float] = (0.0, 0.1, 0.2, 0.3, 0.4),
+    *,
+    n_seeds: int = 4,
+    seed: int = 0,
+    rows_path: str | Path | None = None,
+    n_jobs: int | None = None,
+    show_progress: bool = True,
+) -> pd.DataFrame:
+    """Train a probe on labels of which some are wrong, for every kind of `KINDS`, rate and seed.
+
+    Unless the kind says otherwise, the regularisation is chosen by cross-validation on the wrong labels, as it would
+    be by somebody who does not know of them. For "one class", each seed takes another class.
+
+    Args:
+        table: An image table with splits, its labels taken as true; all but the test images are learned from.
+        features: A row for each image.
+        rates: Shares of wrong labels, in [0, 1]: of all training images, or of those of the one class. 0 is added.
+        n_seeds: Draws of the images with wrong labels.
+        seed: The first seed.
+        rows_path: As in `utils_cv.trials.run_trials`.
+        n_jobs: As there.
+        show_progress: Show a bar with the time left.
+
+    Returns:
+        One row a trial: `kind`, `rate`, `source` and `target` (class names, empty unless one class), `seed`,
+        `n_train`, `n_wrong`, `wrong_fraction` (of all training images), `accuracy`, `source_recall` (of the one
+        class; None otherwise), and `right`, a character for each test image (1: right).
+
+    Example:
+        >>> rows = measure_label_noise(table, features, [0.2])  # doctest: +SKIP
+    """
+    task = make_task(table, features)
+    likest = _find_likest(features[task.pool_rows], task.codes[task.pool_rows], len(task.class_names), seed)
+    names = task.class_names
+    settings = []
+    for kind in KINDS:
+        for rate in sorted({0.0, *map(float, rates)}):
+            for i in range(n_seeds):
+                source = (seed + i) % len(names)
+                pair = (names[source], names[likest[source]]) if kind == "one class" else ("", "")
+                settings.append({"kind": kind, "rate": rate, "source": pair[0], "target": pair[1], "seed": seed + i})
+    return run_trials(
+        functools.partial(_run_trial, table[["label", "split"]], features),
+        settings,
+        rows_path=rows_path,
+        fingerprint=joblib.hash((features, table["label"].tolist(), table["split"].tolist())),
+        n_jobs=n_jobs,
+        description="label noise",
+        show_progress=show_progress,
+    )
+
+
+def summarize_label_noise(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row a kind and rate: means over the seeds, with 95 % intervals over test images and seeds.
+
+    Args:
+        rows: From `measure_label_noise`.
+
+    Returns:
+        `name` (the kind), `rate`, `wrong_fraction`, `accuracy`, `accuracy_low`, `accuracy_high`, `n_test`, `n_seeds`,
+        `seed_sd` (standard deviation between seeds).
+    """
+    summary = []
+    for (kind, rate), group in rows.groupby(["kind", "rate"], sort=False):
+        score = measure_repeated(split_right(group["right"]))
+        summary.append(
+            {
+                "name": kind,
+                "rate": rate,
+                "wrong_fraction": float(group["wrong_fraction"].mean()),
+                "accuracy": score.value,
+                "accuracy_low": score.low,
+                "accuracy_high": score.high,
+                "n_test": score.n,
+                "n_seeds": len(group),
+                "seed_sd": float(group["accuracy"].std(ddof=1)) if len(group) > 1 else 0.0,
+            }
+        )
+    return pd.DataFrame(summary)
+
+
+def measure_noise_loss(rows: pd.DataFrame, kind: str, rate: float) -> Score:
+    """Accuracy lost to wrong labels: without any minus with that rate, paired, with a 95 % interval.
+
+    Args:
+        rows: From `measure_label_noise`.
+        kind: One of `KINDS`.
+        rate: One of the rates that were measured.
+
+    Raises:
+        ValueError: If that kind and rate were not measured.
+    """
+    of_kind = rows[rows["kind"] == kind].sort_values("seed")
+    groups = [of_kind[np.isclose(of_kind["rate"], value)] for value in (0.0, rate)]
+    if any(group.empty for group in groups):
+        raise ValueError(f"No rows of kind {kind!r} and rate {rate}; measured: {sorted(of_kind['rate'].unique())}.")
+    return compare_repeated(*(split_right(group["right"]) for group in groups))
+
+
+def _find_likest(features: np.ndarray, codes: np.ndarray, n_classes: int, seed: int) -> list[int]:
+    """For each class the other one that its images look most like to a probe that did not learn them."""
+    probabilities = predict_out_of_fold(
+        features, codes, n_classes=n_classes, strengths=(FIXED_STRENGTH,), seed=seed
+    ).probabilities
+    means = np.array([probabilities[codes == code].mean(axis=0) for code in range(n_classes)])
+    np.fill_diagonal(means, -1.0)
+    return [int(code) for code in means.argmax(axis=1)]
+
+
+def _run_trial(
+    table: pd.DataFrame, features: np.ndarray, kind: str, rate: float, source: str, target: str, seed: int
+) -> dict[str, Any]:
+    task = make_task(table, features)
+    names, true = task.class_names, task.codes[task.pool_rows]
+    codes = (names.index(source), names.index(target)) if source else (None, None)
+    labels = plant_wrong_labels(true, rate, n_classes=len(names), source=codes[0], target=codes[1], seed=seed)
+    strength = FIXED_STRENGTH if kind == "random, strength not adapted" else None
+    logits = predict_with_probe(
+        features, task.pool_rows, labels, task.test_rows, n_classes=len(names), strength=strength, seed=seed
+    )
+    y_true, y_pred = task.codes[task.test_rows], logits.argmax(axis=1)
+    n_wrong = int((labels != true).sum())
+    return {
+        "n_train": len(true),
+        "n_wrong": n_wrong,
+        "wrong_fraction": n_wrong / len(true),
+        "accuracy": float((y_true == y_pred).mean()),
+        "source_recall": float((y_pred[y_true == codes[0]] == codes[0]).mean()) if source else None,
+        "right": join_right(y_true == y_pred),
+    }
