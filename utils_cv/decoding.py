@@ -231,7 +231,7 @@ def _parse_orientation(image: Image.Image) -> tuple[int, str]:
         orientation = exif.get(_EXIF_ORIENTATION, 1)
     except Exception as error:  # the parser raises what the damage happens to trigger; the pixels are not affected
         return 1, str(error) or type(error).__name__
-    if not len(exif) and len(image.info.get("exif", b"")) > _EMPTY_EXIF_BYTES:
+    if not len(exif) and len(image.info.get("exif") or b"") > _EMPTY_EXIF_BYTES:
         return 1, "nothing in them can be read"
     return (orientation, "") if orientation in _TURN_BY_ORIENTATION else (1, "")
 

@@ -251,6 +251,15 @@ def test_avif_opens_where_pillow_has_it():
     assert decode_image(encode(PHOTO, "AVIF")).size == (120, 90)
 
 
+def test_heic_opens_with_the_extra():
+    pillow_heif = pytest.importorskip("pillow_heif", reason="needs pip install 'utils_cv[heic]'")
+    buffer = io.BytesIO()
+    pillow_heif.from_pillow(PHOTO).save(buffer, quality=90)
+    image, facts = read_image(buffer.getvalue(), "phone.jpg")
+    assert (image.mode, image.size, facts.format) == ("RGB", (120, 90), "HEIF")
+    assert np.abs(np.asarray(image, float) - np.asarray(PHOTO, float)).mean() < 12
+
+
 # --- files that must not open ----------------------------------------------------------------------------------------
 
 

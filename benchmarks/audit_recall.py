@@ -1,0 +1,93 @@
+"""How many planted copies the audit finds, and how often it calls different images copies.
+
+    python benchmarks/audit_recall.py                              # the demo images
+    python benchmarks/audit_recall.py --folder my/photos           # any folder of images
+    python benchmarks/audit_recall.py --backbone efficientnet_lite0 --limit 150
+
+The images of the folder should be different from each other: a pair of them that is found counts as a false alarm.
+"""
+
+import argparse
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageEnhance
+
+from utils_cv.audit import audit_images
+from utils_cv.datasets import find_dir
+from utils_cv.images import list_image_files, load_image
+from utils_cv.intervals import make_fraction_score
+from utils_cv.runtime import describe_machine
+
+
+def crop(image: Image.Image, random: np.random.Generator, share: float) -> Image.Image:
+    """Cut off a share of the width and of the height, at random sides."""
+    width, height = round(image.width * (1 - share)), round(image.height * (1 - share))
+    left, top = random.integers(0, image.width - width + 1), random.integers(0, image.height - height + 1)
+    return image.crop((left, top, left + width, top + height))
+
+
+def mirror(image: Image.Image) -> Image.Image:
+    """Mirror left and right."""
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+
+
+Change = Callable[[Image.Image, np.random.Generator], Image.Image]
+COPIES: dict[str, tuple[Change | None, int]] = {  # what is changed, and the JPEG quality
+    "exact": (None, 0),
+    "re-encoded, quality 50": (lambda image, random: image, 50),
+    "half the size": (
+        lambda image, random: image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX),
+        90,
+    ),
+    "10 % brighter": (lambda image, random: ImageEnhance.Brightness(image).enhance(1.10), 90),
+    "25 % brighter": (lambda image, random: ImageEnhance.Brightness(image).enhance(1.25), 90),
+    "cropped by 5 %": (lambda image, random: crop(image, random, 0.05), 90),
+    "cropped by 10 %": (lambda image, random: crop(image, random, 0.10), 90),
+    "mirrored": (lambda image, random: mirror(image), 90),
+    "mirrored, cropped by 5 %": (lambda image, random: crop(mirror(image), random, 0.05), 90),
+}
+
+
+def measure(paths: list[Path], name: str, backbone: str | None) -> tuple[int, int]:
+    """Plant one copy of each image; count the copies found, and other pairs found."""
+    change, quality = COPIES[name]
+    random = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        copies = [Path(folder) / f"{number}.jpg" for number in range(len(paths))]
+        for path, copy in zip(paths, copies, strict=True):
+            if change is None:
+                shutil.copyfile(path, copy)
+            else:
+                change(load_image(path), random).save(copy, quality=quality)
+        table = pd.DataFrame({"path": [str(path) for path in (*paths, *copies)], "label": "", "split": ""})
+        found = audit_images(table, backbone=backbone, show_progress=False).duplicates
+    place = {path: row for row, path in enumerate(table["path"])}
+    pairs = [(place[image], place[twin]) for image, twin in zip(found["image"], found["twin"], strict=True)]
+    n_true = sum(image - twin == len(paths) for image, twin in pairs)
+    return n_true, len(pairs) - n_true
+
+
+def main() -> None:
+    """Plant copies of each kind and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", default="data/fridge_objects", help="folder of images")
+    parser.add_argument("--backbone", help="compare features as well")
+    parser.add_argument("--limit", type=int, help="use so many images")
+    options = parser.parse_args()
+    paths = list_image_files(find_dir(options.folder))
+    paths = [paths[i] for i in np.random.default_rng(0).permutation(len(paths))[: options.limit]]
+    print(f"{describe_machine()}\n\n{len(paths)} images, backbone: {options.backbone}\n")
+    print("| copy | found | 95 % interval | false alarms |\n|---|---|---|---|")
+    for name in COPIES:
+        n_found, n_false = measure(paths, name, options.backbone)
+        found = make_fraction_score(n_found, len(paths))
+        print(f"| {name} | {found.value:.1%} | {found.low:.1%} to {found.high:.1%} | {n_false} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
