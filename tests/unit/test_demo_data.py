@@ -1,0 +1,113 @@
+"""The demo sets: what lies in data/ is what labels.csv says, byte for byte, and small enough to ship."""
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from utils_cv.datasets import DEMO_SETS, find_repository, load_image_table
+from utils_cv.files import hash_file
+from utils_cv.labels import split_labels
+
+DATA_DIR = find_repository() / "data"
+CLASS_NAMES = ["can", "carton", "milk_bottle", "water_bottle"]
+SIDES = ["box_left", "box_top", "box_right", "box_bottom"]
+# Images of each set by split.
+COUNTS = {
+    "fridge_objects": {"train": 320, "test": 160},
+}
+
+
+def load(name):
+    return load_image_table(f"data/{name}", min_classes=1)
+
+
+@pytest.fixture(scope="module", params=COUNTS)
+def demo_set(request):
+    return request.param, load(request.param)
+
+
+def test_every_part_has_its_images(demo_set):
+    name, table = demo_set
+    assert table["split"].value_counts().to_dict() == COUNTS[name]
+
+
+def test_files_are_those_that_are_listed(demo_set):
+    name, table = demo_set
+    files = (path for path in (DATA_DIR / name).rglob("*") if path.is_file() and ".rows" not in path.parts)
+    found = {path.relative_to(DATA_DIR / name).as_posix() for path in files}
+    assert found == {*table["image"], "labels.csv"}
+
+
+def test_files_have_the_listed_bytes_and_sizes(demo_set):
+    _, table = demo_set
+    for row in table.itertuples():
+        assert hash_file(row.path) == row.sha256, row.image
+        with Image.open(row.path) as image:
+            image.load()
+            assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (row.width_px, row.height_px)), row.image
+
+
+def test_files_hold_no_time_of_rendering(demo_set):
+    _, table = demo_set
+    for path in table["path"]:
+        with Image.open(path) as image:
+            assert "comment" not in image.info, path
+            assert not image.getexif(), path
+
+
+def test_facts_are_complete_and_in_range(demo_set):
+    _, table = demo_set
+    facts = ["object_width_fraction", "visible_fraction", *SIDES]
+    assert table[facts].notna().all().all()
+    assert table[facts].to_numpy().min() >= 0
+    assert table[facts].to_numpy().max() <= 1
+    assert table["camera_elevation_deg"].between(0, 90).all()
+    assert set(table["light"]) <= {"day", "lamp", "fridge", "night"}
+    width = table["box_right"] - table["box_left"]
+    assert (table["object_width_fraction"] - width).abs().max() < 0.0021  # each is rounded to 0.001
+
+
+def test_an_object_stands_where_its_box_says(demo_set):
+    _, table = demo_set
+    objects = table[table["object_width_fraction"] > 0]
+    assert (objects["box_left"] < objects["box_right"]).all()
+    assert (objects["box_top"] < objects["box_bottom"]).all()
+    assert objects["visible_fraction"].min() > 0.2
+
+
+def test_every_class_is_in_every_part(demo_set):
+    name, table = demo_set
+    labels = table["label"].map(split_labels).explode()
+    expected = ["none_of_these"] if name == "fridge_negatives" else CLASS_NAMES
+    assert {split: sorted(part.unique()) for split, part in labels.groupby(table["split"])} == {
+        split: expected for split in COUNTS[name]
+    }
+
+
+def test_fridge_objects_has_as_many_of_each_class():
+    counts = load("fridge_objects").groupby(["split", "label"]).size()
+    assert counts["train"].tolist() == [80] * 4
+    assert counts["test"].tolist() == [40] * 4
+
+
+def test_all_data_is_at_most_30_mb():
+    paths = (path for path in DATA_DIR.rglob("*") if path.is_file() and ".rows" not in path.parts)
+    assert sum(path.stat().st_size for path in paths) <= 30e6
+
+
+def test_no_image_is_in_two_sets():
+    hashes = pd.concat([load(name)["sha256"] for name in COUNTS])
+    assert not hashes.duplicated().any()
+
+
+@pytest.mark.parametrize("name", DEMO_SETS)
+def test_the_card_describes_the_set(name):
+    assert f"## {name}" in (DATA_DIR / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_the_contact_sheet_is_there_and_small(name):
+    path = DATA_DIR / "contact_sheets" / f"{name}.jpg"
+    assert path.stat().st_size < 400e3
+    with Image.open(path) as sheet:
+        assert sheet.width >= 1600
