@@ -26,7 +26,7 @@ from utils_cv.augmentation import make_augmentations
 from utils_cv.blocks import list_blocks
 from utils_cv.callbacks import ChannelsLast
 from utils_cv.images import Fit, load_image, resize_image
-from utils_cv.runtime import choose_device
+from utils_cv.runtime import choose_device, keep_memory
 from utils_cv.table_images import TableImages
 
 
@@ -179,7 +179,8 @@ def predict_pixels(learn: Learner, pixels: np.ndarray, *, batch_size: int = 32) 
     Returns:
         Logits, (n, n_classes), float32.
     """
-    model = learn.model.eval()
+    keep_memory()  # without it a CPU spends most of the time giving memory back and taking it again
+    model = learn.model.eval().to(memory_format=torch.channels_last)
     device = next(model.parameters()).device
     logits = []
     with torch.inference_mode():
