@@ -70,7 +70,12 @@ def make_axes_grid(n_rows: int, n_columns: int, *, width: float, height: float, 
     with matplotlib.rc_context({"axes.edgecolor": GREY, "text.color": INK}):
         layout = ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.05)  # inches
         size: dict[str, Any] = {"figsize": (width, height), "dpi": dpi}
-        return plt.subplots(n_rows, n_columns, squeeze=False, layout=layout, facecolor="white", **size)[1]
+        axes = plt.subplots(n_rows, n_columns, squeeze=False, layout=layout, facecolor="white", **size)[1]
+        is_interactive = matplotlib.is_interactive()
+    # The first figure loads the backend, and Jupyter's turns the interactive mode on. Without this line the context
+    # would turn it off again, and a notebook would show its first figure only.
+    matplotlib.interactive(is_interactive)
+    return axes
 
 
 def use_percent(axis: matplotlib.axis.Axis) -> None:
