@@ -194,7 +194,7 @@ def save_classifier(
     names = [WEIGHTS_NAME]
     write_network_weights(network, folder / WEIGHTS_NAME)
     if onnx or int8:
-        export_network(network, trained.im_size_px, folder / ONNX_NAME)
+        export_network(network, trained.im_size_px, folder / ONNX_NAME, backbone=trained.backbone)
         names.append(ONNX_NAME)
     if images is not None:
         info = dataclasses.replace(info, table_sha256=hash_table(images.table))

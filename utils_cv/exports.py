@@ -10,7 +10,7 @@ import pandas as pd
 from torch import nn
 
 from utils_cv.backbones import load_backbone
-from utils_cv.features import Normalized, export_onnx
+from utils_cv.features import Normalized, export_onnx, name_export
 from utils_cv.files import write_atomic
 from utils_cv.model_files import ModelFileError, ModelInfo
 from utils_cv.padding import fix_padding
@@ -67,11 +67,45 @@ def read_network(info: ModelInfo, path: Path) -> Normalized:
     return Normalized(body, tuple(info.mean), tuple(info.std)).eval()
 
 
-def export_network(network: Normalized, im_size_px: int, path: Path) -> None:
-    """Export a network from `copy_network` to ONNX: bytes in, logits out; the file appears whole."""
+def export_network(network: Normalized, im_size_px: int, path: Path, *, backbone: str) -> None:
+    """Export a network from `copy_network` to ONNX: bytes in, logits out; the file appears whole.
+
+    The body of a linear probe is the pretrained one, which was exported when its features were computed: then only the
+    head is added to that file, in a moment.
+
+    Args:
+        network: From `copy_network`; it is not changed.
+        im_size_px: Side of the images.
+        path: The file to write.
+        backbone: Name of the backbone.
+    """
+    bare = copy.copy(network)
+    bare._modules = {"body": network.body.get_submodule("body")}
+    exported = name_export(bare, im_size_px, name=backbone)
+    if exported.is_file():
+        _append_head(exported, network.body.get_submodule("head"), path)
+        return
     fixed = copy.deepcopy(network)
     fixed.body = fix_padding(fixed.body, im_size_px)
     export_onnx(fixed.eval(), im_size_px, path)
+
+
+def _append_head(exported: Path, head: Any, path: Path) -> None:
+    import onnx
+    from onnx import helper, numpy_helper
+
+    model = onnx.load(str(exported))
+    (output,) = model.graph.output
+    for node in model.graph.node:  # the features take another name, the logits theirs
+        node.output[:] = ["features" if name == output.name else name for name in node.output]
+    weights = {"head.weight": head.weight, "head.bias": head.bias}
+    model.graph.initializer.extend(
+        numpy_helper.from_array(value.detach().numpy(), name) for name, value in weights.items()
+    )
+    model.graph.node.append(helper.make_node("Gemm", ["features", *weights], [output.name], name="head", transB=1))
+    output.type.tensor_type.shape.dim[1].dim_value = len(head.bias)
+    with write_atomic(path) as temporary_path:
+        onnx.save(model, str(temporary_path))
 
 
 def hash_table(table: pd.DataFrame) -> str:

@@ -165,10 +165,15 @@ def export_network(network: Normalized, im_size_px: int, *, name: str) -> Path:
     Returns:
         The file; its name changes with weights and versions, so that it is never stale.
     """
-    path = get_cache_dir("onnx") / f"{name.replace('/', '_')}_{im_size_px}px_{_fingerprint(network)}.onnx"
+    path = name_export(network, im_size_px, name=name)
     if not path.is_file():
         export_onnx(_fix_padding(network, im_size_px), im_size_px, path)
     return path
+
+
+def name_export(network: Normalized, im_size_px: int, *, name: str) -> Path:
+    """Name the file in the user's cache folder that a network is exported to; it need not exist yet."""
+    return get_cache_dir("onnx") / f"{name.replace('/', '_')}_{im_size_px}px_{_fingerprint(network)}.onnx"
 
 
 def export_onnx(model: nn.Module, im_size_px: int, path: Path) -> None:

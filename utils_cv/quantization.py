@@ -26,7 +26,7 @@ def quantize_onnx(
     *,
     calibration: Calibration = "minmax",
     per_channel: bool = True,
-    reduce_range: bool = True,
+    reduce_range: bool = False,
     keep_float: Sequence[str] = (),
 ) -> None:
     """Write an 8-bit copy of an exported network; the file appears whole.
@@ -40,10 +40,10 @@ def quantize_onnx(
             magnitudes, or "entropy", the range that loses least information.
         per_channel: Whether each output channel of a weight has its own scale.
         reduce_range: Use 7 bits for weights. Processors without VNNI instructions add two products of 8-bit numbers in
-            16 bits, which overflow silently with 8-bit weights.
+            16 bits, which can overflow silently with 8-bit weights; with a scale per channel neither was better.
         keep_float: Names of further operations that stay in 32-bit floats, see `list_operations`. The head always
-            does, because a linear probe's weights differ too much in size for one scale, and so does what comes before
-            the first convolution.
+            does, because a linear probe's weights differ too much in size for one scale, and so does everything up to
+            the first convolution, where an error spreads furthest (`benchmarks/int8_calibration.py`).
 
     Raises:
         ValueError: There are no images, or `calibration` is unknown.
@@ -95,12 +95,12 @@ def list_operations(path: str | Path) -> list[tuple[str, str]]:
 
 
 def _list_ends(path: str | Path) -> list[str]:
-    """List the operations before the first convolution, and the last one with weights."""
+    """List the operations up to the first with weights, and the last one with weights."""
     import onnx
 
     nodes = onnx.load(str(path)).graph.node
     weighted = [i for i, node in enumerate(nodes) if node.op_type in WEIGHTED]
-    return [node.name for node in nodes[: weighted[0]]] + [nodes[weighted[-1]].name]
+    return [node.name for node in nodes[: weighted[0] + 1]] + [nodes[weighted[-1]].name]
 
 
 class _Reader:

@@ -1,14 +1,16 @@
 """The study on small images: every runtime's own answers, paired differences, and nothing lost by a stop."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 from utils_cv.datasets import complete_splits, load_image_table
+from utils_cv.runners import STUDY_INT8_NAME
 from utils_cv.speed_plots import plot_accuracy_vs_latency
 from utils_cv.studies import speed_trials
-from utils_cv.studies.accuracy_vs_speed import accuracy_vs_speed
+from utils_cv.studies.accuracy_vs_speed import _fingerprint, _list_settings, accuracy_vs_speed
 
 QUICK = {"im_sizes_px": [64], "n_repeats": 2, "batch_size": 2, "show_progress": False}
 
@@ -68,7 +70,10 @@ def test_a_second_call_trains_nothing_again(table, work_dir, rows, monkeypatch):
     assert again[same].iloc[0].tolist() == rows.loc[rows["runtime"] == "onnx", same].iloc[0].tolist()
 
 
-def test_a_stop_loses_no_finished_row(table, rows, tmp_path, monkeypatch):
+def test_a_stop_loses_no_finished_row(table, rows, work_dir, tmp_path, monkeypatch):
+    shutil.copytree(work_dir, tmp_path, dirs_exist_ok=True)
+    lines = (work_dir / "rows.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "rows.jsonl").write_text(lines[0])  # as if the training alone had finished
     calls = []
 
     def answer_then_stop(run, pixels, folder):
@@ -88,17 +93,14 @@ def test_a_stop_loses_no_finished_row(table, rows, tmp_path, monkeypatch):
     assert len(calls) == 3, "the row that was finished before the stop was computed again"
 
 
-def test_models_that_a_cleaned_cache_has_lost_are_made_again(table, rows, work_dir):
+def test_what_a_cleaned_cache_has_lost_is_made_again(table, rows, work_dir):
     folder = speed_trials.find_model_dir(work_dir, "efficientnet_lite0", 64)
-    for path in folder.iterdir():
-        path.unlink()
+    (folder / STUDY_INT8_NAME).unlink()
     again = accuracy_vs_speed(table, ["efficientnet_lite0"], runtimes=["int8"], work_dir=work_dir, **QUICK)
     assert again["median_ms"].item() > 0
 
 
 def test_another_image_means_another_study(table, work_dir, rows, tmp_path):
-    from utils_cv.studies.accuracy_vs_speed import _fingerprint
-
     changed = table.copy()
     (tmp_path / "other.png").write_bytes(b"other")
     changed.loc[0, "path"] = str(tmp_path / "other.png")
@@ -114,11 +116,20 @@ def test_an_architecture_without_weights_is_timed_but_not_scored(table, tmp_path
     assert "not trained" in plot_accuracy_vs_latency(rows).texts[0].get_text()
 
 
+def test_one_thing_at_a_time_gives_fewer_settings_around_the_first():
+    backbones, sizes, runtimes = ["efficientnet_lite0", "efficientnet_lite1"], [0, 96], ["onnx", "int8", "torch"]
+    one, every = (_list_settings(backbones, sizes, runtimes, vary, 0) for vary in ("one", "all"))
+    assert len(every) == 12 and len(one) == 5 and all(setting in every for setting in one)
+    sizes_of_lite1 = {row["im_size_px"] for row in one if row["backbone"] == "efficientnet_lite1"}
+    assert sizes_of_lite1 == {240} and [row["im_size_px"] for row in one] == sorted(row["im_size_px"] for row in one)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         pytest.param({"backbones": []}, "at least one of each", id="no backbone"),
         pytest.param({"runtimes": []}, "at least one of each", id="no runtime"),
+        pytest.param({"vary": "some"}, "'all' or 'one'", id="unknown variation"),
         pytest.param({"runtimes": ["tensorrt"]}, "here there are torch", id="unknown runtime"),
     ],
 )

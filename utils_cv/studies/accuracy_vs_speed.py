@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from utils_cv import decoding, features, images, probes, quantization, training
 from utils_cv.backbones import describe_backbone
 from utils_cv.files import get_cache_dir
 from utils_cv.image_inputs import open_pixels
@@ -33,6 +34,7 @@ def accuracy_vs_speed(
     *,
     im_sizes_px: Sequence[int] = (0,),
     runtimes: Sequence[str] = ("onnx",),
+    vary: str = "all",
     n_repeats: int = 30,
     batch_size: int = 16,
     n_threads: int | None = None,
@@ -52,6 +54,7 @@ def accuracy_vs_speed(
             network, the architecture is timed and its accuracy is NaN.
         im_sizes_px: Sides of the images; 0 takes the size each backbone was pretrained on.
         runtimes: See `utils_cv.runners.list_runtimes`.
+        vary: "all" studies every combination; "one" changes one thing at a time around the first of each.
         n_repeats: Timed runs of one image in each setting.
         batch_size: Images a call when images a second are measured.
         n_threads: Threads of one call. Default: as many as this process may use.
@@ -74,21 +77,19 @@ def accuracy_vs_speed(
         >>> rows = accuracy_vs_speed(table, ["efficientnet_lite0"], runtimes=["torch", "onnx"])  # doctest: +SKIP
         >>> plot_accuracy_vs_latency(rows)  # doctest: +SKIP
     """
-    _check_request(table, backbones, im_sizes_px, runtimes)
+    _check_request(table, backbones, im_sizes_px, runtimes, vary)
     keep_memory()
     fingerprint = _fingerprint(table, seed)
     work_dir = Path(work_dir) if work_dir else get_cache_dir("studies") / f"accuracy_vs_speed_{fingerprint[:16]}"
-    sizes = list(dict.fromkeys((name, size or describe_backbone(name).im_size_px) for name, size in
-                               itertools.product(backbones, im_sizes_px)))  # fmt: skip
-    sizes.sort(key=lambda pair: pair[1])  # images of one size stay open for all trials that need them
-    trainings = [{"backbone": name, "im_size_px": size, "seed": seed} for name, size in sizes]
-    settings = [{**training, "runtime": runtime} for training in trainings for runtime in runtimes]
-    images = SizedImages(table)
+    settings = _list_settings(backbones, im_sizes_px, runtimes, vary, seed)
+    trainings = [{name: row[name] for name in ("backbone", "im_size_px", "seed")} for row in settings]
+    trainings = [row for i, row in enumerate(trainings) if row not in trainings[:i]]
+    sized = SizedImages(table)
     kept: dict[str, Any] = {"rows_path": work_dir / "rows.jsonl", "fingerprint": fingerprint, "n_jobs": 1}
-    train = functools.partial(speed_trials.train_one, images, work_dir)
+    train = functools.partial(speed_trials.train_one, sized, work_dir)
     trained = run_trials(train, trainings, description="train", show_progress=show_progress, **kept)
-    speed_trials.restore_models(images, work_dir, settings)
-    answer = functools.partial(speed_trials.answer_one, images, work_dir)
+    speed_trials.restore_models(sized, work_dir, settings)
+    answer = functools.partial(speed_trials.answer_one, sized, work_dir)
     answered = run_trials(answer, settings, description="score", show_progress=show_progress, **kept)
     rows = answered.merge(trained, on=["backbone", "im_size_px", "seed"], validate="many_to_one")
     rows.insert(0, "name", [_name(row) for row in rows.to_dict("records")])
@@ -97,9 +98,28 @@ def accuracy_vs_speed(
     return rows.drop(columns=["answers", "seed"]).merge(times, on="name", validate="one_to_one")
 
 
+def _list_settings(
+    backbones: Sequence[str], im_sizes_px: Sequence[int], runtimes: Sequence[str], vary: str, seed: int
+) -> list[dict[str, Any]]:
+    """List the settings once each, ordered by size, so that images of one size are opened once."""
+    combinations = itertools.product(backbones, im_sizes_px, runtimes)
+    first = (backbones[0], im_sizes_px[0], runtimes[0])
+    settings: list[dict[str, Any]] = []
+    for combination in combinations:
+        n_changed = sum(given != base for given, base in zip(combination, first, strict=True))
+        backbone, size, runtime = combination
+        size_px = size or describe_backbone(backbone).im_size_px
+        setting = {"backbone": backbone, "im_size_px": size_px, "seed": seed, "runtime": runtime}
+        if setting not in settings and (vary == "all" or n_changed <= 1):
+            settings.append(setting)
+    return sorted(settings, key=lambda setting: setting["im_size_px"])
+
+
 def _check_request(
-    table: pd.DataFrame, backbones: Sequence[str], im_sizes_px: Sequence[int], runtimes: Sequence[str]
+    table: pd.DataFrame, backbones: Sequence[str], im_sizes_px: Sequence[int], runtimes: Sequence[str], vary: str
 ) -> None:
+    if vary not in ("all", "one"):
+        raise ValueError(f"Got vary={vary!r}, expected 'all' or 'one'.")
     if not backbones or not im_sizes_px or not runtimes:
         raise ValueError(
             f"Got backbones={list(backbones)}, im_sizes_px={list(im_sizes_px)}, runtimes={list(runtimes)}; expected at "
@@ -113,8 +133,10 @@ def _check_request(
 
 
 def _fingerprint(table: pd.DataFrame, seed: int) -> str:
-    """Hash the images (by name, label, split and size in bytes), the seed, and the versions that decide answers."""
+    """Hash the images (name, label, split, size in bytes), the seed, and the versions and code that decide answers."""
     digest = hashlib.sha256(json.dumps([seed, list_versions()]).encode())
+    for module in (decoding, images, features, probes, training, quantization, speed_trials):
+        digest.update(Path(str(module.__file__)).read_bytes())
     for row in table[["path", "image", "label", "split"]].itertuples(index=False):
         n_bytes = Path(str(row.path)).stat().st_size
         digest.update(f"{row.image}\t{row.label}\t{row.split}\t{n_bytes}\n".encode())
