@@ -28,7 +28,7 @@ class AuditLimits:
     max_megapixels: float = 4.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)  # tables compare cell by cell
 class AuditReport:
     """What `audit_images` found; every table has the index of the audited table.
 
@@ -103,19 +103,22 @@ class AuditReport:
         ]
         return "\n".join([self._make_heading(), *lines, *self._describe_balance()])
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def _repr_html_(self) -> str:
         balance = "".join(f"<p>{html.escape(line)}</p>" for line in self._describe_balance())
         return f"<p><b>{html.escape(self._make_heading())}</b></p>{self.summary.to_html(index=False)}{balance}"
 
     def _make_heading(self) -> str:
         opened = self.facts[self.facts["cause"] == ""]
-        size = f", of {opened['megapixels'].median():.2g} megapixels in the middle" if len(opened) else ""
+        size = f", {opened['megapixels'].median():.2g} megapixels (median)" if len(opened) else ""
         return f"Audit of {len(self.facts)} images of {len(self.classes)} classes{size}"
 
     def _describe_balance(self) -> list[str]:
         counts = self.classes.sum(axis=1)
-        if len(counts) < 2:
-            return []
+        if counts.min() == counts.max():
+            return [f"Every class has {counts.max()} images."]
         return [
             f"Largest class: {counts.idxmax()} with {counts.max()} images; smallest: {counts.idxmin()} with "
             f"{counts.min()}, {counts.min() / counts.max():.0%} of it."

@@ -59,6 +59,8 @@ def test_a_clean_table_has_nothing_to_report(tmp_path, clean_rows):
     assert report.groups.nunique() == 18
     assert report.classes.loc["can"].to_dict() == {"train": 3, "valid": 3, "test": 3}
     assert report.describe_image("train_can_0.jpg") == ""
+    assert str(report).splitlines()[0] == "Audit of 18 images of 2 classes, 0.019 megapixels (median)"
+    assert str(report).splitlines()[-1] == "Every class has 9 images."
 
 
 @pytest.mark.parametrize("change", [lambda image: image, smaller], ids=["the same file", "nearly the same"])
@@ -149,7 +151,7 @@ def test_the_index_of_the_table_is_kept(tmp_path, clean_rows):
 def test_a_report_is_readable_as_text_and_as_html(tmp_path, clean_rows):
     rows = [*clean_rows, ("<b>.jpg", clean_rows[0][1], "can", "test"), ("c.jpg", make_photo(7), "can", "train")]
     report = audit(make_table(tmp_path, rows))
-    assert "Audit of 20 images of 2 classes" in str(report)
+    assert "Audit of 20 images of 2 classes" in str(report) == repr(report)
     assert "1  leak: twin in another split, e.g. <b>.jpg = train_can_0.jpg" in str(report)
     assert "smallest: carton with 9, 82% of it" in str(report)
     assert "&lt;b&gt;.jpg" in report._repr_html_()
