@@ -1,5 +1,7 @@
 """The demo sets: what lies in data/ is what labels.csv says, byte for byte, and small enough to ship."""
 
+import importlib
+
 import pandas as pd
 import pytest
 from PIL import Image
@@ -73,6 +75,15 @@ def test_an_object_stands_where_its_box_says(demo_set):
     assert (objects["box_left"] < objects["box_right"]).all()
     assert (objects["box_top"] < objects["box_bottom"]).all()
     assert objects["visible_fraction"].min() > 0.2
+
+
+def test_rows_are_those_that_the_renderer_lists(demo_set, monkeypatch):
+    name, table = demo_set
+    monkeypatch.syspath_prepend(DATA_DIR / "renderer")
+    listed = pd.DataFrame(importlib.import_module("sets").list_images(name)).sort_values("image")
+    for column in ("image", "label", "split"):
+        assert table[column].tolist() == listed[column].tolist(), column
+    assert table["scene"].tolist() == ("scene_" + listed["scene_id"]).tolist()
 
 
 def test_every_class_is_in_every_part(demo_set):
