@@ -75,3 +75,18 @@ def test_a_class_without_images_is_named():
     features, codes = make_features(2)
     with pytest.raises(ValueError, match=r"Classes \[2\] have no train image"):
         fit_linear_head(features, codes, n_classes=3)
+
+
+def test_balanced_weights_count_the_images_of_a_rare_class_more():
+    features, codes = make_features(2)
+    kept = np.concatenate([np.flatnonzero(codes == 0), np.flatnonzero(codes == 1)[:3]])
+    shares = []
+    for class_weights in ("none", "balanced"):
+        head = fit_linear_head(features[kept], codes[kept], n_classes=2, strength=0.001, class_weights=class_weights)
+        shares.append(predict(features, *head)[:, 1].mean())
+    assert shares[1] > shares[0] + 0.1
+
+
+def test_unknown_weights_are_refused():
+    with pytest.raises(ValueError, match="'none' or 'balanced'"):
+        fit_linear_head(*make_features(2), n_classes=2, class_weights="equal")

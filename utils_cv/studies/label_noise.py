@@ -9,7 +9,6 @@ import joblib
 import numpy as np
 import pandas as pd
 
-from utils_cv.intervals import Score
 from utils_cv.label_errors import plant_wrong_labels, predict_out_of_fold
 from utils_cv.repeats import compare_repeated, join_right, measure_repeated, split_right
 from utils_cv.studies.probe_trials import FIXED_STRENGTH, make_task, predict_with_probe
@@ -107,22 +106,24 @@ def summarize_label_noise(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(summary)
 
 
-def measure_noise_loss(rows: pd.DataFrame, kind: str, rate: float) -> Score:
-    """Accuracy lost to wrong labels: without any minus with that rate, paired, with a 95 % interval.
+def list_noise_losses(rows: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy lost to wrong labels, without any minus with them, on the same test images and seeds.
 
     Args:
         rows: From `measure_label_noise`.
-        kind: One of `KINDS`.
-        rate: One of the rates that were measured.
 
-    Raises:
-        ValueError: If that kind and rate were not measured.
+    Returns:
+        One row a kind and rate above 0: `name` (the kind), `rate`, `wrong_fraction`, and the loss `value` with its
+        paired 95 % interval `low` to `high`; `n` counts test images.
     """
-    of_kind = rows[rows["kind"] == kind].sort_values("seed")
-    groups = [of_kind[np.isclose(of_kind["rate"], value)] for value in (0.0, rate)]
-    if any(group.empty for group in groups):
-        raise ValueError(f"No rows of kind {kind!r} and rate {rate}; measured: {sorted(of_kind['rate'].unique())}.")
-    return compare_repeated(*(split_right(group["right"]) for group in groups))
+    losses = []
+    for kind, of_kind in rows.sort_values("seed").groupby("kind", sort=False):
+        clean = split_right(of_kind.loc[of_kind["rate"] == 0, "right"])
+        for rate, group in of_kind[of_kind["rate"] > 0].groupby("rate"):
+            loss = compare_repeated(clean, split_right(group["right"]))
+            wrong_fraction = float(group["wrong_fraction"].mean())
+            losses.append({"name": kind, "rate": rate, "wrong_fraction": wrong_fraction, **loss._asdict()})
+    return pd.DataFrame(losses)
 
 
 def _find_likest(features: np.ndarray, codes: np.ndarray, n_classes: int, seed: int) -> list[int]:
