@@ -80,7 +80,7 @@ def accuracy_vs_speed(
     _check_request(table, backbones, im_sizes_px, runtimes, vary)
     keep_memory()
     fingerprint = _fingerprint(table, seed)
-    work_dir = Path(work_dir) if work_dir else get_cache_dir("studies") / f"accuracy_vs_speed_{fingerprint[:16]}"
+    work_dir = Path(work_dir) if work_dir else _find_work_dir(fingerprint)
     settings = _list_settings(backbones, im_sizes_px, runtimes, vary, seed)
     trainings = [{name: row[name] for name in ("backbone", "im_size_px", "seed")} for row in settings]
     trainings = [row for i, row in enumerate(trainings) if row not in trainings[:i]]
@@ -96,6 +96,36 @@ def accuracy_vs_speed(
     rows = _score(rows, speed_trials.normalise_labels(table.loc[table["split"] == "test", "label"]))
     times = _measure_times(table, rows, work_dir, n_repeats, batch_size, n_threads or count_cpus())
     return rows.drop(columns=["answers", "seed"]).merge(times, on="name", validate="one_to_one")
+
+
+def find_study_model(table: pd.DataFrame, backbone: str, im_size_px: int, *, seed: int = 0) -> Path:
+    """Find the finished model that `accuracy_vs_speed` trained and kept in the user's cache.
+
+    Args:
+        table: The same image table.
+        backbone: Of the row.
+        im_size_px: Of the row.
+        seed: The same seed.
+
+    Returns:
+        The folder, for `utils_cv.classifiers.load_classifier`; copy it to keep it.
+
+    Raises:
+        FileNotFoundError: The study has not trained such a model.
+
+    Example:
+        >>> folder = find_study_model(table, row["backbone"], row["im_size_px"])  # doctest: +SKIP
+    """
+    folder = speed_trials.find_model_dir(_find_work_dir(_fingerprint(table, seed)), backbone, im_size_px)
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"No model at {folder}: call accuracy_vs_speed on this table first, with {backbone} at {im_size_px} px."
+        )
+    return folder
+
+
+def _find_work_dir(fingerprint: str) -> Path:
+    return get_cache_dir("studies") / f"accuracy_vs_speed_{fingerprint[:16]}"
 
 
 def _list_settings(
