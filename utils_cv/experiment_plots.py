@@ -130,7 +130,7 @@ def plot_rates(rows: Rows, ax: Axes | None = None, *, name: str = "storage", kin
     """Images a second on a logarithmic axis, a row for each `name` and a mark for each `kind`.
 
     Args:
-        rows: `name`, `kind` and `images_per_second`, such as `utils_cv.studies.training_speed.measure_storages` returns.
+        rows: `name`, `kind` and `images_per_second`, as `utils_cv.studies.training_speed.measure_storages` returns.
         ax: Axes to draw into; None makes a figure.
         name: Column of the rows of the figure.
         kind: Column of the marks.

@@ -26,22 +26,22 @@ def leak():
 
 def test_a_random_split_claims_more_than_it_keeps(leak):
     assert leak.loc["random split, claimed", "value"] > 0.95
-    assert leak.loc["random - grouped", "low"] > 0 and leak.loc["random - truth", "low"] > 0
+    assert leak.loc["random minus grouped", "low"] > 0 and leak.loc["random minus truth", "low"] > 0
 
 
 def test_a_grouped_split_claims_what_it_keeps(leak):
-    assert leak.loc["grouped - truth", "low"] < 0 < leak.loc["grouped - truth", "high"]
+    assert leak.loc["grouped minus truth", "low"] < 0 < leak.loc["grouped minus truth", "high"]
 
 
 def test_scenes_count_not_frames(leak):
-    assert leak.loc["random split, claimed", "n"] == leak.loc["random - grouped", "n"] == 24
+    assert leak.loc["random split, claimed", "n"] == leak.loc["random minus grouped", "n"] == 24
     assert leak.loc["scenes kept together, on other scenes", "n"] == 100
 
 
 def test_without_groups_there_is_no_leak():
     features, codes, groups = make_scenes(80, seed=2, n_frames=1)
     rows = compare_splits(features, codes, groups, features[:9], codes[:9], n_folds=4, show_progress=False)
-    change = rows.set_index("name").loc["random - grouped"]
+    change = rows.set_index("name").loc["random minus grouped"]
     assert change["low"] < 0 < change["high"]
 
 

@@ -86,10 +86,13 @@ def test_two_input_sizes_are_compared_on_the_same_images():
     bins, changes = compare_input_sizes({224: large, 128: small}, edges=[0, 0.2, 1])
     changes = changes.set_index("name")
     assert bins["name"].unique().tolist() == ["224 px", "128 px"]
-    assert changes.loc["wide - narrow at 128 px", "value"] == 1.0
-    assert changes.loc["wide - narrow at 224 px", "value"] == 0.0
-    assert changes.loc["224 - 128 px, narrow", "value"] == 1.0 and changes.loc["224 - 128 px, wide", "value"] == 0.0
-    assert changes.loc["224 - 128 px, all", "value"] == pytest.approx((widths <= 0.2).mean())
+    assert changes.loc["wide minus narrow at 128 px", "value"] == 1.0
+    assert changes.loc["wide minus narrow at 224 px", "value"] == 0.0
+    assert (
+        changes.loc["224 px minus 128 px, narrow", "value"] == 1.0
+        and changes.loc["224 px minus 128 px, wide", "value"] == 0.0
+    )
+    assert changes.loc["224 px minus 128 px, all", "value"] == pytest.approx((widths <= 0.2).mean())
 
 
 def test_one_input_size_is_refused():

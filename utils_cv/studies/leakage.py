@@ -52,8 +52,8 @@ def compare_splits(
 
     Returns:
         `name`, `value`, `low`, `high`, `n`: what each split claims, what its models score on the other images, and the
-        differences "random - grouped" (paired), "random - truth" and "grouped - truth". Intervals of claims count
-        groups as independent, not images.
+        differences "random minus grouped" (paired), "random minus truth" and "grouped minus truth". Intervals of
+        claims count groups as independent, not images.
 
     Raises:
         ValueError: If a class has fewer groups than there are folds.
@@ -80,9 +80,9 @@ def compare_splits(
         f"{RANDOM}, on other scenes": real[RANDOM],
         f"{GROUPED}, claimed": claimed[GROUPED],
         f"{GROUPED}, on other scenes": real[GROUPED],
-        "random - grouped": compare_means(shares[RANDOM], shares[GROUPED], groups=groups),
-        "random - truth": compare_scores(claimed[RANDOM], real[RANDOM]),
-        "grouped - truth": compare_scores(claimed[GROUPED], real[GROUPED]),
+        "random minus grouped": compare_means(shares[RANDOM], shares[GROUPED], groups=groups),
+        "random minus truth": compare_scores(claimed[RANDOM], real[RANDOM]),
+        "grouped minus truth": compare_scores(claimed[GROUPED], real[GROUPED]),
     }
     return pd.DataFrame([{"name": name, **score._asdict()} for name, score in rows.items()])
 

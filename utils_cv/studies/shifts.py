@@ -161,8 +161,8 @@ def compare_input_sizes(
         measure_accuracy_by_width(widths, right[size], edges=edges).assign(name=f"{size} px") for size in (large, small)
     ]
     changes = {
-        f"wide - narrow at {size} px": compare_wide_with_narrow(widths, right[size], rule=rule) for size in right
+        f"wide minus narrow at {size} px": compare_wide_with_narrow(widths, right[size], rule=rule) for size in right
     }
     for name, kept in (("all", widths >= 0), ("wide", widths >= rule), ("narrow", widths < rule)):
-        changes[f"{large} - {small} px, {name}"] = compare_means(right[large][kept], right[small][kept])
+        changes[f"{large} px minus {small} px, {name}"] = compare_means(right[large][kept], right[small][kept])
     return pd.concat(bins), pd.DataFrame([{"name": name, **score._asdict()} for name, score in changes.items()])
