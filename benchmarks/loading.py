@@ -26,7 +26,7 @@ from utils_cv.threads import map_in_threads
 
 SIZE_PX = 224
 N_WORKERS = 2
-N_REPEATS = 5
+N_REPEATS = 3
 
 
 def make_files(out_dir: Path, n_files: int, width: int, height: int, n_tiles: int) -> list[Path]:

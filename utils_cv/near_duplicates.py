@@ -12,10 +12,15 @@ from utils_cv.thumbnail_overlap import make_resampling, measure_overlap
 # Below this spread of brightness (standard deviation, of 255) a thumbnail is nearly flat and resembles every other.
 MIN_CONTRAST = 4.0
 
-# How well two thumbnails must fit to be nearly the same image: between the best of 115,000 pairs of different rendered
-# images (0.85; of 79,000 pairs of photographs 0.55) and the worst 1 in 200 of copies cropped by 5 % (0.91).
-# Measured by benchmarks/audit_recall.py.
+# How well two thumbnails must fit to be nearly the same image. It lies between the best fit found among 480 different
+# rendered images (0.85; among 398 photographs 0.55) and the worst 1 in 200 of copies cropped by 5 % (0.91). Recall and
+# false alarms: benchmarks/audit_recall.py.
 MIN_OVERLAP = 0.88
+
+# Pairs whose features are similar as well (cosine 0.9 or more) need to fit only so far: copies cropped by 10 % or with
+# burnt-out lights fit to 0.36 or better, and of 480 rendered images and 398
+# photographs no two are that similar (0.87 and 0.82 at most).
+MIN_OVERLAP_OF_SIMILAR = 0.3
 
 _WHOLE = (0.0, 0.0, 1.0)
 _STEP = 4096
@@ -35,7 +40,8 @@ def find_near_duplicates(
 
     Args:
         thumbnails: (n, 32, 32) uint8: whole images, grey, squeezed into a square.
-        candidates: (n_pairs, 2) more pairs to measure, for example from `utils_cv.similar_codes.find_similar_features`.
+        candidates: (n_pairs, 2) pairs known to be similar, from `utils_cv.similar_codes.find_similar_features`. They
+            need not fit as well as others.
         min_overlap: How well two must fit; see `utils_cv.thumbnail_overlap.measure_overlap`.
 
     Returns:
@@ -52,9 +58,11 @@ def find_near_duplicates(
     links, overlaps = _extend_links(thumbnails, links, overlaps, whole, min_overlap)
     few = usable[_count_earlier(group_by_pairs(links, len(thumbnails))[usable]) < _N_STAND_FOR_ALL]
     others = few[_find_candidates(thumbnails[few], _list_parts())]
+    links, overlaps = _extend_links(thumbnails, links, overlaps, others, min_overlap)
     if candidates is not None and len(candidates):
-        others = sort_pairs(np.concatenate([others, candidates[np.isin(candidates, usable).all(axis=1)]]))
-    return _extend_links(thumbnails, links, overlaps, others, min_overlap)
+        similar = sort_pairs(candidates[np.isin(candidates, usable).all(axis=1)])
+        links, overlaps = _extend_links(thumbnails, links, overlaps, similar, min(min_overlap, MIN_OVERLAP_OF_SIMILAR))
+    return links, overlaps
 
 
 def _extend_links(
