@@ -94,6 +94,8 @@ def plot_fitted_curve(
         if is_part.sum() > 1:
             ax.plot(x[is_part], line["accuracy"][is_part], dashes, color=color, linewidth=2, label=label)
     ticks = sorted({*table["n_per_class"], float(x.max())})
+    while ticks[-2] * 2 < ticks[-1]:
+        ticks.insert(-1, ticks[-2] * 2)
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlim(min(ticks) / 1.15, max(ticks) * 1.15)

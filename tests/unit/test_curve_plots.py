@@ -39,7 +39,7 @@ def test_forecast_begins_where_measurements_end():
     lines = {line.get_label(): line.get_xdata().tolist() for line in ax.lines}
     assert lines["power law"] == [5, 10, 20] and lines["forecast"] == [20, 40, 80]
     assert {"measured", "power law", "forecast"} == set(list_legend(ax))
-    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["5", "10", "20", "80"]
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["5", "10", "20", "40", "80"]
 
 
 def test_curve_that_only_covers_what_was_measured():

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from utils_cv.repeats import join_right
-from utils_cv.studies.learning_curve import list_sizes, measure_learning_curve, summarize_curve
+from utils_cv.repeats import join_right, split_right
+from utils_cv.studies.learning_curve import compare_recipes, list_sizes, measure_learning_curve, summarize_curve
 from utils_cv.studies.learning_curve_fit import find_enough, fit_curve, forecast_last, predict_accuracy, predict_gain
 from utils_cv.studies.probe_trials import draw_pool_rows, make_task
 
@@ -46,6 +46,16 @@ def test_more_images_score_better_and_rows_are_complete():
     assert curve["n_train"].tolist() == [6, 120] and (curve["n_test"] == 90).all() and (curve["n_seeds"] == 3).all()
     assert (curve["accuracy_low"] < curve["accuracy"]).all() and (curve["accuracy"] < curve["accuracy_high"]).all()
     assert curve["seed_sd"].iloc[0] > 0 and curve["seed_sd"].iloc[-1] == 0  # nothing left to draw
+
+
+def test_recipes_are_compared_where_both_were_measured():
+    rows = make_rows([5, 10], lambda n: 0.2, n_test=100)
+    better = make_rows([10, 20], lambda n: 0.1, n_test=100).assign(recipe="top")
+    compared = compare_recipes(pd.concat([rows, better]), "top")
+    assert compared["n_per_class"].tolist() == [10] and compared["n"].tolist() == [100]
+    expected = split_right(better["right"])[0].mean() - split_right(rows["right"])[0].mean()
+    assert compared["value"].tolist() == pytest.approx([expected])
+    assert compare_recipes(rows, "top").empty
 
 
 def test_draws_are_nested_balanced_and_leave_the_test_split_alone():

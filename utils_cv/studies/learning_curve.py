@@ -9,8 +9,9 @@ import joblib
 import numpy as np
 import pandas as pd
 
+from utils_cv.intervals import Score
 from utils_cv.metrics import measure_accuracy
-from utils_cv.repeats import join_right, measure_repeated, split_right
+from utils_cv.repeats import compare_repeated, join_right, measure_repeated, split_right
 from utils_cv.splits import hold_out_valid
 from utils_cv.studies.probe_trials import (
     FIXED_STRENGTH,
@@ -135,6 +136,27 @@ def summarize_curve(rows: pd.DataFrame) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(summary)
+
+
+def compare_recipes(rows: pd.DataFrame, recipe: str, other: str = "probe") -> pd.DataFrame:
+    """Accuracy of one recipe minus that of another on the same draws and test images, at every size of both.
+
+    Args:
+        rows: From `measure_learning_curve`, those of both recipes joined.
+        recipe: One of `RECIPES`.
+        other: What it is compared with.
+
+    Returns:
+        One row a size: `name` (the recipe), `n_per_class`, the difference `value` with its paired 95 % interval
+        `low` to `high`, `n` (test images). No row where the sizes have none in common.
+    """
+    differences = []
+    both = [rows[rows["recipe"] == name].sort_values("seed") for name in (recipe, other)]
+    for n_per_class in sorted(set(both[0]["n_per_class"]) & set(both[1]["n_per_class"])):
+        right = [split_right(part.loc[part["n_per_class"] == n_per_class, "right"]) for part in both]
+        difference = compare_repeated(*right)
+        differences.append({"name": recipe, "n_per_class": int(n_per_class), **difference._asdict()})
+    return pd.DataFrame(differences, columns=["name", "n_per_class", *Score._fields])
 
 
 def _run_trial(
