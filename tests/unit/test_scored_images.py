@@ -49,7 +49,8 @@ def test_only_images_of_known_classes_match(image_dir):
 
 @pytest.mark.parametrize("names", [["mug"], []], ids=["other classes", "no classes"])
 def test_nothing_that_matches_gives_an_empty_table(image_dir, names):
-    assert load_matching_table(str(image_dir), names).empty
+    table = load_matching_table(str(image_dir), names)
+    assert table.empty and list(table) == ["image", "path", "label", "split"]
 
 
 def test_no_source_gives_an_empty_table_that_joins():

@@ -77,6 +77,10 @@ def test_the_rule_counts_its_limit_as_wide():
     assert compare_wide_with_narrow([0.2, 0.1], [1, 0], rule=0.2).value == 1.0
 
 
+def test_unknown_widths_are_neither_wide_nor_narrow():
+    assert compare_wide_with_narrow([0.3, 0.1, np.nan, np.nan], [1, 0, 1, 1]).value == 1.0
+
+
 def test_two_input_sizes_are_compared_on_the_same_images():
     rng = np.random.default_rng(0)
     widths = rng.uniform(0.05, 0.4, 300)

@@ -12,7 +12,7 @@ from utils_cv.augmentation import augment_pixels
 from utils_cv.backbones import DEFAULT_BACKBONE, describe_backbone, load_backbone
 from utils_cv.learners import Classifier
 from utils_cv.rounds import measure_rounds, summarise_rounds
-from utils_cv.runtime import count_cpus, keep_memory
+from utils_cv.runtime import choose_device, count_cpus, keep_memory
 from utils_cv.studies.training_speed import open_content
 from utils_cv.threads import map_in_threads
 from utils_cv.timing import Timer
@@ -111,20 +111,32 @@ class _Trainer:
     def __init__(self, backbone: str) -> None:
         keep_memory()
         facts, body = describe_backbone(backbone), load_backbone(backbone, n_classes=0)
-        head = np.zeros((2, int(body.num_features)), np.float32)  # type: ignore[arg-type]
-        self.model = Classifier(body, head, head[:, 0], mean=facts.mean, std=facts.std)
-        self.model = self.model.train().to(memory_format=torch.channels_last)
+        head = np.random.default_rng(0).normal(0, 0.01, (2, int(body.num_features)))  # type: ignore[arg-type]
+        self.device = torch.device(choose_device())
+        self.model = Classifier(body, head, head[:, 0], mean=facts.mean, std=facts.std).train().to(self.device)
+        if self.device.type == "cpu":
+            self.model = self.model.to(memory_format=torch.channels_last)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-6)
 
     def run_forward(self, pixels: np.ndarray) -> torch.Tensor:
-        batch = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
-        targets = torch.zeros(len(batch), dtype=torch.long)
-        return torch.nn.functional.cross_entropy(self.model(batch), targets)
+        batch = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float() / 255
+        targets = torch.zeros(len(batch), dtype=torch.long, device=self.device)
+        loss = torch.nn.functional.cross_entropy(self.model(batch), targets)
+        self._wait()
+        return loss
 
     def run_backward(self, loss: torch.Tensor) -> None:
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
+        self._wait()
+
+    def _wait(self) -> None:
+        """Wait for a GPU, which works on after a call has returned."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
 
     def train_epoch(self, pixels: np.ndarray, batch_size: int) -> None:
         for start in range(0, len(pixels), batch_size):

@@ -88,8 +88,12 @@ def load_matching_table(source: str, class_names: list[str]) -> pd.DataFrame:
     Raises:
         FileNotFoundError: If a source is named that does not exist.
     """
-    table = load_image_table(find_dir(source)) if source else pd.DataFrame(columns=["image", "path", "label", "split"])
-    return table[table["label"].isin(class_names)].reset_index(drop=True)
+    nothing = pd.DataFrame(
+        columns=["image", "path", "label", "split"]
+    )  # without the columns of a set that does not fit
+    table = load_image_table(find_dir(source)) if source else nothing
+    is_known = table["label"].isin(class_names)
+    return table[is_known].reset_index(drop=True) if is_known.any() else nothing
 
 
 def _predict(features: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:

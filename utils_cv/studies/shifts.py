@@ -106,7 +106,7 @@ def compare_wide_with_narrow(widths: Any, right: Any, *, rule: float = 0.2) -> S
     """Accuracy on objects at least as wide as a rule of thumb asks, minus accuracy on narrower ones.
 
     Args:
-        widths: (n_images,), shares of the image's width.
+        widths: (n_images,), shares of the image's width; images of unknown width (NaN) are left out.
         right: (n_images,), whether the model was right.
         rule: The limit, in (0, 1).
 
@@ -120,9 +120,9 @@ def compare_wide_with_narrow(widths: Any, right: Any, *, rule: float = 0.2) -> S
         >>> compare_wide_with_narrow([0.1, 0.1, 0.3, 0.3], [0, 1, 1, 1]).value
         0.5
     """
-    is_wide, right = np.asarray(widths, float) >= rule, np.asarray(right, bool)
-    n_wide = int(is_wide.sum())
-    return compare_fractions(int(right[is_wide].sum()), n_wide, int(right[~is_wide].sum()), len(right) - n_wide)
+    widths, right = np.asarray(widths, float), np.asarray(right, bool)
+    wide, narrow = right[widths >= rule], right[widths < rule]
+    return compare_fractions(int(wide.sum()), len(wide), int(narrow.sum()), len(narrow))
 
 
 def compare_input_sizes(
