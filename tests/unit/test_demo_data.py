@@ -16,6 +16,7 @@ SIDES = ["box_left", "box_top", "box_right", "box_bottom"]
 # Images of each set by split.
 COUNTS = {
     "fridge_objects": {"train": 320, "test": 160},
+    "fridge_objects_video": {"train": 200, "test": 100},
 }
 
 
@@ -99,6 +100,23 @@ def test_fridge_objects_has_as_many_of_each_class():
     counts = load("fridge_objects").groupby(["split", "label"]).size()
     assert counts["train"].tolist() == [80] * 4
     assert counts["test"].tolist() == [40] * 4
+
+
+def test_a_scene_of_the_video_is_five_frames_of_one_object():
+    table = load("fridge_objects_video")
+    scenes = table.groupby("group")
+    assert len(scenes) == 60
+    assert (scenes.size() == 5).all()
+    assert (scenes[["label", "split", "light", "scene"]].nunique() == 1).all().all()
+    assert (scenes["frame"].apply(sorted).map(tuple) == (0, 1, 2, 3, 4)).all()
+    assert (table.drop_duplicates("group")["label"].value_counts() == 15).all()
+
+
+def test_the_camera_of_the_video_moves_but_a_little():
+    scenes = load("fridge_objects_video").groupby("group")
+    moves = scenes["box_left"].max() - scenes["box_left"].min()
+    assert moves.between(0.001, 0.4).all()
+    assert (scenes["camera_elevation_deg"].max() - scenes["camera_elevation_deg"].min()).max() < 15
 
 
 def test_all_data_is_at_most_30_mb():
