@@ -54,6 +54,8 @@ def render_image(entry, data_dir, *, n_samples, n_threads=0):
         objects = scenes.build(facts, texture_dir)
         measured, each = measures.measure(objects)
         if not path.exists():
+            if entry["set"] in sets.FAST_DENOISING:
+                bpy.context.scene.cycles.denoising_prefilter = "FAST"
             render(path, n_samples=n_samples, n_threads=n_threads)
     final = facts | facts["after"]
     row = {
