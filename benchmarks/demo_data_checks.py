@@ -1,6 +1,6 @@
 """Check the demo sets: does a network that never saw them see bottles and cartons, and how hard are they?
 
-Run by hand: `python benchmarks/demo_data_checks.py [--markdown]`. The numbers in data/README.md come from it.
+Run by hand: `python benchmarks/demo_data_checks.py`. The tables in data/README.md come from it.
 """
 
 import argparse
@@ -44,20 +44,20 @@ FEW, N_SEEDS = 5, 20  # images a class, and draws of them
 
 
 def main() -> None:
-    """Print one table for all sets and one for each set's parts."""
+    """Print one table for each check, in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
     here = list(list_demo_sets().query("is_here")["name"])
     parser.add_argument("names", nargs="*", default=here, help="sets to check; fridge_objects is always among them")
-    parser.add_argument("--markdown", action="store_true", help="print tables for data/README.md")
     options = parser.parse_args()
     sets = {name: load_set(name) for name in dict.fromkeys(["fridge_objects", *options.names])}
-    parts = {
-        "ImageNet classes": list_imagenet_shares(sets),
-        "Probe on fridge_objects": list_probe_scores(sets),
-    }
-    for title, rows in parts.items():
-        table = pd.DataFrame(rows)
-        print(f"\n{title}\n{table.to_markdown(index=False) if options.markdown else table.to_string(index=False)}")
+    print("\n### Realism: ImageNet's classes\n", format_table(list_imagenet_shares(sets)), sep="\n")
+    print("\n### Difficulty: a linear probe\n", format_table(list_probe_scores(sets)), sep="\n")
+
+
+def format_table(rows: list[dict[str, Any]]) -> str:
+    """Format rows as a Markdown table."""
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(map(str, row.values())) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def load_set(name: str) -> dict[str, Any]:
@@ -104,11 +104,11 @@ def list_with_cut_out(sets: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any
     """List the sets as they are, and fridge_objects cut to its objects: is it the object that is not recognised?"""
     yield from sets.items()
     table = sets["fridge_objects"]["table"]
-    yield "fridge_objects, cut to the object", {"table": table, "features": compute_features(cut_to_objects(table))}
+    yield "fridge_objects, cut out", {"table": table, "features": compute_features(cut_to_objects(table))}
 
 
 def cut_to_objects(table: pd.DataFrame) -> np.ndarray:
-    """Cut a square around each object, 1.3 times as large as the longer side of its box."""
+    """Cut a square around each object out, 1.3 times as large as the longer side of its box."""
     pixels = []
     for row in table.itertuples():
         with Image.open(row.path) as image:
