@@ -1,6 +1,7 @@
 """The demo sets: what lies in data/ is what labels.csv says, byte for byte, and small enough to ship."""
 
 import importlib
+import io
 
 import pandas as pd
 import pytest
@@ -140,3 +141,18 @@ def test_the_contact_sheet_is_there_and_small(name):
     assert path.stat().st_size < 400e3
     with Image.open(path) as sheet:
         assert sheet.width >= 1600
+
+
+def test_stripping_a_jpeg_keeps_its_pixels(monkeypatch):
+    monkeypatch.syspath_prepend(DATA_DIR / "renderer")
+    pixels = Image.effect_noise((40, 30), 60).convert("RGB")
+    plain, commented = io.BytesIO(), io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0132] = "2026:01:01 00:00:00"
+    pixels.save(plain, "JPEG")
+    pixels.save(commented, "JPEG", comment=b"rendered today", exif=exif)
+    stripped = importlib.import_module("jpeg").strip_comments(commented.getvalue())
+    with Image.open(io.BytesIO(stripped)) as left, Image.open(plain) as right:
+        assert left.tobytes() == right.tobytes()
+        assert "comment" not in left.info
+        assert not left.getexif()
