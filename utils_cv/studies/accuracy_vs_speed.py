@@ -165,12 +165,17 @@ def _check_request(
 def _fingerprint(table: pd.DataFrame, seed: int) -> str:
     """Hash the images (name, label, split, size in bytes), the seed, and the versions and code that decide answers."""
     digest = hashlib.sha256(json.dumps([seed, list_versions()]).encode())
-    for module in (decoding, images, features, probes, training, quantization, speed_trials):
-        digest.update(Path(str(module.__file__)).read_bytes())
+    digest.update(_hash_code())
     for row in table[["path", "image", "label", "split"]].itertuples(index=False):
         n_bytes = Path(str(row.path)).stat().st_size
         digest.update(f"{row.image}\t{row.label}\t{row.split}\t{n_bytes}\n".encode())
     return digest.hexdigest()
+
+
+@functools.cache  # what is imported does not change when somebody edits the file meanwhile
+def _hash_code() -> bytes:
+    modules = (decoding, images, features, probes, training, quantization, speed_trials)
+    return hashlib.sha256(b"".join(Path(str(module.__file__)).read_bytes() for module in modules)).digest()
 
 
 def _name(row: dict[Any, Any]) -> str:
@@ -205,7 +210,8 @@ def _measure_times(
         )
     one = {name: functools.partial(run, blanks[name][:1]) for name, run in runs.items()}
     many = {name: functools.partial(run, blanks[name]) for name, run in runs.items()}
-    times = measure_in_turn(one, n_repeats=n_repeats, n_threads=n_threads).drop(columns="n_repeats")
+    # no warning: the column `busy` says it
+    times = measure_in_turn(one, n_repeats=n_repeats, n_threads=n_threads, warn=False).drop(columns="n_repeats")
     batches = measure_in_turn(many, n_warmup=1, n_repeats=max(3, n_repeats // 6), n_threads=n_threads, warn=False)
     times["images_per_second"] = 1000 * batch_size / batches["median_ms"]
     return times.assign(open_ms=_measure_opening(table, rows["im_size_px"].to_numpy(), n_repeats))
