@@ -33,8 +33,15 @@ def audit_images(
 ) -> AuditReport:
     """Open every image of a table once and report what deserves a look. Nothing is changed.
 
-    Each file is read once, by threads; kept of it are 1 kB of pixels and its facts, so memory grows by some 0.2 GB
-    for 100,000 images. Near-duplicates are searched in much less than quadratic time. RECALL_PLACEHOLDER
+    Each file is read once, by threads; kept of it are 1 kB of pixels and its facts, so memory grows by some 4 MB
+    for 1,000 images (135 MB of its own at 20,000). CPU time grows in proportion: 4.9 s for 5,000 small files, 18 s for
+    20,000 (AMD EPYC; benchmarks/audit_scale.py).
+
+    Recall, measured with one planted copy each of 200 rendered images and of 200 photographs of insects: 100 % of both
+    (95 % interval from 98 %) for exact copies, re-encoded (JPEG quality 50), half the size, cropped by 5 % of width and
+    height, mirrored, mirrored and cropped by 5 %; 100 and 99.5 % for 10 % brighter; 93 and 99 % for 25 % brighter; 98.5
+    and 89 % for cropped by 10 %. No false alarm in these 18 runs of 79,800 pairs each; with all 480 rendered
+    images at most 3 of 460,000 pairs. Repeat it with benchmarks/audit_recall.py.
 
     Args:
         table: An image table: `path`, `label`, and perhaps `image` and `split`.
