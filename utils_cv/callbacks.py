@@ -23,6 +23,9 @@ with warnings.catch_warnings():
     import fastai.callback.schedule  # noqa: F401  (gives Learner its fit_one_cycle)
     from fastai.callback.core import Callback, CancelFitException
 
+_SCORES = ["train_loss", "valid_loss", "valid_accuracy", "valid_accuracy_low", "valid_accuracy_high"]
+HISTORY_COLUMNS = ["epoch", *_SCORES, "seconds"]
+
 
 def unwrap(model: nn.Module) -> nn.Module:
     """Give the network inside torch's wrapper for several processes, or the network itself."""
@@ -198,5 +201,5 @@ class Record(Callback):
         self.bar.close()
 
     def table(self) -> pd.DataFrame:
-        table = pd.DataFrame(self.rows)
+        table = pd.DataFrame(self.rows, columns=HISTORY_COLUMNS)
         return table.assign(is_kept=table["epoch"] == self.keeper.best_epoch)

@@ -92,7 +92,12 @@ def choose_runtime(runtime: str = "auto") -> str:
 
 
 def run_in_batches(
-    run: Callable[[np.ndarray], np.ndarray], pixels: np.ndarray, *, batch_size: int = 16, show_progress: bool = False
+    run: Callable[[np.ndarray], np.ndarray],
+    pixels: np.ndarray,
+    *,
+    batch_size: int = 16,
+    description: str = "features",
+    show_progress: bool = False,
 ) -> np.ndarray:
     """Run a frozen network over many images.
 
@@ -100,13 +105,14 @@ def run_in_batches(
         run: From `make_runner`.
         pixels: uint8, (n, size, size, 3); views such as a mirrored array will do.
         batch_size: Images a step; changes nothing but time and memory.
+        description: Words in front of the bar.
         show_progress: Show a bar that counts images.
 
     Returns:
         What the network gives for each image, in order.
     """
     parts = []
-    with tqdm(total=len(pixels), desc="features", unit="image", disable=not show_progress) as bar:
+    with tqdm(total=len(pixels), desc=description, unit="image", disable=not show_progress) as bar:
         for start in range(0, len(pixels), batch_size):
             batch = np.ascontiguousarray(pixels[start : start + batch_size])
             parts.append(run(batch))
@@ -135,6 +141,7 @@ def make_runner(
     network = network.eval().to(device)
 
     def run(batch: np.ndarray) -> np.ndarray:
+        batch = batch if batch.flags.writeable else batch.copy()  # torch warns about arrays that it must not change
         with torch.inference_mode():
             return network(torch.from_numpy(batch).to(device)).float().cpu().numpy()
 

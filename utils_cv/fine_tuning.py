@@ -91,6 +91,7 @@ def fit_all(
     start: Sequence[dict[str, Any]],
     *,
     checkpoint_dir: str | Path | None = None,
+    description: str = "fine-tuning all",
     show_progress: bool = True,
 ) -> pd.DataFrame:
     """Train a whole network in place.
@@ -102,6 +103,7 @@ def fit_all(
         settings: How to train.
         start: The history's row of the start.
         checkpoint_dir: Where the training is saved after every epoch, and resumed from.
+        description: Words in front of the bar.
         show_progress: Show a bar.
 
     Returns:
@@ -114,7 +116,7 @@ def fit_all(
     if settings.mixup > 0:
         learn.add_cb(MixUp(settings.mixup))
     fingerprint = _make_fingerprint(images, targets, model, settings) if checkpoint_dir else ""
-    return _fit(learn, settings, start, checkpoint_dir, fingerprint, "fine-tuning all", show_progress)
+    return _fit(learn, settings, start, checkpoint_dir, fingerprint, description, show_progress)
 
 
 def fit_top(
@@ -184,9 +186,11 @@ def compute_activations(
     parts = []
     for part, n in zip(rows, (n_views, 1), strict=True):
         views = make_views(images.pixels[part], settings.augment, n, seed=settings.seed)
-        parts.append(
-            np.stack([run_in_batches(run, view, show_progress=show_progress).astype(np.float16) for view in views])
+        flat = views.reshape(-1, *views.shape[2:])
+        values = run_in_batches(
+            lambda batch: run(batch).astype(np.float16), flat, description="frozen part", show_progress=show_progress
         )
+        parts.append(values.reshape(n, len(part), *values.shape[1:]))
     return parts
 
 

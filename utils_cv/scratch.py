@@ -56,7 +56,9 @@ def train_from_scratch(
         model = learners.Classifier(body, weight, weight[:, 0], mean=facts.mean, std=facts.std)
         targets = encode_labels(images.table["label"], images.class_names, multilabel=images.is_multilabel)
         start = {"epoch": 0, "valid_loss": np.inf, "valid_accuracy": 0.0, "seconds": 0.0}
-        history = fit_all(images, targets, model, settings, [start], show_progress=show_progress)
+        history = fit_all(
+            images, targets, model, settings, [start], description="from scratch", show_progress=show_progress
+        )
         learn = learners.make_learner(images, targets, model, batch_size=batch_size, augment=augment)
     history = history[history["epoch"] > 0].reset_index(drop=True)
     return make_trained(images, backbone, learn, history, timer.seconds, 0.0)
