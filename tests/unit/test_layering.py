@@ -22,9 +22,9 @@ FLOORS = {
     4: "datasets learners audit int8_gate exports",
     5: "fine_tuning trained explanations classifiers runners",
     6: "training scratch studies.probe_trials studies.test_set_labels studies.test_set_size studies.learning_curve_fit "
-    "studies.scored_images studies.shifts studies.training_speed studies.model_choice "
-    "studies.throughput",
-    7: "studies.training_effort studies.speed_trials studies.rungs studies.learning_curve studies.imbalance studies.label_noise "
+    "studies.scored_images studies.shifts studies.training_speed studies.model_choice studies.throughput",
+    7: "studies.training_effort "
+    "studies.speed_trials studies.rungs studies.learning_curve studies.imbalance studies.label_noise "
     "studies.label_review studies.augmentation studies.epoch_stages studies.leakage",
     8: "studies.accuracy_vs_speed __main__",
 }
