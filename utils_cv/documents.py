@@ -74,7 +74,8 @@ def fill_numbers(text: str, find_results: Callable[[str], Mapping[str, Any]]) ->
 def format_number(results: Mapping[str, Any], notebook: str, key: str, spec: str) -> str:
     """Format one recorded result.
 
-    Percent are set with a space, and a negative number gets a real minus sign.
+    Percent are set with a space, and a negative number gets a real minus sign. The format `points` shows a difference
+    of fractions in percentage points with one decimal.
 
     Args:
         results: What the notebook recorded.
@@ -89,7 +90,7 @@ def format_number(results: Mapping[str, Any], notebook: str, key: str, spec: str
         known = ", ".join(name for name, value in results.items() if not isinstance(value, list))
         raise ValueError(f"Notebook {notebook} recorded no {key!r}; it recorded: {known}.")
     try:
-        shown = format(results[key], spec)
+        shown = f"{results[key] * 100:.1f}" if spec == "points" else format(results[key], spec)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"Notebook {notebook}: {key} is {results[key]!r}, which format {spec!r} does not fit."

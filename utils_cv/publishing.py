@@ -59,7 +59,7 @@ def refresh_notebook(path: str | Path, *, timeout_s: float = 3600.0) -> None:
     run = {"fingerprint": fingerprint, "run_seconds": round(seconds), "machine": describe_machine()}
     notebook.metadata[RUN_METADATA] = run
     _fill_own_numbers(notebook)
-    _merge_streams(notebook)
+    _tidy_outputs(notebook)
     with write_atomic(path) as temporary:
         nbformat.write(notebook, temporary)
 
@@ -185,14 +185,19 @@ def _fill_own_numbers(notebook: Any) -> None:
             cell.source = fill_numbers(cell.source, lambda _: facts)
 
 
-def _merge_streams(notebook: Any) -> None:
-    """Join neighbouring pieces of printed text: how they are cut differs from run to run."""
+def _tidy_outputs(notebook: Any) -> None:
+    """Drop progress bars, which are empty for everybody else, and join pieces of printed text.
+
+    How printed text is cut into pieces differs from run to run.
+    """
     for cell in notebook.cells:
-        merged: list[Any] = []
+        kept: list[Any] = []
         for output in cell.get("outputs", []):
-            if merged and output.output_type == "stream" and merged[-1].get("name") == output.get("name"):
-                merged[-1]["text"] += output["text"]
+            if "application/vnd.jupyter.widget-view+json" in output.get("data", {}):
+                continue
+            if kept and output.output_type == "stream" and kept[-1].get("name") == output.get("name"):
+                kept[-1]["text"] += output["text"]
             else:
-                merged.append(output)
+                kept.append(output)
         if "outputs" in cell:
-            cell["outputs"] = merged
+            cell["outputs"] = kept

@@ -13,6 +13,7 @@ RESULTS = {"01": {"accuracy": 0.9251, "n_test": 160, "difference": -0.0312, "bes
         pytest.param("01.accuracy:.2f", "0.93", id="decimal places"),
         pytest.param("01.accuracy:.0%", "93 %", id="percent with a space"),
         pytest.param("01.difference:+.1%", "−3.1 %", id="real minus sign"),
+        pytest.param("01.difference:points", "−3.1", id="percentage points"),
         pytest.param("01.n_test", "160", id="no format"),
         pytest.param("01.best", "lite0", id="word"),
     ],
