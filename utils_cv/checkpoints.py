@@ -66,7 +66,8 @@ def resume_checkpoint(folder: str | Path, fingerprint: str, learn: Any, keeper: 
     path = Path(folder) / FILE_NAME
     if not path.is_file():
         return 0
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    device = next(learn.model.parameters()).device  # the optimiser's state must be where the weights are
+    state = torch.load(path, map_location=device, weights_only=True)
     if state["fingerprint"] != fingerprint:
         raise ValueError(
             f"{path} belongs to a training with other settings, images or start. Give another checkpoint_dir, "

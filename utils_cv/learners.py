@@ -105,7 +105,7 @@ def assemble_learner(loaders: DataLoaders, model: nn.Module, loss: nn.Module, mu
     """Put loaders, a model with `body` and `head`, and a loss together."""
     return Learner(
         loaders,
-        model,
+        model.to(loaders.device),  # fastai itself does so only when training begins
         loss_func=loss,
         metrics=accuracy_multi if multilabel else accuracy,
         splitter=split_parameters,
