@@ -122,6 +122,13 @@ def test_stages_of_every_kind_add_up(fake_trainer, paths):
     assert made[0].sizes == [4] * 6
 
 
+def test_stages_after_opening_do_not_depend_on_the_file(fake_trainer, paths):
+    rows = measure_stages({"a": paths, "b": paths[:1]}, im_size_px=32, batch_size=4, n_rounds=2)
+    ms = rows.pivot(index="stage", columns="kind", values="ms")
+    assert (ms.loc[["augment", "forward", "backward"], "a"] == ms.loc[["augment", "forward", "backward"], "b"]).all()
+    assert ms.loc["decode", "a"] != ms.loc["decode", "b"]
+
+
 def test_a_training_step_changes_every_layer():
     import numpy as np
     import torch

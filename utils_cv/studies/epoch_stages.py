@@ -74,7 +74,8 @@ def measure_stages(
         in_full: Kinds whose JPEG files are decoded at their full size, as most loaders do.
 
     Returns:
-        One row a kind and stage: `kind`, `stage` (one of `STAGES`), `ms` per image (median of the rounds),
+        One row a kind and stage: `kind`, `stage` (one of `STAGES`), `ms` per image (median of the rounds;
+        what comes after opening does not depend on the file, so that its median is over all kinds),
         `share_of_ms`, its share of the kind's total.
     """
     trainer, rows = _Trainer(backbone), []
@@ -83,7 +84,10 @@ def measure_stages(
             chosen = [Path(paths[k % len(paths)]) for k in range(batch_size)]
             times = _time_stages(trainer, chosen, im_size_px, kind not in in_full)
             rows += [(kind, stage, ms / batch_size) for stage, ms in zip(STAGES, times, strict=True) if i > 0]
-    table = pd.DataFrame(rows, columns=["kind", "stage", "ms"]).groupby(["kind", "stage"], sort=False)["ms"].median()
+    measured = pd.DataFrame(rows, columns=["kind", "stage", "ms"])
+    of_network = measured[measured["stage"].isin(STAGES[2:])].groupby("stage")["ms"].median()
+    table = measured.groupby(["kind", "stage"], sort=False)["ms"].median()
+    table = of_network.reindex(table.index, level="stage").fillna(table)
     shares = table / table.groupby("kind", sort=False).transform("sum")
     return table.to_frame().assign(share_of_ms=shares).reset_index()
 
