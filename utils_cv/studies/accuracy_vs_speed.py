@@ -212,7 +212,7 @@ def _measure_times(
     many = {name: functools.partial(run, blanks[name]) for name, run in runs.items()}
     # no warning: the column `busy` says it
     times = measure_in_turn(one, n_repeats=n_repeats, n_threads=n_threads, warn=False).drop(columns="n_repeats")
-    batches = measure_in_turn(many, n_warmup=1, n_repeats=max(3, n_repeats // 6), n_threads=n_threads, warn=False)
+    batches = measure_in_turn(many, n_warmup=1, n_repeats=max(2, n_repeats // 10), n_threads=n_threads, warn=False)
     times["images_per_second"] = 1000 * batch_size / batches["median_ms"]
     return times.assign(open_ms=_measure_opening(table, rows["im_size_px"].to_numpy(), n_repeats))
 
