@@ -23,13 +23,21 @@ def other_data_dir(tmp_path_factory):
     return str(make_small_set("fridge_objects", tmp_path_factory.mktemp("other set"), n_left_out=3))
 
 
+@pytest.fixture(scope="session")
+def other_sets(tmp_path_factory):
+    """Small copies of the other demo sets, by name."""
+    names = ("fridge_objects_video", "fridge_objects_shifted", "fridge_negatives")
+    return {name: str(make_small_set(name, tmp_path_factory.mktemp(name))) for name in names}
+
+
 def make_small_set(name, out_dir, *, n_left_out=0):
-    """Copy some images of each class and split of a demo set, with their labels."""
+    """Copy some images of each class, split and kind of a demo set, with their labels."""
     in_dir = find_repository() / "data" / name
     table = pd.read_csv(in_dir / "labels.csv", dtype=str)
+    kinds = [column for column in ("shift", "kind") if column in table]
     kept = [
-        rows.head(N_TRAIN if split == "train" else N_TEST).iloc[n_left_out:]
-        for (_, split), rows in table.groupby(["label", "split"], sort=True)
+        rows.head((N_TRAIN if key[1] == "train" else N_TEST) // (1 + len(kinds))).iloc[n_left_out:]
+        for key, rows in table.groupby(["label", "split", *kinds], sort=True)
     ]
     small = pd.concat(kept)
     for image in small["image"]:

@@ -13,7 +13,6 @@ CHANGES = {"DATA_DIR": None, "IM_SIZE": 48, "N_PER_CLASS": 3, "SEED": 1}  # None
 @pytest.mark.notebooks
 def test_it_runs(data_dir, tmp_path):
     results = execute(NAME, {**FAST, "DATA_DIR": data_dir}, tmp_path)
-
     assert results["n_images"] == results["n_train"] + results["n_valid"] + results["n_test"]
     assert results["n_skipped"] == 0
     assert results["n_found"] == results["n_planted"] == 10

@@ -23,7 +23,6 @@ CHANGES = {
 @pytest.mark.notebooks
 def test_it_runs(data_dir, tmp_path):
     results = execute(NAME, {**FAST, "IM_SIZE": 128, "DATA_DIR": data_dir}, tmp_path)
-
     required = {
         "accuracy",
         "accuracy_low",

@@ -23,7 +23,6 @@ CHANGES = {
 @pytest.mark.notebooks
 def test_it_runs(data_dir, tmp_path):
     results = execute(NAME, {**FAST, "IM_SIZE": 128, "DATA_DIR": data_dir}, tmp_path)
-
     chance = 1 / results["n_classes"]
     assert max(row["accuracy"] for row in results["curve"]) > chance + 0.15
     assert results["doubling_gain_low"] <= results["doubling_gain"] <= results["doubling_gain_high"]

@@ -26,7 +26,6 @@ CHANGES = {
 @pytest.mark.notebooks
 def test_it_runs(data_dir, tmp_path):
     results = execute(NAME, {**FAST, "IM_SIZE": 128, "DATA_DIR": data_dir}, tmp_path)
-
     assert results["accuracy"] > 1 / results["n_classes"] + 0.15
     assert 0 <= results["find_recall_low"] <= results["find_recall"] <= results["find_recall_high"] <= 1
     assert results["n_for_width"] > 0

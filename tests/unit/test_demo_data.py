@@ -18,6 +18,7 @@ SIDES = ["box_left", "box_top", "box_right", "box_bottom"]
 COUNTS = {
     "fridge_objects": {"train": 320, "test": 160},
     "fridge_objects_video": {"train": 200, "test": 100},
+    "fridge_objects_shifted": {"test": 320},
 }
 
 
@@ -118,6 +119,37 @@ def test_the_camera_of_the_video_moves_but_a_little():
     moves = scenes["box_left"].max() - scenes["box_left"].min()
     assert moves.between(0.001, 0.4).all()
     assert (scenes["camera_elevation_deg"].max() - scenes["camera_elevation_deg"].min()).max() < 15
+
+
+def test_every_shift_shows_the_same_scenes():
+    table = load("fridge_objects_shifted")
+    assert table.groupby("shift").size().to_dict() == {"blur": 80, "far": 80, "night": 80, "steep": 80}
+    assert (table.groupby("scene")["shift"].nunique() == 4).all()
+    assert (table.groupby(["shift", "label"]).size() == 20).all()
+
+
+def test_a_shift_changes_one_thing():
+    test_part = load("fridge_objects").query("split == 'test'").set_index("scene")
+    shifted = load("fridge_objects_shifted").set_index("scene")
+    before = test_part.loc[shifted.index]  # fails when a scene is not of the test part
+    assert (shifted["label"] == before["label"]).all()
+    is_night, is_steep = shifted["shift"] == "night", shifted["shift"] == "steep"
+    is_blur, is_far = shifted["shift"] == "blur", shifted["shift"] == "far"
+    assert (shifted.loc[is_night, "light"] == "night").all()
+    assert (shifted["light"] == before["light"])[~is_night].all()
+    assert shifted.loc[is_steep, "camera_elevation_deg"].between(60, 80).all()
+    assert (shifted["camera_elevation_deg"] == before["camera_elevation_deg"])[~is_steep].all()
+    assert (shifted.loc[is_blur, "blur_fraction"] > 0.01).all()
+    assert (shifted.loc[~is_blur, "blur_fraction"] == 0).all()
+    assert (shifted["box_left"] == before["box_left"])[is_night | (shifted["blur_kind"] == "focus")].all()
+    assert (shifted["box_left"] != before["box_left"])[is_far].mean() > 0.9
+
+
+def test_widths_of_the_far_part_are_even_in_every_class():
+    far = load("fridge_objects_shifted").query("shift == 'far'")
+    for _, part in far.groupby("label"):
+        widths = sorted(part["object_width_fraction"])
+        assert widths == pytest.approx([0.08 + 0.32 * i / 19 for i in range(20)], abs=0.002)
 
 
 def test_all_data_is_at_most_30_mb():

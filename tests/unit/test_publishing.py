@@ -31,7 +31,13 @@ def test_refresh_keeps_the_notebook_when_a_cell_fails(tmp_path):
 
 
 def test_refresh_is_clean_and_recorded(tmp_path):
-    path = write(tmp_path / "01_a.ipynb", "N = 0", "N + 1", f"{SHOW}show_results({{'n': N}})", "from tqdm.auto import tqdm\nprint(1)\nfor _ in tqdm([1]): pass\nprint(2)")
+    path = write(
+        tmp_path / "01_a.ipynb",
+        "N = 0",
+        "N + 1",
+        f"{SHOW}show_results({{'n': N}})",
+        "from tqdm.auto import tqdm\nprint(1)\nfor _ in tqdm([1]): pass\nprint(2)",
+    )
     notebook = nbformat.read(path, as_version=4)
     notebook.cells.append(nbformat.v4.new_markdown_cell("Takes <!--this.run_minutes:.0f-->?<!--/--> min."))
     nbformat.write(notebook, path)
