@@ -17,6 +17,8 @@ from utils_cv.publishing import (
     refresh_notebook,
 )
 
+BAR = "from tqdm.auto import tqdm\nprint(1)\nfor _ in tqdm([1]): pass\nprint(2)"
+
 
 def read_cells(path):
     return nbformat.read(path, as_version=4).cells
