@@ -2,6 +2,7 @@
 
 import importlib
 import io
+import itertools
 
 import pandas as pd
 import pytest
@@ -19,6 +20,8 @@ COUNTS = {
     "fridge_objects": {"train": 320, "test": 160},
     "fridge_objects_video": {"train": 200, "test": 100},
     "fridge_objects_shifted": {"test": 320},
+    "fridge_negatives": {"train": 60, "test": 60},
+    "fridge_objects_multilabel": {"train": 125, "test": 75},
 }
 
 
@@ -150,6 +153,41 @@ def test_widths_of_the_far_part_are_even_in_every_class():
     for _, part in far.groupby("label"):
         widths = sorted(part["object_width_fraction"])
         assert widths == pytest.approx([0.08 + 0.32 * i / 19 for i in range(20)], abs=0.002)
+
+
+def test_negatives_are_of_every_kind_in_both_parts():
+    table = load("fridge_negatives")
+    kinds = ["box", "candle", "empty", "fruit", "glass", "jar", "mug"]
+    assert {split: sorted(part["kind"].unique()) for split, part in table.groupby("split")} == {
+        "train": kinds,
+        "test": kinds,
+    }
+    assert (table.loc[table["kind"] == "empty", "object_width_fraction"] == 0).all()
+    assert (table.loc[table["kind"] != "empty", "object_width_fraction"] > 0.05).all()
+
+
+def test_every_combination_of_labels_occurs_in_both_parts():
+    table = load("fridge_objects_multilabel")
+    combinations = {"|".join(c) for n in range(1, 5) for c in itertools.combinations(CLASS_NAMES, n)}
+    for _, part in table.groupby("split"):
+        assert set(part["label"]) == combinations
+        assert part["label"].value_counts().min() >= 5
+
+
+def test_each_label_of_an_image_has_a_box_and_enough_to_see():
+    table = load("fridge_objects_multilabel")
+    for name in CLASS_NAMES:
+        is_there = table["label"].map(split_labels).map(lambda labels, name=name: name in labels)
+        facts = table[[f"{name}_{fact}" for fact in ("left", "top", "right", "bottom", "visible")]]
+        assert facts[is_there].notna().all().all()
+        assert facts[~is_there].isna().all().all()
+        assert facts.loc[is_there, f"{name}_visible"].min() > 0.2
+
+
+def test_some_objects_hide_each_other():
+    table = load("fridge_objects_multilabel")
+    groups = table[table["label"].str.contains("|", regex=False)]
+    assert (groups["visible_fraction"] < 0.95).mean() > 0.15
 
 
 def test_all_data_is_at_most_30_mb():
