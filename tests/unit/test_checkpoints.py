@@ -40,9 +40,12 @@ def test_a_killed_training_ends_like_one_that_was_not(small_images, small_probe,
     resumed = fine_tune(small_images, start=small_probe, checkpoint_dir=tmp_path / "run", **SETTINGS)
     straight = fine_tune(small_images, start=small_probe, **SETTINGS)
     columns = ["epoch", "train_loss", "valid_loss", "valid_accuracy", "is_kept"]
-    np.testing.assert_array_equal(resumed.history[columns], straight.history[columns])
+    np.testing.assert_allclose(
+        resumed.history[columns].astype(float), straight.history[columns].astype(float), rtol=0, atol=1e-6
+    )
     first, second = (predict_images(run, small_images).probabilities for run in (resumed, straight))
-    np.testing.assert_array_equal(first, second)
+    # Memory lies differently in another process, so that sums may be rounded differently: 3e-10 was seen.
+    np.testing.assert_allclose(first, second, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("depth", ["top", "all"])

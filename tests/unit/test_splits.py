@@ -128,7 +128,7 @@ def test_groups_that_cannot_be_split_say_which_class_is_missing():
 
 @pytest.mark.parametrize("group", [pytest.param(None, id="by image"), pytest.param("group", id="by group")])
 def test_hold_out_valid_keeps_the_test_part(group):
-    table = split_stratified(make_table({"can": 50, "carton": 50}, group_size=5), fractions={"train": 0.8, "test": 0.2})
+    table = split_grouped(make_table({"can": 50, "carton": 50}, group_size=5), fractions={"train": 0.8, "test": 0.2})
     result = hold_out_valid(table, fraction=0.25, group=group)
     assert ((table["split"] == "test") == (result["split"] == "test")).all()
     assert (count_splits(result)["valid"] == 10).all()
