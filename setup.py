@@ -38,22 +38,20 @@ CORE = [
 
 HEIC = ["pillow-heif>=0.18,<2"]  # photographs from phones; its codecs are LGPL, hence not in the core
 OPENVINO = ["openvino>=2025,<2027"]  # one more runtime in the accuracy-vs-speed study
-DISTRIBUTED = ["accelerate>=1,<2"]  # fastai's way to train on several GPUs or machines
 CLUSTER = ["dask[distributed]>=2025.1"]  # sends the trials of a study to a cluster, through joblib
 
 EXTRAS = {
     "heic": HEIC,
     "openvino": OPENVINO,
-    "distributed": DISTRIBUTED,
     "cluster": CLUSTER,
     "benchmarks": [
+        "accelerate>=1,<2",  # transformers' trainer needs it
         "transformers>=5,<6",  # the peer whose trainer and pipeline are measured
         "simplejpeg>=1.8,<2",  # raw libjpeg-turbo, the limit of decoding speed
     ],
     "dev": [
         *HEIC,  # the tests cover every extra
         *OPENVINO,
-        *DISTRIBUTED,
         *CLUSTER,
         "pytest>=8,<10",  # the tests
         "pytest-xdist>=3.6,<4",  # runs them on all cores

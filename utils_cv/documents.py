@@ -103,7 +103,7 @@ def format_number(results: Mapping[str, Any], notebook: str, key: str, spec: str
 def list_unsourced_numbers(text: str, given: Mapping[str, str]) -> list[str]:
     """List the numbers of a document's prose that no notebook recorded.
 
-    Code, addresses, link targets, image texts and headings do not count.
+    Code, addresses, link targets, names of notebooks, image texts and headings do not count.
 
     Args:
         text: A Markdown document.
@@ -118,10 +118,12 @@ def list_unsourced_numbers(text: str, given: Mapping[str, str]) -> list[str]:
     """
     prose = _NUMBER.sub(" ", _FENCED_CODE.sub(" ", text))
     prose = re.sub(r"<!--.*?-->|<[^>]+>|`[^`]*`|!\[[^\]]*\]\([^)]*\)", " ", prose, flags=re.DOTALL)
+    prose = re.sub(r"\[[^\]]*\]\([^)]*\.ipynb\)", " ", prose)  # names of notebooks are numbered
     prose = re.sub(r"\]\([^)]*\)|https?://\S+", "] ", prose)
     prose = re.sub(r"^#+ .*$|^\s*\d+\. ", " ", prose, flags=re.MULTILINE)
     for phrase in sorted(given, key=len, reverse=True):
-        prose = prose.replace(phrase, re.sub(r"\d[\d.,]*\s?", "", phrase))
+        pattern = r"\s+".join(re.escape(word) for word in phrase.split())  # a line may break anywhere
+        prose = re.sub(pattern, re.sub(r"\d[\d.,]*\s?", "", phrase), prose)
     return list(_list_sentences_with_digits(prose))
 
 
