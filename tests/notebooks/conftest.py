@@ -5,6 +5,7 @@ import shutil
 import pandas as pd
 import pytest
 
+from tests.notebooks.running import run_in_process
 from utils_cv.datasets import find_repository
 
 N_TRAIN, N_TEST = 10, 6  # images of each class: enough to learn something, few enough for seconds
@@ -28,6 +29,18 @@ def other_sets(tmp_path_factory):
     """Small copies of the other demo sets, by name."""
     names = ("fridge_objects_video", "fridge_objects_shifted", "fridge_negatives")
     return {name: str(make_small_set(name, tmp_path_factory.mktemp(name))) for name in names}
+
+
+@pytest.fixture(scope="module")
+def base(request, data_dir):
+    """The fast parameters of the notebook that a test module is about."""
+    return {**request.module.FAST, "DATA_DIR": data_dir}
+
+
+@pytest.fixture(scope="module")
+def base_results(request, base):
+    """What that notebook records with them."""
+    return run_in_process(request.module.NAME, base)
 
 
 def make_small_set(name, out_dir, *, n_left_out=0):

@@ -11,21 +11,16 @@ CHANGES = {"DATA_DIR": None, "IM_SIZE": 48, "N_PER_CLASS": 3, "SEED": 1}  # None
 
 
 @pytest.mark.notebooks
-def test_it_runs(data_dir, tmp_path):
-    results = execute(NAME, {**FAST, "DATA_DIR": data_dir}, tmp_path)
+def test_it_runs(base, tmp_path):
+    results = execute(NAME, base, tmp_path)
     assert results["n_images"] == results["n_train"] + results["n_valid"] + results["n_test"]
     assert results["n_skipped"] == 0
     assert results["n_found"] == results["n_planted"] == 10
 
 
-@pytest.fixture(scope="module")
-def base_results(data_dir):
-    return run_in_process(NAME, {**FAST, "DATA_DIR": data_dir})
-
-
 @pytest.mark.parametrize("name", CHANGES)
-def test_each_parameter_changes_the_results(name, base_results, data_dir, other_data_dir):
-    changed = {**FAST, "DATA_DIR": data_dir, name: other_data_dir if CHANGES[name] is None else CHANGES[name]}
+def test_each_parameter_changes_the_results(name, base_results, base, other_data_dir):
+    changed = {**base, name: other_data_dir if CHANGES[name] is None else CHANGES[name]}
     assert run_in_process(NAME, changed) != base_results
 
 

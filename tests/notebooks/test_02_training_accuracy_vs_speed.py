@@ -32,22 +32,17 @@ CHANGES = {
 
 
 @pytest.mark.notebooks
-def test_it_runs(data_dir, tmp_path):
-    results = execute(NAME, {**FAST, "IM_SIZES": [128], "DATA_DIR": data_dir}, tmp_path)
+def test_it_runs(base, tmp_path):
+    results = execute(NAME, {**base, "IM_SIZES": [128]}, tmp_path)
     assert results["best_accuracy"] > 0.25 + 0.15
     assert results["best_accuracy_low"] <= results["best_accuracy"] <= results["best_accuracy_high"]
     assert {row["runtime"] for row in results["rows"]} >= {"onnx"}
     assert len(results["presets"]) == 3
 
 
-@pytest.fixture(scope="module")
-def base_results(data_dir):
-    return run_in_process(NAME, {**FAST, "DATA_DIR": data_dir})
-
-
 @pytest.mark.parametrize("name", CHANGES)
-def test_each_parameter_changes_the_results(name, base_results, data_dir, other_data_dir):
-    changed = {**FAST, "DATA_DIR": data_dir, name: other_data_dir if CHANGES[name] is None else CHANGES[name]}
+def test_each_parameter_changes_the_results(name, base_results, base, other_data_dir):
+    changed = {**base, name: other_data_dir if CHANGES[name] is None else CHANGES[name]}
     assert run_in_process(NAME, changed) != base_results
 
 

@@ -21,21 +21,16 @@ CHANGES = {
 
 
 @pytest.mark.notebooks
-def test_it_runs(data_dir, tmp_path):
-    results = execute(NAME, {**FAST, "IM_SIZE": 128, "DATA_DIR": data_dir}, tmp_path)
+def test_it_runs(base, tmp_path):
+    results = execute(NAME, {**base, "IM_SIZE": 128}, tmp_path)
     chance = 1 / results["n_classes"]
     assert max(row["accuracy"] for row in results["curve"]) > chance + 0.15
     assert results["doubling_gain_low"] <= results["doubling_gain"] <= results["doubling_gain_high"]
 
 
-@pytest.fixture(scope="module")
-def base_results(data_dir):
-    return run_in_process(NAME, {**FAST, "DATA_DIR": data_dir})
-
-
 @pytest.mark.parametrize("name", CHANGES)
-def test_each_parameter_changes_the_results(name, base_results, data_dir, other_data_dir):
-    changed = {**FAST, "DATA_DIR": data_dir, name: other_data_dir if CHANGES[name] is None else CHANGES[name]}
+def test_each_parameter_changes_the_results(name, base_results, base, other_data_dir):
+    changed = {**base, name: other_data_dir if CHANGES[name] is None else CHANGES[name]}
     assert run_in_process(NAME, changed) != base_results
 
 

@@ -24,21 +24,16 @@ CHANGES = {
 
 
 @pytest.mark.notebooks
-def test_it_runs(data_dir, tmp_path):
-    results = execute(NAME, {**FAST, "IM_SIZE": 128, "DATA_DIR": data_dir}, tmp_path)
+def test_it_runs(base, tmp_path):
+    results = execute(NAME, {**base, "IM_SIZE": 128}, tmp_path)
     assert results["accuracy"] > 1 / results["n_classes"] + 0.15
     assert 0 <= results["find_recall_low"] <= results["find_recall"] <= results["find_recall_high"] <= 1
     assert results["n_for_width"] > 0
 
 
-@pytest.fixture(scope="module")
-def base_results(data_dir):
-    return run_in_process(NAME, {**FAST, "DATA_DIR": data_dir})
-
-
 @pytest.mark.parametrize("name", CHANGES)
-def test_each_parameter_changes_the_results(name, base_results, data_dir, other_data_dir):
-    changed = {**FAST, "DATA_DIR": data_dir, name: other_data_dir if CHANGES[name] is None else CHANGES[name]}
+def test_each_parameter_changes_the_results(name, base_results, base, other_data_dir):
+    changed = {**base, name: other_data_dir if CHANGES[name] is None else CHANGES[name]}
     assert run_in_process(NAME, changed) != base_results
 
 

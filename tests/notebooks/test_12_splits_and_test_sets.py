@@ -43,11 +43,6 @@ def test_it_runs(base, tmp_path):
     assert 0 <= results["auroc_none_of_the_classes_low"] <= results["auroc_none_of_the_classes_high"] <= 1
 
 
-@pytest.fixture(scope="module")
-def base_results(base):
-    return run_in_process(NAME, base)
-
-
 @pytest.mark.parametrize("name", CHANGES)
 def test_each_parameter_changes_the_results(name, base_results, base, other_data_dir):
     changed = {**base, name: other_data_dir if CHANGES[name] is None else CHANGES[name]}

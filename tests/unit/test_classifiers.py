@@ -17,24 +17,13 @@ from utils_cv.timing import measure_fresh_process
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    from tests.conftest import COLORS, draw_image
-    from utils_cv.datasets import complete_splits, load_image_table
-    from utils_cv.table_images import load_table_images
-
-    root = tmp_path_factory.mktemp("images")
-    for label in COLORS:
-        (root / label).mkdir()
-        for i in range(15):
-            draw_image(label, seed=i + 100 * (label == "can")).save(root / label / f"{i}.png")
-    return load_table_images(complete_splits(load_image_table(root)), 64)
+def images(small_images):
+    return small_images
 
 
 @pytest.fixture(scope="module")
-def probe(images):
-    from utils_cv.training import linear_probe
-
-    return linear_probe(images)
+def probe(small_probe):
+    return small_probe
 
 
 @pytest.fixture(scope="module")
