@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import bpy
+import camera
 import descriptions
 import jpeg
 import measures
@@ -21,8 +22,8 @@ DATA_DIR = Path(__file__).resolve().parent.parent
 PAUSE_FILE = Path(__file__).resolve().parent / "PAUSE"
 
 
-def render(path, *, n_samples, n_threads):
-    """Render the present scene to a JPEG, under a temporary name until it is whole."""
+def render(path, key, *, n_samples, n_threads):
+    """Render the present scene and develop it to a JPEG, under a temporary name until it is whole."""
     scene = bpy.context.scene
     scene.render.engine = "CYCLES"
     scene.render.threads_mode, scene.render.threads = "FIXED", n_threads
@@ -42,7 +43,7 @@ def render(path, *, n_samples, n_threads):
     scene.render.filepath = str(temporary)
     bpy.ops.render.render(write_still=True)
     # The same scene gives the same bytes only without the comments that Blender writes.
-    temporary.write_bytes(jpeg.strip_comments(temporary.read_bytes()))
+    temporary.write_bytes(camera.develop_jpeg(jpeg.strip_comments(temporary.read_bytes()), key))
     temporary.replace(path)
 
 
@@ -56,7 +57,7 @@ def render_image(entry, data_dir, *, n_samples, n_threads=0):
         if not path.exists():
             if entry["set"] in sets.FAST_DENOISING:
                 bpy.context.scene.cycles.denoising_prefilter = "FAST"
-            render(path, n_samples=n_samples, n_threads=n_threads)
+            render(path, f"{entry['set']}/{entry['id']}", n_samples=n_samples, n_threads=n_threads)
     final = facts | facts["after"]
     row = {
         "image": entry["image"],

@@ -4,6 +4,7 @@ import importlib
 import io
 import itertools
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -226,3 +227,15 @@ def test_stripping_a_jpeg_keeps_its_pixels(monkeypatch):
         assert left.tobytes() == right.tobytes()
         assert "comment" not in left.info
         assert not left.getexif()
+
+
+def test_developing_an_image_is_repeatable_and_sharpens_edges(monkeypatch):
+    monkeypatch.syspath_prepend(DATA_DIR / "renderer")
+    camera = importlib.import_module("camera")
+    pixels = Image.new("RGB", (64, 48), (90, 90, 90))
+    pixels.paste((150, 150, 150), (32, 0, 64, 48))
+    once, again, other = (np.asarray(camera.develop(pixels, key), dtype=float) for key in ("a", "a", "b"))
+    assert (once == again).all()
+    assert (once != other).any()
+    step = once.mean(axis=(0, 2))
+    assert step[32] - step[31] > step[60] - step[4] + 10  # the edge stands out more than what it parts
