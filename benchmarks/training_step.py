@@ -1,6 +1,7 @@
-"""Milliseconds an image of a training step: stock eager PyTorch, kept memory, channels last, both.
+"""Milliseconds an image of a training step: stock eager PyTorch, kept memory, channels last, both, and compiled.
 
     python benchmarks/training_step.py --batch-sizes 64 16 --repeats 2
+    python benchmarks/training_step.py --settings "both" "both, compiled"    # needs a C++ compiler, and minutes
 
 Each setting runs in a process of its own, in turn, because the allocator's setting cannot be taken back. The losses
 show that the settings train alike.
@@ -17,10 +18,11 @@ from utils_cv.runtime import describe_machine
 from utils_cv.timing import measure_fresh_process
 
 SETTINGS = {
-    "stock eager": (False, False),
-    "kept memory": (True, False),
-    "channels last": (False, True),
-    "both": (True, True),
+    "stock eager": (False, False, False),
+    "kept memory": (True, False, False),
+    "channels last": (False, True, False),
+    "both": (True, True, False),
+    "both, compiled": (True, True, True),
 }
 
 STEP = """
@@ -39,12 +41,13 @@ for module in model.modules():
         module.eval()
 x = torch.randn({batch_size}, 3, 224, 224).contiguous(memory_format=memory_format)
 y = torch.arange({batch_size}) % 4
+step_model = torch.compile(model) if {compiled} else model
 optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
 times, losses = [], []
 for step in range({n_steps}):
     start = time.perf_counter()
     optimizer.zero_grad()
-    loss = torch.nn.functional.cross_entropy(model(x), y)
+    loss = torch.nn.functional.cross_entropy(step_model(x), y)
     loss.backward()
     optimizer.step()
     times.append(time.perf_counter() - start)
@@ -59,13 +62,19 @@ def main() -> None:
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[64, 16])
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--settings", nargs="+", default=list(SETTINGS)[:-1], choices=list(SETTINGS), metavar="NAME")
     arguments = parser.parse_args()
     rows = []
     for batch_size in arguments.batch_sizes:
         for repeat in range(arguments.repeats):
-            for name, (keep, channels_last) in SETTINGS.items():
+            for name in arguments.settings:
+                keep, channels_last, compiled = SETTINGS[name]
                 script = STEP.format(
-                    keep=keep, channels_last=channels_last, batch_size=batch_size, n_steps=arguments.steps
+                    keep=keep,
+                    channels_last=channels_last,
+                    compiled=compiled,
+                    batch_size=batch_size,
+                    n_steps=arguments.steps,
                 )
                 done = measure_fresh_process(script)
                 result = json.loads(done.output.splitlines()[-1])

@@ -5,7 +5,6 @@ import os
 import random
 import time
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from tqdm.auto import tqdm
 
 from utils_cv.intervals import compute_wilson_interval
 from utils_cv.runtime import set_seed
+from utils_cv.validation_scores import ValidationScore, score_logits
 
 with warnings.catch_warnings():
     # Importing fastai with current torch prints a deprecation that readers can do nothing about.
@@ -23,13 +23,19 @@ with warnings.catch_warnings():
     import fastai.callback.schedule  # noqa: F401  (gives Learner its fit_one_cycle)
     from fastai.callback.core import Callback, CancelFitException
 
-_SCORES = ["train_loss", "valid_loss", "valid_accuracy", "valid_accuracy_low", "valid_accuracy_high"]
+_SCORES = ["train_loss", "valid_loss", "valid_accuracy", "valid_accuracy_low", "valid_accuracy_high", "temperature"]
 HISTORY_COLUMNS = ["epoch", *_SCORES, "seconds"]
 
 
 def unwrap(model: nn.Module) -> nn.Module:
     """Give the network inside torch's wrapper for several processes, or the network itself."""
     return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+
+
+def soften(state: dict[str, Any], temperature: float) -> dict[str, Any]:
+    """Copy a model's weights with those of its head divided by a temperature, which divides its logits."""
+    head = ("head.weight", "head.bias")
+    return {name: value / temperature if name in head else value.clone() for name, value in state.items()}
 
 
 class FreezeStatistics(Callback):
@@ -80,9 +86,9 @@ class Validate(Callback):
 
     order = 55
 
-    def __init__(self, score: Callable[[np.ndarray, np.ndarray], tuple[float, float]]) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.score, self.has_run = score, False
+        self.has_run = False
 
     def before_epoch(self) -> None:
         self.logits: list[np.ndarray] = []
@@ -98,27 +104,29 @@ class Validate(Callback):
         self.has_run = bool(self.logits)  # an epoch skipped while resuming has none
         if self.has_run:
             self.n = sum(map(len, self.truth))
-            self.valid_loss, self.valid_accuracy = self.score(np.concatenate(self.logits), np.concatenate(self.truth))
+            self.score = score_logits(np.concatenate(self.logits), np.concatenate(self.truth))
+            self.valid_loss, self.valid_accuracy = float(self.score.losses.mean()), self.score.accuracy
 
 
 class KeepBest(Callback):
     """Remember the weights of the best epoch by validation; the start counts as epoch 0.
 
-    The best is the one with the lowest validation loss among those whose validation accuracy is not below the
-    start's: a rung is never returned when it is worse than the one below.
+    The best is the one with the lowest validation loss, among those whose validation accuracy is not below the start's
+    and whose loss is below the start's by more than the standard error of that difference, image by image: a rung is
+    never returned when it is worse than the one below, nor when so few images cannot tell. The logits of the kept
+    epoch are divided by the temperature at which it was scored, so that its probabilities are not too sure.
 
     Args:
         validation: What scores each epoch.
-        start_loss: Validation loss of the start; infinite when it was not trained at all.
-        start_accuracy: Its validation accuracy.
+        start: Score of the validation images before training; None when the start was not trained at all.
     """
 
     order = 56
 
-    def __init__(self, validation: Validate, start_loss: float, start_accuracy: float) -> None:
+    def __init__(self, validation: Validate, start: ValidationScore | None) -> None:
         super().__init__()
-        self.validation, self.start_accuracy = validation, float(start_accuracy)
-        self.best_loss, self.best_epoch = float(start_loss), 0
+        self.validation, self.start = validation, start
+        self.best_loss, self.best_epoch = np.inf if start is None else float(start.losses.mean()), 0
         self.best_state: dict[str, Any] | None = None
 
     def before_fit(self) -> None:
@@ -126,19 +134,35 @@ class KeepBest(Callback):
             self.best_state = copy.deepcopy(unwrap(self.learn.model).state_dict())
 
     def after_epoch(self) -> None:
-        if not self.validation.has_run:
-            return
-        if self.validation.valid_loss < self.best_loss and self.validation.valid_accuracy >= self.start_accuracy:
+        if self.validation.has_run and self.validation.valid_loss < self.best_loss and self._is_gain_shown():
             self.best_loss, self.best_epoch = self.validation.valid_loss, self.learn.epoch + 1
-            self.best_state = copy.deepcopy(unwrap(self.learn.model).state_dict())
+            self.best_state = soften(unwrap(self.learn.model).state_dict(), self.validation.score.temperature)
+
+    def _is_gain_shown(self) -> bool:
+        if self.start is None:
+            return True
+        if self.validation.valid_accuracy < self.start.accuracy:
+            return False
+        gains = self.start.losses - self.validation.score.losses
+        return bool(gains.mean() > gains.std() / np.sqrt(len(gains)))
 
     def restore(self, model: nn.Module) -> None:
         if self.best_state is not None:
             model.load_state_dict(self.best_state)
 
 
+class KeepLast(KeepBest):
+    """Keep the last epoch: for a training whose length was chosen before, on images that are now learned too."""
+
+    def before_fit(self) -> None:
+        pass
+
+    def after_epoch(self) -> None:
+        self.best_epoch = self.learn.epoch + 1
+
+
 class StopEarly(Callback):
-    """End the training when the best epoch lies `patience` epochs back."""
+    """End the training when neither the best epoch nor the peak of the learning rate is within `patience` epochs."""
 
     order = 70  # after the epoch has been recorded and kept
 
@@ -147,7 +171,9 @@ class StopEarly(Callback):
         self.keeper, self.patience = keeper, patience
 
     def after_epoch(self) -> None:
-        if self.learn.epoch + 1 - self.keeper.best_epoch >= self.patience:
+        # One cycle: up to its peak, a quarter into the training, the rate disturbs what the start knew.
+        peak = self.learn.n_epoch // 4
+        if self.learn.epoch + 1 - max(self.keeper.best_epoch, peak) >= self.patience:
             raise CancelFitException
 
 
@@ -193,6 +219,7 @@ class Record(Callback):
         low, high = compute_wilson_interval(accuracy * n, n)
         row = {"epoch": self.learn.epoch + 1, "train_loss": float(np.mean(self.losses)), "valid_loss": loss}
         row |= {"valid_accuracy": accuracy, "valid_accuracy_low": low, "valid_accuracy_high": high}
+        row["temperature"] = self.validation.score.temperature
         self.rows.append(row | {"seconds": time.perf_counter() - self.clock})
         scores = f"{accuracy:.3f} ({low:.3f} to {high:.3f})"
         self.bar.set_postfix(train_loss=f"{row['train_loss']:.3f}", valid_loss=f"{loss:.3f}", valid_accuracy=scores)

@@ -26,6 +26,7 @@ from utils_cv.blocks import cut_body
 from utils_cv.features import Normalized, choose_runtime, export_network, make_runner, run_in_batches
 from utils_cv.runtime import choose_device, keep_memory
 from utils_cv.table_images import TableImages
+from utils_cv.validation_scores import ValidationScore, score_logits
 
 if TYPE_CHECKING:
     from fastai.learner import Learner
@@ -49,6 +50,7 @@ class FitSettings:
     mixup: float
     patience: int
     freeze_statistics: bool
+    keeps_last: bool
     seed: int
 
 
@@ -150,7 +152,8 @@ def fit_top(
     """
     fingerprint = _make_fingerprint(images, targets, model, settings) if checkpoint_dir else ""
     lower, upper = cut_body(model.body, images.pixels.shape[1])
-    rows = learners.find_rows(images)
+    train_rows, valid_rows = learners.find_rows(images)
+    rows = train_rows, valid_rows or train_rows[:1]  # as in learners.make_learner
     parts = compute_activations(images, rows, lower, model, settings, name=name, show_progress=show_progress)
     items = [ActivationItems(part, targets[row]) for part, row in zip(parts, rows, strict=True)]
     device, batch_size = torch.device(choose_device()), min(settings.batch_size, len(rows[0]))
@@ -229,8 +232,10 @@ def _fit(
     """Train with one cycle of learning rates and put the best weights back."""
     keep_memory()  # eager torch on glibc otherwise spends half its time giving memory back
     rank, n_processes = distribution.join_processes()
-    validation = callbacks.Validate(learners.score_logits)
-    keeper = callbacks.KeepBest(validation, start[0]["valid_loss"], start[0]["valid_accuracy"])
+    validation = callbacks.Validate()
+    is_trained = np.isfinite(start[0]["valid_loss"])
+    start_score = _score_start(learn) if is_trained else None
+    keeper = (callbacks.KeepLast if settings.keeps_last else callbacks.KeepBest)(validation, start_score)
     record = callbacks.Record(
         [dict(start[0])], validation, keeper, description, show_progress=show_progress and rank == 0
     )
@@ -250,6 +255,14 @@ def _fit(
             learn.fit_one_cycle(settings.epochs, lr_max=rates, cbs=added, start_epoch=first_epoch)
     keeper.restore(learn.model)
     return record.table()
+
+
+def _score_start(learn: "Learner") -> ValidationScore:
+    """Score the start on the validation images, in the order in which epochs are scored."""
+    learn.model.eval()
+    with torch.inference_mode():
+        parts = [(learn.model(x).float().cpu().numpy(), y.cpu().numpy()) for x, y in learn.dls.valid]
+    return score_logits(*(np.concatenate(values) for values in zip(*parts, strict=True)))
 
 
 def _choose_precision() -> list[callbacks.Callback]:

@@ -87,8 +87,8 @@ def make_learner(
     """
     train_rows, valid_rows = find_rows(images)
     items = list(range(len(images.table)))
-    # Without validation images fastai still needs a second loader; it then shows the train images again.
-    splits = [train_rows, valid_rows or train_rows]
+    # Without validation images fastai still needs a second loader; it then shows one train image again.
+    splits = [train_rows, valid_rows or train_rows[:1]]
     readers = [[_OpenItem(images.pixels, images.fit)], [_ReadTarget(targets)]]
     loaders = Datasets(items, tfms=readers, splits=splits).dataloaders(
         bs=min(batch_size, len(train_rows)),
@@ -189,23 +189,6 @@ def predict_pixels(learn: Learner, pixels: np.ndarray, *, batch_size: int = 32) 
             # The pixels come with channels last in memory, which the permutation keeps.
             logits.append(model(batch.permute(0, 3, 1, 2).float() / 255).float().cpu().numpy())
     return np.concatenate(logits)
-
-
-def score_logits(logits: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
-    """Score logits by the plain loss, without weights or smoothing, so that recipes can be compared.
-
-    Args:
-        logits: (n_images, n_classes).
-        targets: (n_images,) class codes, or (n_images, n_classes) multi-hot.
-
-    Returns:
-        Mean loss, and accuracy in [0, 1]; multi-label: the share of single labels that are right.
-    """
-    prediction, truth = torch.from_numpy(logits), torch.from_numpy(targets)
-    if targets.ndim == 2:
-        loss = nn.functional.binary_cross_entropy_with_logits(prediction, truth)
-        return float(loss), float(((prediction > 0) == (truth > 0.5)).float().mean())
-    return float(nn.functional.cross_entropy(prediction, truth)), float((prediction.argmax(1) == truth).float().mean())
 
 
 class _OpenItem:

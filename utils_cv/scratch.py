@@ -46,7 +46,7 @@ def train_from_scratch(
     check_can_choose(images, epochs)
     settings = FitSettings(
         epochs, learning_rate, 1.0, batch_size, augment, n_views=1, class_weights="none", label_smoothing=0.0,
-        mixup=0.0, patience=epochs + 1, freeze_statistics=False, seed=seed,
+        mixup=0.0, patience=epochs + 1, freeze_statistics=False, keeps_last=False, seed=seed,
     )  # fmt: skip
     with Timer() as timer:
         set_seed(seed)

@@ -38,6 +38,8 @@ def find_pareto_front(latency_ms: Any, accuracy: Any) -> np.ndarray:
 def plot_accuracy_vs_latency(rows: Rows, ax: Axes | None = None, *, latency: str = "median_ms") -> Axes:
     """Accuracy against latency, every setting with its label; the line joins the settings worth having.
 
+    Where `backbone`, `im_size_px` and `runtime` are given, labels are short: what all settings share is left out.
+
     Filled points are on the Pareto front, open points are beaten by one of them; crosses at the bottom were timed
     but not trained (accuracy NaN). The area of a point is its size in MB, its shape the runtime.
 
@@ -83,13 +85,27 @@ def plot_accuracy_vs_latency(rows: Rows, ax: Axes | None = None, *, latency: str
     _draw_key(ax, table, areas, markers)
     names = [
         name if pd.notna(score) else f"{name} (not trained)"
-        for name, score in zip(table["name"], table["accuracy"], strict=True)
+        for name, score in zip(_shorten_names(table), table["accuracy"], strict=True)
     ]
     radii = np.sqrt(areas / np.pi) + 1
     place_labels(
         ax, table[latency], heights, names, radii=radii, obstacles=_list_obstacles(ax, trained, front, latency)
     )
     return ax
+
+
+def _shorten_names(table: pd.DataFrame) -> list[str]:
+    """Name settings by what tells them apart: "lite0 224 px int8" for "efficientnet_lite0 224 px int8"."""
+    if not {"backbone", "im_size_px", "runtime"} <= set(table):
+        return table["name"].astype(str).tolist()
+    columns = [table["im_size_px"].map("{} px".format)]
+    backbones = table["backbone"].astype(str)
+    if backbones.nunique() > 1:
+        family, _, member = (column for _, column in backbones.str.rpartition("_").items())
+        columns.insert(0, member if family.nunique() == 1 else backbones)
+    if table["runtime"].nunique() > 1:
+        columns.append(table["runtime"].astype(str))
+    return [" ".join(words) for words in zip(*columns, strict=True)]
 
 
 def _scale_areas(table: pd.DataFrame) -> np.ndarray:

@@ -25,8 +25,9 @@ class Trained:
         fit: How an image becomes square, see `utils_cv.images.resize_image`.
         is_multilabel: Whether an image may have several labels; then probabilities are one sigmoid each.
         history: One row an epoch: `epoch`, `train_loss`, `valid_loss`, `valid_accuracy` with its 95 % interval
-            `valid_accuracy_low` and `valid_accuracy_high`, `seconds`, `is_kept`. Losses are plain ones, without
-            weights or smoothing, on the validation images.
+            `valid_accuracy_low` and `valid_accuracy_high`, `temperature`, `seconds`, `is_kept`. `valid_loss` is the
+            plain one, without weights or smoothing, of the logits divided by `temperature`, the best for it; the
+            kept epoch's model has been divided by it. `train_loss` is what was trained with.
         seconds: Time of the whole recipe and those it started from, in seconds, without opening the images and
             without `export_seconds`.
         export_seconds: Time to export the frozen part for ONNX Runtime; nearly 0 when that was done before, since
@@ -66,14 +67,14 @@ def make_trained(
     )
 
 
-def check_can_choose(images: TableImages, epochs: int) -> None:
-    """Check that there are validation images to choose the best epoch by.
+def check_can_choose(images: TableImages, epochs: int, *, needs_valid: bool = True) -> None:
+    """Check that there are validation images to choose the best epoch by, where one is to be chosen.
 
     Raises:
         ValueError: If there are none, or the number of epochs is negative.
     """
     n_valid = len(learners.find_rows(images)[1])
-    if epochs < 0 or not n_valid:
+    if epochs < 0 or (needs_valid and not n_valid):
         raise ValueError(
             f"Got epochs={epochs} and {n_valid} images of split 'valid'; expected 0 or more epochs, and validation "
             "images to choose the best epoch by: utils_cv.splits.hold_out_valid."

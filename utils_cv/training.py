@@ -8,7 +8,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -26,11 +26,12 @@ from utils_cv.runtime import set_seed
 from utils_cv.table_images import TableImages
 from utils_cv.timing import Timer
 from utils_cv.trained import Trained, check_can_choose, make_trained
+from utils_cv.validation_scores import compute_losses, score_logits
 
-# Highest learning rates, those of the head. Ten times more undoes the probe's solution in the first epoch.
-LEARNING_RATES = {"top": 1e-4, "all": 1e-4}
+# Highest learning rates, those of the head.
+LEARNING_RATES = {"top": 5e-4, "all": 5e-4}
 # How many times smaller the rate of the lowest trained layers is.
-RATE_RATIOS = {"top": 10.0, "all": 100.0}
+RATE_RATIOS = {"top": 1.0, "all": 10.0}
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def linear_probe(
     model = learners.Classifier(body, weight, bias, mean=facts.mean, std=facts.std)
     learn = learners.make_learner(images, targets, model)
     logits = features @ weight.T + bias
-    train_loss = learners.score_logits(logits, targets[train_rows])[0]
+    train_loss = float(compute_losses(logits, targets[train_rows]).mean())
     row = {"epoch": 0, "train_loss": train_loss} | _score_start(run, weight, bias, images, targets, valid_rows)
     history = pd.DataFrame([row | {"seconds": seconds, "is_kept": True}])
     return make_trained(images, backbone, learn, history, seconds, export_timer.seconds)
@@ -108,7 +109,7 @@ def fine_tune(
     *,
     depth: str = "all",
     backbone: str = DEFAULT_BACKBONE,
-    epochs: int = 4,
+    epochs: int = 8,
     learning_rate: float | None = None,
     batch_size: int = 16,
     augment: str = "upright",
@@ -117,6 +118,7 @@ def fine_tune(
     label_smoothing: float = 0.0,
     mixup: float = 0.0,
     patience: int = 5,
+    keep: Literal["best", "last"] = "best",
     start: Trained | None = None,
     checkpoint_dir: str | Path | None = None,
     seed: int = 0,
@@ -124,10 +126,11 @@ def fine_tune(
 ) -> Trained:
     """Fine-tune a network from the linear probe's solution, or that of another rung, and keep the best epoch.
 
-    Epoch 0 of the history is the start. An epoch is kept when it has the lowest validation loss of those whose
-    validation accuracy is not below the start's, so the result is never worse than its start on the validation
-    images. Learning rates fall from the head to the first layers by a factor of 10 a group, in one cycle; the
-    statistics of normalisation layers stay as pretrained, because small batches estimate them badly.
+    Epoch 0 of the history is the start. The epoch with the lowest validation loss is kept, of those whose validation
+    accuracy is not below the start's and whose loss is lower by more than the standard error of the difference. So the
+    result is never worse than its start on the validation images, and it is the start where these cannot tell.
+    Learning rates fall from the head to the first layers by a factor of 10 a group, in one cycle; the statistics of
+    normalisation layers stay as pretrained, because small batches estimate them badly.
 
     One seed gives the same numbers twice on the same machine, with the same versions and number of threads; on a GPU
     some sums are added up in varying order, so that the last digits may differ. Under `torchrun` the processes share
@@ -148,6 +151,8 @@ def fine_tune(
         label_smoothing: Share of the target spread over all classes, in [0, 1).
         mixup: Strength of blending pairs of images (alpha of the Beta distribution, Zhang et al. 2018); 0 for none.
         patience: Stop when the best epoch lies this many epochs back.
+        keep: "best" as above; "last" keeps the last epoch and needs no validation images: for a number of epochs that
+            was chosen before. The history then has no validation scores.
         start: A trained rung to start from, which is not changed; None trains a probe first.
         checkpoint_dir: Folder where the training is saved after every epoch. Called again with the same arguments it
             goes on from there, to the same result as without a stop.
@@ -166,12 +171,14 @@ def fine_tune(
     """
     if depth not in LEARNING_RATES:
         raise ValueError(f"Got depth={depth!r}; expected {' or '.join(map(repr, LEARNING_RATES))}.")
-    check_can_choose(images, epochs)
+    if keep not in ("best", "last"):
+        raise ValueError(f"Got keep={keep!r}; expected 'best' or 'last'.")
+    check_can_choose(images, epochs, needs_valid=keep == "best")
     start = start or linear_probe(images, backbone=backbone, seed=seed)
     rate = LEARNING_RATES[depth] if learning_rate is None else learning_rate
     settings = FitSettings(
         epochs, rate, RATE_RATIOS[depth], batch_size, augment, n_views, class_weights, label_smoothing, mixup,
-        patience, freeze_statistics=True, seed=seed,
+        patience, freeze_statistics=True, keeps_last=keep == "last", seed=seed,
     )  # fmt: skip
     with Timer() as timer:
         set_seed(seed)
@@ -187,6 +194,8 @@ def fine_tune(
         else:
             history = fit_all(images, targets, model, settings, rows, **options)
         learn = learners.make_learner(images, targets, model, batch_size=batch_size, augment=augment)
+    if keep == "last" and not learners.find_rows(images)[1]:
+        history[[name for name in history if name.startswith(("valid_", "temperature"))]] = np.nan
     seconds = start.seconds + timer.seconds - export_timer.seconds
     return make_trained(images, start.backbone, learn, history, seconds, start.export_seconds + export_timer.seconds)
 
@@ -252,12 +261,14 @@ def _score_start(
     run: Any, weight: np.ndarray, bias: np.ndarray, images: TableImages, targets: np.ndarray, rows: Sequence[int]
 ) -> dict[str, float]:
     """Score the probe on the validation images from their features, which the fast runner gives."""
-    names = ("valid_loss", "valid_accuracy", "valid_accuracy_low", "valid_accuracy_high")
+    names = ("valid_loss", "valid_accuracy", "valid_accuracy_low", "valid_accuracy_high", "temperature")
     if not rows:
         return dict.fromkeys(names, np.nan)
     logits = run_in_batches(run, images.pixels[rows]) @ weight.T + bias
-    loss, accuracy = learners.score_logits(logits, targets[rows])
-    return dict(zip(names, (loss, accuracy, *compute_wilson_interval(accuracy * len(rows), len(rows))), strict=True))
+    score = score_logits(logits, targets[rows])
+    interval = compute_wilson_interval(score.accuracy * len(rows), len(rows))
+    values = (float(score.losses.mean()), score.accuracy, *interval, score.temperature)
+    return dict(zip(names, values, strict=True))
 
 
 def _to_probabilities(logits: np.ndarray, trained: Trained) -> np.ndarray:

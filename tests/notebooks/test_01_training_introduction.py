@@ -6,12 +6,13 @@ from tests.notebooks.running import NOTEBOOKS_DIR, execute, run_in_process
 from utils_cv.notebooks import list_parameters
 
 NAME = "01_training_introduction"
-FAST = {"IM_SIZE": 64, "EPOCHS": 1, "BATCH_SIZE": 8, "N_PER_CLASS": 2}
+FAST = {"IM_SIZE": 64, "EPOCHS": 1, "EPOCHS_ALL": 1, "BATCH_SIZE": 8, "N_PER_CLASS": 2}
 CHANGES = {
     "DATA_DIR": None,
     "BACKBONE": "efficientnet_lite1",
     "IM_SIZE": 48,
     "EPOCHS": 2,
+    "EPOCHS_ALL": 2,
     "BATCH_SIZE": 4,
     "LEARNING_RATE": 0.01,
     "AUGMENT": "none",

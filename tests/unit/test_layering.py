@@ -13,7 +13,7 @@ FLOORS = {
     "documents files flat_results figure_style intervals label_arrays threads public_sets weights",
     1: "calibration decoding image_cache label_placement labels metrics multilabel_metrics notebooks padding "
     "plots probes ranking runtime score_plots splits timing near_duplicates trials repeats blocks model_files "
-    "differences novelty",
+    "differences novelty validation_scores",
     2: "augmentation callbacks images twins publishing study_plots backbones model_cards onnx_models rounds storage "
     "label_errors",
     3: "audit_plots damage image_facts image_tables "
@@ -23,7 +23,7 @@ FLOORS = {
     5: "fine_tuning trained explanations classifiers runners",
     6: "training scratch studies.probe_trials studies.test_set_labels studies.test_set_size studies.learning_curve_fit "
     "studies.scored_images studies.shifts studies.training_speed studies.model_choice studies.throughput",
-    7: "studies.training_effort "
+    7: "ladder studies.training_effort "
     "studies.speed_trials studies.rungs studies.learning_curve studies.imbalance studies.label_noise "
     "studies.label_review studies.augmentation studies.epoch_stages studies.leakage",
     8: "studies.accuracy_vs_speed __main__",

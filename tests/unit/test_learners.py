@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import accuracy_score, log_loss
 from torch import nn
 
-from utils_cv.learners import make_loss, predict_pixels, score_logits, split_parameters
+from utils_cv.learners import make_loss, predict_pixels, split_parameters
 
 LOGITS = torch.tensor([[2.0, 0.5], [0.1, 1.0], [1.5, 0.2], [0.3, 0.2]])
 CODES = np.array([0, 0, 0, 1])
@@ -51,12 +50,6 @@ def test_a_class_without_images_does_not_divide_by_zero():
 def test_wrong_arguments_are_refused(targets, arguments):
     with pytest.raises(ValueError, match="expected"):
         make_loss(targets, 2, **arguments)
-
-
-def test_scores_agree_with_scikit_learn():
-    loss, accuracy = score_logits(LOGITS.numpy(), CODES)
-    assert loss == pytest.approx(log_loss(CODES, torch.softmax(LOGITS, dim=1).numpy()), rel=1e-5)
-    assert accuracy == accuracy_score(CODES, LOGITS.argmax(dim=1))
 
 
 def test_every_parameter_is_in_one_group(small_probe):

@@ -98,3 +98,16 @@ def test_missing_rows_are_refused(rows):
 def test_given_axes_are_drawn_into():
     _, ax = plt.subplots()
     assert plot_accuracy_vs_latency(make_rows(4), ax) is ax
+
+
+@pytest.mark.parametrize(
+    ("backbones", "runtimes", "labels"),
+    [
+        pytest.param(("net_a0", "net_b1"), ("onnx", "int8"), ["a0 224 px onnx", "b1 160 px int8"], id="all differs"),
+        pytest.param(("net_a0", "net_a0"), ("onnx", "onnx"), ["224 px", "160 px"], id="only the size differs"),
+        pytest.param(("resnet18", "lite0"), ("onnx", "onnx"), ["resnet18 224 px", "lite0 160 px"], id="no prefix"),
+    ],
+)
+def test_labels_leave_out_what_all_settings_share(backbones, runtimes, labels):
+    rows = make_rows(2).assign(backbone=backbones, runtime=runtimes, im_size_px=[224, 160])
+    assert [label.get_text() for label in list_labels(plot_accuracy_vs_latency(rows))] == labels

@@ -83,7 +83,8 @@ def test_options_are_taken(images, probe):
 def test_training_stops_when_the_best_epoch_is_long_ago(images, probe):
     tuned = fine_tune(images, depth="top", epochs=6, learning_rate=1.0, start=probe, batch_size=4, patience=2)
     best = tuned.history.loc[tuned.history["is_kept"], "epoch"].item()
-    assert tuned.history["epoch"].max() == best + 2 < 6
+    peak = 1  # of the learning rate: a quarter of six epochs
+    assert tuned.history["epoch"].max() == max(best, peak) + 2 < 6
 
 
 def test_from_scratch_the_network_learns_something_or_says_how_badly(images):
