@@ -24,6 +24,8 @@ with warnings.catch_warnings():
     from fastai.callback.core import Callback, CancelFitException
 
 _SCORES = ["train_loss", "valid_loss", "valid_accuracy", "valid_accuracy_low", "valid_accuracy_high", "temperature"]
+# By how much a gain must exceed its standard error to count: one-sided 95 %.
+N_STANDARD_ERRORS = 1.65
 HISTORY_COLUMNS = ["epoch", *_SCORES, "seconds"]
 
 
@@ -112,7 +114,7 @@ class KeepBest(Callback):
     """Remember the weights of the best epoch by validation; the start counts as epoch 0.
 
     The best is the one with the lowest validation loss, among those whose validation accuracy is not below the start's
-    and whose loss is below the start's by more than the standard error of that difference, image by image: a rung is
+    and whose loss is below the start's by more than 1.65 standard errors of that difference, image by image: a rung is
     never returned when it is worse than the one below, nor when so few images cannot tell. The logits of the kept
     epoch are divided by the temperature at which it was scored, so that its probabilities are not too sure.
 
@@ -144,7 +146,7 @@ class KeepBest(Callback):
         if self.validation.valid_accuracy < self.start.accuracy:
             return False
         gains = self.start.losses - self.validation.score.losses
-        return bool(gains.mean() > gains.std() / np.sqrt(len(gains)))
+        return bool(gains.mean() > N_STANDARD_ERRORS * gains.std() / np.sqrt(len(gains)))
 
     def restore(self, model: nn.Module) -> None:
         if self.best_state is not None:

@@ -184,7 +184,7 @@ def plot_accuracy_by_width(rows: Rows, ax: Axes | None = None, *, rule: float = 
     use_percent(ax.xaxis)
     use_percent(ax.yaxis)
     draw_grid(ax, "y")
-    draw_legend(ax)
+    draw_legend(ax, outside=True)
     return ax
 
 

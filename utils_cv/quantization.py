@@ -17,6 +17,7 @@ from utils_cv.onnx_models import INPUT_NAME
 Calibration = Literal["minmax", "percentile", "entropy"]
 CALIBRATION_BATCH_SIZE = 8
 WEIGHTED = ("Conv", "Gemm", "MatMul")
+FLOAT_SHARE = 1 / 8
 
 
 def quantize_onnx(
@@ -27,6 +28,7 @@ def quantize_onnx(
     calibration: Calibration = "minmax",
     per_channel: bool = True,
     reduce_range: bool = False,
+    float_share: float = FLOAT_SHARE,
     keep_float: Sequence[str] = (),
 ) -> None:
     """Write an 8-bit copy of an exported network; the file appears whole.
@@ -41,12 +43,13 @@ def quantize_onnx(
         per_channel: Whether each output channel of a weight has its own scale.
         reduce_range: Use 7 bits for weights. Processors without VNNI instructions add two products of 8-bit numbers in
             16 bits, which can overflow silently with 8-bit weights; with a scale per channel neither was better.
-        keep_float: Names of further operations that stay in 32-bit floats, see `list_operations`. The head always
-            does, because a linear probe's weights differ too much in size for one scale, and so does everything up to
-            the first convolution, where an error spreads furthest (`benchmarks/int8_calibration.py`).
+        float_share: Share of the operations that stay in 32-bit floats, counted from the image on: there an error
+            spreads furthest. The first operation always does, and so does the head, because a linear probe's weights
+            differ too much in size for one scale. What other shares lose: `benchmarks/int8_calibration.py`.
+        keep_float: Names of further operations that stay in floats, see `list_operations`.
 
     Raises:
-        ValueError: There are no images, or `calibration` is unknown.
+        ValueError: There are no images, `calibration` is unknown, or `float_share` is no fraction.
 
     Example:
         >>> quantize_onnx("model.onnx", "model.int8.onnx", images.pixels[:100])  # doctest: +SKIP
@@ -67,6 +70,8 @@ def quantize_onnx(
         raise ValueError(
             f"Got calibration={calibration!r} on {len(pixels)} images; expected {', '.join(methods)} on 1+."
         )
+    if not 0 <= float_share < 1:
+        raise ValueError(f"Got float_share={float_share}; expected a fraction in [0, 1).")
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the quantizer warns about its own internals
         prepared = Path(folder) / "prepared.onnx"
@@ -82,7 +87,7 @@ def quantize_onnx(
                 per_channel=per_channel,
                 reduce_range=reduce_range,
                 calibrate_method=methods[calibration],
-                nodes_to_exclude=[*_list_ends(prepared), *keep_float],
+                nodes_to_exclude=[*_list_ends(prepared, float_share), *keep_float],
                 extra_options={"CalibPercentile": 99.99},
             )
 
@@ -94,13 +99,14 @@ def list_operations(path: str | Path) -> list[tuple[str, str]]:
     return [(node.name, node.op_type) for node in onnx.load(str(path)).graph.node if node.op_type in WEIGHTED]
 
 
-def _list_ends(path: str | Path) -> list[str]:
-    """List the operations up to the first with weights, and the last one with weights."""
+def _list_ends(path: str | Path, float_share: float) -> list[str]:
+    """List the operations up to the end of a share of those with weights, and the last one with weights."""
     import onnx
 
     nodes = onnx.load(str(path)).graph.node
     weighted = [i for i, node in enumerate(nodes) if node.op_type in WEIGHTED]
-    return [node.name for node in nodes[: weighted[0] + 1]] + [nodes[weighted[-1]].name]
+    last_float = weighted[int(float_share * len(weighted))]
+    return [node.name for node in nodes[: last_float + 1]] + [nodes[weighted[-1]].name]
 
 
 class _Reader:

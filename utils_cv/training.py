@@ -117,7 +117,7 @@ def fine_tune(
     class_weights: str = "none",
     label_smoothing: float = 0.0,
     mixup: float = 0.0,
-    patience: int = 5,
+    patience: int = 6,
     keep: Literal["best", "last"] = "best",
     start: Trained | None = None,
     checkpoint_dir: str | Path | None = None,
@@ -127,10 +127,10 @@ def fine_tune(
     """Fine-tune a network from the linear probe's solution, or that of another rung, and keep the best epoch.
 
     Epoch 0 of the history is the start. The epoch with the lowest validation loss is kept, of those whose validation
-    accuracy is not below the start's and whose loss is lower by more than the standard error of the difference. So the
+    accuracy is not below the start's and whose loss is lower by 1.65 standard errors of the difference. So the
     result is never worse than its start on the validation images, and it is the start where these cannot tell.
-    Learning rates fall from the head to the first layers by a factor of 10 a group, in one cycle; the statistics of
-    normalisation layers stay as pretrained, because small batches estimate them badly.
+    Learning rates rise and fall in one cycle: the same in all upper blocks, and with depth "all" down to a tenth in the
+    first layers. The statistics of normalisation layers stay as pretrained, because small batches estimate them badly.
 
     One seed gives the same numbers twice on the same machine, with the same versions and number of threads; on a GPU
     some sums are added up in varying order, so that the last digits may differ. Under `torchrun` the processes share
@@ -150,7 +150,7 @@ def fine_tune(
         class_weights: "balanced" lets every class count alike in the loss, "none" every image.
         label_smoothing: Share of the target spread over all classes, in [0, 1).
         mixup: Strength of blending pairs of images (alpha of the Beta distribution, Zhang et al. 2018); 0 for none.
-        patience: Stop when the best epoch lies this many epochs back.
+        patience: Stop when the best epoch, and the peak of the learning rate, lie this many epochs back.
         keep: "best" as above; "last" keeps the last epoch and needs no validation images: for a number of epochs that
             was chosen before. The history then has no validation scores.
         start: A trained rung to start from, which is not changed; None trains a probe first.

@@ -4,13 +4,14 @@ import json
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from utils_cv.datasets import complete_splits, load_image_table
 from utils_cv.runners import STUDY_INT8_NAME
 from utils_cv.speed_plots import plot_accuracy_vs_latency
 from utils_cv.studies import speed_trials
-from utils_cv.studies.accuracy_vs_speed import _fingerprint, _list_settings, accuracy_vs_speed
+from utils_cv.studies.accuracy_vs_speed import _fingerprint, _list_offers, _list_settings, accuracy_vs_speed
 
 QUICK = {"im_sizes_px": [64], "n_repeats": 2, "batch_size": 2, "show_progress": False}
 
@@ -50,6 +51,23 @@ def test_equal_networks_give_equal_answers_and_8_bits_give_their_own(rows):
     by_runtime = rows.set_index("runtime")
     assert by_runtime.loc["torch", "accuracy"] == by_runtime.loc["onnx", "accuracy"] >= 0.8
     assert by_runtime.loc["int8", "size_mb"] < 0.5 * by_runtime.loc["onnx", "size_mb"]
+
+
+@pytest.mark.parametrize(
+    ("n_images", "int8_ms", "is_offered"),
+    [
+        pytest.param(600, 2.0, True, id="faster and equal on many images"),
+        pytest.param(600, 9.0, False, id="slower"),
+        pytest.param(30, 2.0, False, id="too few images to tell"),
+    ],
+)
+def test_8_bits_are_offered_only_behind_the_gate(n_images, int8_ms, is_offered):
+    y_true = ["can", "carton"] * (n_images // 2)
+    settings = [("onnx", 5.0), ("int8", int8_ms), ("torch", 20.0)]
+    rows = pd.DataFrame(settings, columns=["runtime", "median_ms"])
+    rows = rows.assign(backbone="net", im_size_px=224, answers=json.dumps(y_true))
+    assert _list_offers(rows, y_true) == [True, is_offered, True]
+    assert _list_offers(rows.iloc[[1]], y_true) == [False]  # nothing in floats to compare with
 
 
 def test_differences_are_paired_with_the_best(rows):

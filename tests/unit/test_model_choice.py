@@ -50,7 +50,7 @@ def test_what_nothing_meets_is_said_with_what_comes_nearest(limits):
 
 
 def test_untrained_rows_are_no_choice():
-    with pytest.raises(ValueError, match="No row has an accuracy"):
+    with pytest.raises(ValueError, match="have no accuracy"):
         pick(ROWS.tail(1))
 
 
@@ -66,3 +66,12 @@ def test_presets_follow_the_loss_that_is_allowed():
     loose = resolve_presets(ROWS, max_loss=0.1).set_index("preset")["name"]
     assert loose["fast_inference"] == loose["small_size"] == "small"
     assert set(resolve_presets(ROWS, max_loss=0.0)["name"]) == {"large"}
+
+
+def test_8_bits_that_are_not_offered_are_never_picked():
+    rows = ROWS.assign(is_offered=[False, True, True, True, True])
+    assert pick(rows, max_latency_ms=10)["name"] == "middle"
+    presets = resolve_presets(rows, max_loss=0.2).set_index("preset")["name"]
+    assert presets.to_dict() == {"fast_inference": "middle", "small_size": "middle", "high_accuracy": "large"}
+    with pytest.raises(ValueError, match="8-bit networks not shown"):
+        pick(rows.iloc[[0]])

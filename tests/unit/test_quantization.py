@@ -62,6 +62,14 @@ def test_both_ends_and_what_is_asked_for_stay_in_floats(path, pixels, tmp_path):
     assert list_float_operations(tmp_path / "b.onnx") == [names[0], names[2], names[3]]
 
 
+def test_a_share_of_the_operations_stays_in_floats(path, pixels, tmp_path):
+    names = [name for name, _ in list_operations(path)]
+    quantize_onnx(path, tmp_path / "a.onnx", pixels, float_share=0.5)
+    assert list_float_operations(tmp_path / "a.onnx") == [names[0], names[1], names[2], names[3]]
+    with pytest.raises(ValueError, match="fraction"):
+        quantize_onnx(path, tmp_path / "b.onnx", pixels, float_share=1.5)
+
+
 @pytest.mark.parametrize(("n", "calibration"), [(0, "minmax"), (4, "guess")], ids=["no images", "unknown calibration"])
 def test_what_cannot_be_calibrated_is_refused(path, pixels, tmp_path, n, calibration):
     with pytest.raises(ValueError, match="expected minmax, percentile, entropy on 1"):

@@ -15,6 +15,7 @@ from utils_cv import decoding, features, images, probes, quantization, training
 from utils_cv.backbones import describe_backbone
 from utils_cv.files import get_cache_dir
 from utils_cv.image_inputs import open_pixels
+from utils_cv.int8_gate import decide_offer
 from utils_cv.metrics import compare_accuracy, measure_accuracy
 from utils_cv.model_files import list_versions
 from utils_cv.runners import list_runtimes, make_run
@@ -25,6 +26,7 @@ from utils_cv.timing import measure_in_turn
 from utils_cv.trials import run_trials
 
 SCORE_COLUMNS = ["accuracy", "accuracy_low", "accuracy_high"]
+MAX_INT8_LOSS = 0.01  # of accuracy, by the paired interval
 DIFFERENCE_COLUMNS = ["difference", "difference_low", "difference_high"]
 
 
@@ -68,7 +70,8 @@ def accuracy_vs_speed(
         `difference_low` and `difference_high`; `min_ms`, `median_ms`, `p95_ms` of the network alone for one image,
         `n_threads`, `busy`; `open_ms`, the median to open and resize one image file; `images_per_second` in batches;
         `size_mb` of the file, `peak_memory_mb` of a fresh process with one image, in units of 10**6 bytes;
-        `n_parameters`, `n_multiply_adds` of the backbone; `train_seconds`, `is_trained`.
+        `n_parameters`, `n_multiply_adds` of the backbone; `train_seconds`, `is_trained`; `is_offered`, false for 8 bits
+        that are not faster than the same network in floats, or not shown to lose at most one point of accuracy.
 
     Raises:
         ValueError: If there is nothing to compare, no test image, or a runtime is unknown.
@@ -93,9 +96,11 @@ def accuracy_vs_speed(
     answered = run_trials(answer, settings, description="score", show_progress=show_progress, **kept)
     rows = answered.merge(trained, on=["backbone", "im_size_px", "seed"], validate="many_to_one")
     rows.insert(0, "name", [_name(row) for row in rows.to_dict("records")])
-    rows = _score(rows, speed_trials.normalise_labels(table.loc[table["split"] == "test", "label"]))
+    y_true = speed_trials.normalise_labels(table.loc[table["split"] == "test", "label"])
+    rows = _score(rows, y_true)
     times = _measure_times(table, rows, work_dir, n_repeats, batch_size, n_threads or count_cpus())
-    return rows.drop(columns=["answers", "seed"]).merge(times, on="name", validate="one_to_one")
+    rows = rows.merge(times, on="name", validate="one_to_one")
+    return rows.assign(is_offered=_list_offers(rows, y_true)).drop(columns=["answers", "seed"])
 
 
 def find_study_model(table: pd.DataFrame, backbone: str, im_size_px: int, *, seed: int = 0) -> Path:
@@ -195,6 +200,23 @@ def _score(rows: pd.DataFrame, y_true: Sequence[str]) -> pd.DataFrame:
         table[~is_trained] = np.nan
         rows = pd.concat([rows, table], axis=1)
     return rows.assign(n_test=len(y_true))
+
+
+def _list_offers(rows: pd.DataFrame, y_true: Sequence[str]) -> list[bool]:
+    """Say which settings may be chosen: 8 bits only where their own network in floats, paired, is hardly better."""
+    offers = []
+    for row in rows.to_dict("records"):
+        same = (rows["backbone"] == row["backbone"]) & (rows["im_size_px"] == row["im_size_px"])
+        floats = rows[same & (rows["runtime"] != "int8")].sort_values("median_ms")
+        if row["runtime"] != "int8" or floats.empty:
+            offers.append(row["runtime"] != "int8")
+            continue
+        difference = compare_accuracy(
+            y_true, *(json.loads(text) for text in (row["answers"], floats["answers"].iloc[0]))
+        )
+        times = {"float_ms": floats["median_ms"].iloc[0], "int8_ms": row["median_ms"]}
+        offers.append(decide_offer(difference, **times, max_loss=MAX_INT8_LOSS)[0])
+    return offers
 
 
 def _measure_times(

@@ -19,7 +19,7 @@ def pick(
     the faster). Accuracies are those measured: one that lies within another's interval may be the better one.
 
     Args:
-        rows: From `accuracy_vs_speed`; rows without accuracy are passed over.
+        rows: From `accuracy_vs_speed`; rows without accuracy, and 8 bits that are not offered, are passed over.
         max_latency_ms: The most that one image may take, in milliseconds.
         min_accuracy: The least accuracy, a fraction.
         max_size_mb: The largest file, in units of 10**6 bytes.
@@ -35,9 +35,13 @@ def pick(
         >>> pick(rows, max_latency_ms=10)["name"]  # doctest: +SKIP
         'efficientnet_lite0 224 px onnx'
     """
-    trained = rows[rows["accuracy"].notna()]
+    trained = _list_offered(rows)
     if trained.empty:
-        raise ValueError("No row has an accuracy: nothing to pick from. Were the backbones trained?")
+        raise ValueError(
+            f"None of {len(rows)} rows can be picked: {int(rows['accuracy'].isna().sum())} have no accuracy, the rest "
+            "are 8-bit networks not shown to be as good as those in floats. Train the backbones, or measure the "
+            "runtime 'onnx' too."
+        )
     allowed = trained
     if max_latency_ms is not None:
         allowed = allowed[allowed[latency] <= max_latency_ms]
@@ -72,10 +76,16 @@ def resolve_presets(rows: pd.DataFrame, *, max_loss: float = 0.05, latency: str 
         >>> resolve_presets(rows)[["preset", "name", "accuracy", "median_ms"]]  # doctest: +SKIP
     """
     best = pick(rows, latency=latency)
-    good = rows[rows["accuracy"] >= best["accuracy"] - max_loss]
+    offered = _list_offered(rows)
+    good = offered[offered["accuracy"] >= best["accuracy"] - max_loss]
     chosen = {
         "fast_inference": good.sort_values([latency, "size_mb"], kind="stable").iloc[0],
         "small_size": good.sort_values(["size_mb", latency], kind="stable").iloc[0],
         "high_accuracy": best,
     }
     return pd.DataFrame([{"preset": name, **chosen[name].to_dict()} for name in PRESETS])
+
+
+def _list_offered(rows: pd.DataFrame) -> pd.DataFrame:
+    is_offered = rows["is_offered"].astype(bool) if "is_offered" in rows else True
+    return rows[rows["accuracy"].notna() & is_offered]
