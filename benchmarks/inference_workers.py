@@ -67,13 +67,7 @@ def make_ours_int8(folder: Path) -> Predict:
 
 
 def make_fastai(folder: Path) -> Predict:
-    """Make fastai's as it comes: the exported learner, which draws a progress bar for each image."""
-    learn = _load_learner(folder)
-    return lambda path: str(learn.predict(path)[0])
-
-
-def make_quiet_fastai(folder: Path) -> Predict:
-    """Make fastai's as somebody sets it who knows: without the bar."""
+    """Make fastai's: the exported learner, without the progress bar that it draws for each image."""
     learn = _load_learner(folder)
 
     def predict(path: str) -> str:
@@ -133,7 +127,6 @@ WAYS: dict[str, Callable[[Path], Predict]] = {
     "torchvision and eager PyTorch": make_torchvision,
     "Hugging Face pipeline": make_pipeline,
     "fastai learn.predict": make_fastai,
-    "fastai learn.predict, no bar": make_quiet_fastai,
 }
 
 
