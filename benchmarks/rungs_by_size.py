@@ -8,6 +8,7 @@ interval of a gain comes from resampling scenes, because images of one scene suc
 """
 
 import argparse
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -32,10 +33,10 @@ def load_sets() -> TableImages:
     return load_table_images(pd.concat([table[columns] for table in tables], ignore_index=True), 224)
 
 
-def compare_once(images: TableImages, depth: str, seed: int) -> pd.DataFrame:
+def compare_once(images: TableImages, depth: str, keep: Literal["best", "last"], seed: int) -> pd.DataFrame:
     """Train both rungs and say of each test image which of them was right."""
     probe = linear_probe(images, seed=seed)
-    tuned = fine_tune(images, depth=depth, start=probe, seed=seed, show_progress=False)
+    tuned = fine_tune(images, depth=depth, keep=keep, start=probe, seed=seed, show_progress=False)
     parts = [predict_images(rung, images) for rung in (probe, tuned)]
     right = [part.y_pred == part.y_true for part in parts]
     is_kept = bool(tuned.history.loc[tuned.history["is_kept"], "epoch"].iloc[0] > 0)
@@ -67,12 +68,13 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[5, 10, 20, 40, 64])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--depth", default="top", choices=["top", "all"])
+    parser.add_argument("--keep", default="best", choices=["best", "last"], help="last: climb whatever validation says")
     arguments = parser.parse_args()
     images, rows = load_sets(), []
     print(describe_machine())
     for size in arguments.sizes:
         parts = [take_images(images, size, seed=seed) for seed in range(arguments.seeds)]
-        answers = [compare_once(part, arguments.depth, seed) for seed, part in enumerate(parts)]
+        answers = [compare_once(part, arguments.depth, arguments.keep, seed) for seed, part in enumerate(parts)]
         rows += summarise(size, pd.concat(answers, ignore_index=True))
         print(pd.DataFrame(rows).round(3).to_string(index=False), flush=True)
 
