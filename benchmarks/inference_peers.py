@@ -26,6 +26,7 @@ from loading import make_files
 from utils_cv.classifiers import load_classifier, save_classifier
 from utils_cv.datasets import complete_splits, load_image_table
 from utils_cv.images import load_pixels
+from utils_cv.int8_gate import N_CALIBRATION
 from utils_cv.quantization import choose_calibration_rows, quantize_onnx
 from utils_cv.runners import STUDY_INT8_NAME, make_run
 from utils_cv.runtime import describe_machine, keep_memory
@@ -54,7 +55,7 @@ def save_models(trained: Trained, folder: Path, images: TableImages) -> None:
     from fastai.vision.data import ImageDataLoaders
 
     save_classifier(trained, folder, images=images)
-    rows = choose_calibration_rows(images.table["split"].to_numpy(), n=96)
+    rows = choose_calibration_rows(images.table["split"].to_numpy(), n=N_CALIBRATION)
     quantize_onnx(folder / "model.onnx", folder / STUDY_INT8_NAME, images.pixels[rows])
     few = images.table.groupby("label").head(8)
     resize = Resize(trained.im_size_px, method="squash")

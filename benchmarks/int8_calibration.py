@@ -19,6 +19,8 @@ from rungs_by_size import load_sets
 from utils_cv.backbones import describe_backbone
 from utils_cv.classifiers import save_classifier
 from utils_cv.datasets import complete_splits, load_image_table
+from utils_cv.features import run_in_batches
+from utils_cv.int8_gate import N_CALIBRATION
 from utils_cv.metrics import compare_accuracy
 from utils_cv.onnx_models import load_onnx
 from utils_cv.quantization import choose_calibration_rows, quantize_onnx
@@ -42,14 +44,13 @@ CHOICES: dict[str, dict[str, Any]] = {
 def load_images(data_dir: str, im_size_px: int) -> TableImages:
     """Open a folder, or the demo set with two more sets as test images."""
     if not data_dir:
-        return load_sets()
+        return load_sets(im_size_px)
     return load_table_images(complete_splits(load_image_table(data_dir)), im_size_px)
 
 
 def predict(path: Path, pixels: np.ndarray) -> np.ndarray:
     """Logits of many images."""
-    run = load_onnx(path)
-    return np.concatenate([run(np.ascontiguousarray(pixels[i : i + 16])) for i in range(0, len(pixels), 16)])
+    return run_in_batches(load_onnx(path), pixels)
 
 
 def main() -> None:
@@ -57,7 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", default="", help="default: fridge_objects, its video and its shifted set")
     parser.add_argument("--backbone", default="efficientnet_lite0")
-    parser.add_argument("--n-calibration", type=int, default=96)
+    parser.add_argument("--n-calibration", type=int, default=N_CALIBRATION)
     parser.add_argument("--repeats", type=int, default=30)
     arguments = parser.parse_args()
     images = load_images(arguments.data_dir, describe_backbone(arguments.backbone).im_size_px)

@@ -24,13 +24,13 @@ SETS = ("fridge_objects", "fridge_objects_video", "fridge_objects_shifted")
 N_BOOTSTRAP = 2000
 
 
-def load_sets() -> TableImages:
+def load_sets(im_size_px: int = 224) -> TableImages:
     """Open the three sets; all images of the second and the third are test images."""
     first = complete_splits(load_image_table(f"data/{SETS[0]}"))
     more = [load_image_table(f"data/{name}").assign(split="test") for name in SETS[1:]]
     tables = [table.assign(source=name) for name, table in zip(SETS, [first, *more], strict=True)]
     columns = ["image", "path", "label", "split", "scene", "source"]
-    return load_table_images(pd.concat([table[columns] for table in tables], ignore_index=True), 224)
+    return load_table_images(pd.concat([table[columns] for table in tables], ignore_index=True), im_size_px)
 
 
 def compare_once(images: TableImages, depth: str, keep: Literal["best", "last"], seed: int) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from utils_cv.intervals import compute_wilson_interval
 from utils_cv.runtime import set_seed
-from utils_cv.validation_scores import ValidationScore, score_logits
+from utils_cv.validation_scores import ValidationScore, measure_gain, score_logits
 
 with warnings.catch_warnings():
     # Importing fastai with current torch prints a deprecation that readers can do nothing about.
@@ -24,8 +24,6 @@ with warnings.catch_warnings():
     from fastai.callback.core import Callback, CancelFitException
 
 _SCORES = ["train_loss", "valid_loss", "valid_accuracy", "valid_accuracy_low", "valid_accuracy_high", "temperature"]
-# By how much a gain must exceed its standard error to count: one-sided 95 %.
-N_STANDARD_ERRORS = 1.65
 HISTORY_COLUMNS = ["epoch", *_SCORES, "seconds"]
 
 
@@ -107,7 +105,7 @@ class Validate(Callback):
         if self.has_run:
             self.n = sum(map(len, self.truth))
             self.score = score_logits(np.concatenate(self.logits), np.concatenate(self.truth))
-            self.valid_loss, self.valid_accuracy = float(self.score.losses.mean()), self.score.accuracy
+            self.valid_loss, self.valid_accuracy = self.score.loss, self.score.accuracy
 
 
 class KeepBest(Callback):
@@ -128,7 +126,7 @@ class KeepBest(Callback):
     def __init__(self, validation: Validate, start: ValidationScore | None) -> None:
         super().__init__()
         self.validation, self.start = validation, start
-        self.best_loss, self.best_epoch = np.inf if start is None else float(start.losses.mean()), 0
+        self.best_loss, self.best_epoch = np.inf if start is None else start.loss, 0
         self.best_state: dict[str, Any] | None = None
 
     def before_fit(self) -> None:
@@ -141,12 +139,7 @@ class KeepBest(Callback):
             self.best_state = soften(unwrap(self.learn.model).state_dict(), self.validation.score.temperature)
 
     def _is_gain_shown(self) -> bool:
-        if self.start is None:
-            return True
-        if self.validation.valid_accuracy < self.start.accuracy:
-            return False
-        gains = self.start.losses - self.validation.score.losses
-        return bool(gains.mean() > N_STANDARD_ERRORS * gains.std() / np.sqrt(len(gains)))
+        return self.start is None or measure_gain(self.validation.score, self.start).is_shown
 
     def restore(self, model: nn.Module) -> None:
         if self.best_state is not None:

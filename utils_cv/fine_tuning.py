@@ -152,8 +152,7 @@ def fit_top(
     """
     fingerprint = _make_fingerprint(images, targets, model, settings) if checkpoint_dir else ""
     lower, upper = cut_body(model.body, images.pixels.shape[1])
-    train_rows, valid_rows = learners.find_rows(images)
-    rows = train_rows, valid_rows or train_rows[:1]  # as in learners.make_learner
+    rows = learners.find_loader_rows(images)
     parts = compute_activations(images, rows, lower, model, settings, name=name, show_progress=show_progress)
     items = [ActivationItems(part, targets[row]) for part, row in zip(parts, rows, strict=True)]
     device, batch_size = torch.device(choose_device()), min(settings.batch_size, len(rows[0]))
@@ -233,9 +232,11 @@ def _fit(
     keep_memory()  # eager torch on glibc otherwise spends half its time giving memory back
     rank, n_processes = distribution.join_processes()
     validation = callbacks.Validate()
-    is_trained = np.isfinite(start[0]["valid_loss"])
-    start_score = _score_start(learn) if is_trained else None
-    keeper = (callbacks.KeepLast if settings.keeps_last else callbacks.KeepBest)(validation, start_score)
+    if settings.keeps_last:
+        keeper: callbacks.KeepBest = callbacks.KeepLast(validation, None)
+    else:
+        is_trained = np.isfinite(start[0]["valid_loss"])
+        keeper = callbacks.KeepBest(validation, _score_start(learn) if is_trained else None)
     record = callbacks.Record(
         [dict(start[0])], validation, keeper, description, show_progress=show_progress and rank == 0
     )

@@ -18,11 +18,12 @@ from utils_cv.timing import measure_in_turn
 if TYPE_CHECKING:
     from utils_cv.table_images import TableImages
 
+MAX_LOSS = 0.01  # of accuracy, by the lower end of the paired interval
 N_CALIBRATION = 96  # images: more change the ranges of activations little
 Run = Callable[[np.ndarray], np.ndarray]
 
 
-def make_int8(float_path: Path, out_path: Path, images: "TableImages", *, max_loss: float = 0.01) -> dict[str, Any]:
+def make_int8(float_path: Path, out_path: Path, images: "TableImages", *, max_loss: float = MAX_LOSS) -> dict[str, Any]:
     """Make an 8-bit network and keep it only where the validation images show that it is worth having.
 
     Args:
@@ -46,7 +47,7 @@ def make_int8(float_path: Path, out_path: Path, images: "TableImages", *, max_lo
 
 
 def judge_int8(
-    float_run: Run, int8_run: Run, images: "TableImages", *, split: str = "valid", max_loss: float = 0.01
+    float_run: Run, int8_run: Run, images: "TableImages", *, split: str = "valid", max_loss: float = MAX_LOSS
 ) -> dict[str, Any]:
     """Compare an 8-bit network with the one it was made from, on images that neither was made from.
 

@@ -12,6 +12,7 @@ import pandas as pd
 from utils_cv.intervals import Score, make_fraction_score
 from utils_cv.label_arrays import check_same_length
 from utils_cv.probes import STRENGTHS, fit_linear_head
+from utils_cv.splits import split_folds
 
 
 def plant_wrong_labels(
@@ -212,8 +213,6 @@ def trace_suspects(suspects: pd.DataFrame, is_wrong: Any) -> pd.DataFrame:
 def _make_folds(
     labels: np.ndarray, groups: np.ndarray | None, n_classes: int, n_folds: int, seed: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-
     units = np.arange(len(labels)) if groups is None else pd.factorize(np.asarray(groups))[0]
     n_units = [len(np.unique(units[labels == code])) for code in range(n_classes)]
     if min(n_units) < 2:
@@ -222,6 +221,4 @@ def _make_folds(
             f"Class {int(np.argmin(n_units))} has {min(n_units)} {what}; expected at least 2 of every class, so that "
             "each can be predicted by a model that learned another one."
         )
-    folds: Any = StratifiedKFold if groups is None else StratifiedGroupKFold
-    splitter = folds(min(n_folds, *n_units), shuffle=True, random_state=seed)
-    return list(splitter.split(labels, labels, None if groups is None else units))
+    return split_folds(labels, None if groups is None else units, n_folds=min(n_folds, *n_units), seed=seed)

@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 
 from utils_cv.backbones import DEFAULT_BACKBONE
-from utils_cv.callbacks import N_STANDARD_ERRORS, soften
+from utils_cv.callbacks import soften
+from utils_cv.splits import split_folds
 from utils_cv.table_images import TableImages
 from utils_cv.timing import Timer
 from utils_cv.trained import Trained
 from utils_cv.training import fine_tune, linear_probe, predict_images
-from utils_cv.validation_scores import ValidationScore, score_logits
+from utils_cv.validation_scores import ValidationScore, measure_gain, score_logits
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,6 @@ def _learn_all(images: TableImages) -> TableImages:
 
 def _make_folds(images: TableImages, n_folds: int, group: str | None, seed: int) -> Iterator[TableImages]:
     """Make the images once for each fold, its own as split `valid`."""
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-
     train = images.table[images.table["split"] == "train"]
     # Combinations of several labels are too rare for each fold to get its share of them.
     labels = pd.Series("any", index=train.index) if images.is_multilabel else train["label"]
@@ -119,9 +118,8 @@ def _make_folds(images: TableImages, n_folds: int, group: str | None, seed: int)
             f"The smallest class has {n_least} {'images' if group is None else 'groups'} to learn from; "
             f"expected at least n_folds={n_folds}."
         )
-    kind = StratifiedKFold if group is None else StratifiedGroupKFold
     groups = None if group is None else train[group]
-    for _, held_out in kind(n_folds, shuffle=True, random_state=seed).split(train, labels, groups):
+    for _, held_out in split_folds(labels, groups, n_folds=n_folds, seed=seed):
         split = images.table["split"].copy()
         split.loc[train.index[held_out]] = "valid"
         yield dataclasses.replace(images, table=images.table.assign(split=split))
@@ -137,9 +135,11 @@ def _score_folds(rungs: Sequence[Trained], folds: Sequence[TableImages]) -> Vali
 
 
 def _describe(rung: str, score: ValidationScore, below: ValidationScore | None = None) -> dict[str, Any]:
-    row = {"rung": rung, "n": len(score.losses), "accuracy": score.accuracy, "loss": float(score.losses.mean())}
-    gains = np.zeros(1) if below is None else below.losses - score.losses
-    gain, error = float(gains.mean()), float(gains.std() / np.sqrt(len(gains)))
-    row |= {"temperature": score.temperature, "gain": gain, "gain_error": error}
-    is_climbed = below is not None and score.accuracy >= below.accuracy and gain > N_STANDARD_ERRORS * error
-    return row | {"is_climbed": is_climbed}
+    row = {"rung": rung, "n": len(score.losses), "accuracy": score.accuracy, "loss": score.loss}
+    gain = measure_gain(score, below or score)  # the lowest rung gains nothing over itself
+    return row | {
+        "temperature": score.temperature,
+        "gain": gain.value,
+        "gain_error": gain.error,
+        "is_climbed": gain.is_shown,
+    }

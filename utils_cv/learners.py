@@ -85,13 +85,11 @@ def make_learner(
     Raises:
         ValueError: If `augment` is not a preset, or the table lacks train images.
     """
-    train_rows, valid_rows = find_rows(images)
+    splits = find_loader_rows(images)
     items = list(range(len(images.table)))
-    # Without validation images fastai still needs a second loader; it then shows one train image again.
-    splits = [train_rows, valid_rows or train_rows[:1]]
     readers = [[_OpenItem(images.pixels, images.fit)], [_ReadTarget(targets)]]
     loaders = Datasets(items, tfms=readers, splits=splits).dataloaders(
-        bs=min(batch_size, len(train_rows)),
+        bs=min(batch_size, len(splits[0])),
         after_item=[ToTensor()],
         after_batch=[IntToFloatTensor(), *make_augmentations(augment)],
         num_workers=0,  # the images are in memory: forked workers would only copy them
@@ -189,6 +187,12 @@ def predict_pixels(learn: Learner, pixels: np.ndarray, *, batch_size: int = 32) 
             # The pixels come with channels last in memory, which the permutation keeps.
             logits.append(model(batch.permute(0, 3, 1, 2).float() / 255).float().cpu().numpy())
     return np.concatenate(logits)
+
+
+def find_loader_rows(images: TableImages) -> tuple[list[int], list[int]]:
+    """Find the rows of both loaders: without validation images fastai's second one shows one train image again."""
+    train_rows, valid_rows = find_rows(images)
+    return train_rows, valid_rows or train_rows[:1]
 
 
 class _OpenItem:

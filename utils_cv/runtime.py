@@ -135,14 +135,17 @@ def describe_repeatability(seed: int) -> str:
         'Seed 0'
     """
     device = choose_device()
-    same = f"Seed {seed}: a second run on this machine, with these versions and {count_cpus()} threads, gives the same "
-    if device != "cpu":
-        same = f"Seed {seed}: a second run on this {device} device may differ in the last digits, because it adds up "
-        same += "in varying order; only a CPU gives the same "
+    if device == "cpu":
+        again = f"on this machine, with these versions and {count_cpus()} threads, gives the same numbers."
+    else:
+        again = (
+            f"on this {device} device may differ in the last digits, because it adds up in varying order; "
+            "only a CPU gives the same numbers."
+        )
     return (
-        same + "numbers. Not guaranteed: other processors, versions and numbers of threads round differently, and each "
-        "epoch enlarges that until single answers change. How much accuracy depends on the seed itself, other "
-        "seeds show."
+        f"Seed {seed}: a second run {again} Not guaranteed: other processors, versions and numbers of threads round "
+        "differently, and each epoch enlarges that until single answers change. How much accuracy depends on the "
+        "seed itself, other seeds show."
     )
 
 

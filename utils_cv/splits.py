@@ -6,6 +6,7 @@ order of the rows.
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -109,6 +110,28 @@ def hold_out_valid(
         held_out = split_grouped(train, fractions=fractions, group=group, seed=seed)
     split[split == "train"] = held_out["split"].to_numpy()
     return table.assign(split=split).reset_index(drop=True)
+
+
+def split_folds(labels: Any, groups: Any = None, *, n_folds: int, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Split images into folds for cross-validation, each with its share of every class.
+
+    Args:
+        labels: (n_images,) names or codes.
+        groups: (n_images,) values; equal ones stay in one fold. None splits image by image.
+        n_folds: Number of folds; the caller checks that every class has as many images or groups.
+        seed: The same seed gives the same folds.
+
+    Returns:
+        Row numbers to learn and row numbers held out, for each fold.
+
+    Example:
+        >>> [held_out.tolist() for _, held_out in split_folds(["a", "b", "a", "b"], n_folds=2)]
+        [[0, 1], [2, 3]]
+    """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
+    return list(kind(n_folds, shuffle=True, random_state=seed).split(np.zeros(len(labels)), labels, groups))
 
 
 def take_per_class(

@@ -152,7 +152,7 @@ def fine_tune(
         mixup: Strength of blending pairs of images (alpha of the Beta distribution, Zhang et al. 2018); 0 for none.
         patience: Stop when the best epoch, and the peak of the learning rate, lie this many epochs back.
         keep: "best" as above; "last" keeps the last epoch and needs no validation images: for a number of epochs that
-            was chosen before. The history then has no validation scores.
+            was chosen before. Without them the history has no validation scores.
         start: A trained rung to start from, which is not changed; None trains a probe first.
         checkpoint_dir: Folder where the training is saved after every epoch. Called again with the same arguments it
             goes on from there, to the same result as without a stop.
@@ -267,7 +267,7 @@ def _score_start(
     logits = run_in_batches(run, images.pixels[rows]) @ weight.T + bias
     score = score_logits(logits, targets[rows])
     interval = compute_wilson_interval(score.accuracy * len(rows), len(rows))
-    values = (float(score.losses.mean()), score.accuracy, *interval, score.temperature)
+    values = (score.loss, score.accuracy, *interval, score.temperature)
     return dict(zip(names, values, strict=True))
 
 

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 HIGHEST_TEMPERATURE = 20.0
+# By how much a gain must exceed its standard error to count: one-sided 95 %.
+N_STANDARD_ERRORS = 1.65
 
 
 class ValidationScore(NamedTuple):
@@ -19,6 +21,32 @@ class ValidationScore(NamedTuple):
     losses: np.ndarray
     accuracy: float
     temperature: float
+
+    @property
+    def loss(self) -> float:
+        """Mean loss."""
+        return float(self.losses.mean())
+
+
+class Gain(NamedTuple):
+    """What one model gains over another on the same validation images.
+
+    Attributes:
+        value: By how much the mean loss is lower.
+        error: Standard error of that, image by image.
+        is_shown: Whether it is more than chance explains, at no cost of accuracy.
+    """
+
+    value: float
+    error: float
+    is_shown: bool
+
+
+def measure_gain(score: ValidationScore, below: ValidationScore) -> Gain:
+    """Measure what a model gains over the one below; both scores are of the same images in the same order."""
+    gains = below.losses - score.losses
+    value, error = float(gains.mean()), float(gains.std() / np.sqrt(len(gains)))
+    return Gain(value, error, score.accuracy >= below.accuracy and value > N_STANDARD_ERRORS * error)
 
 
 def score_logits(logits: np.ndarray, targets: np.ndarray) -> ValidationScore:

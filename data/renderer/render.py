@@ -13,7 +13,6 @@ from pathlib import Path
 import bpy
 import camera
 import descriptions
-import jpeg
 import measures
 import scenes
 import sets
@@ -42,8 +41,8 @@ def render(path, key, *, n_samples, n_threads):
     temporary = path.with_name(f".{path.stem}.tmp.jpg")
     scene.render.filepath = str(temporary)
     bpy.ops.render.render(write_still=True)
-    # The same scene gives the same bytes only without the comments that Blender writes.
-    temporary.write_bytes(camera.develop_jpeg(jpeg.strip_comments(temporary.read_bytes()), key))
+    # This leaves out the comments that Blender writes: with them no two runs give the same bytes.
+    temporary.write_bytes(camera.develop_jpeg(temporary.read_bytes(), key))
     temporary.replace(path)
 
 

@@ -15,7 +15,7 @@ from utils_cv import decoding, features, images, probes, quantization, training
 from utils_cv.backbones import describe_backbone
 from utils_cv.files import get_cache_dir
 from utils_cv.image_inputs import open_pixels
-from utils_cv.int8_gate import decide_offer
+from utils_cv.int8_gate import MAX_LOSS, decide_offer
 from utils_cv.metrics import compare_accuracy, measure_accuracy
 from utils_cv.model_files import list_versions
 from utils_cv.runners import list_runtimes, make_run
@@ -26,7 +26,6 @@ from utils_cv.timing import measure_in_turn
 from utils_cv.trials import run_trials
 
 SCORE_COLUMNS = ["accuracy", "accuracy_low", "accuracy_high"]
-MAX_INT8_LOSS = 0.01  # of accuracy, by the paired interval
 DIFFERENCE_COLUMNS = ["difference", "difference_low", "difference_high"]
 
 
@@ -204,19 +203,18 @@ def _score(rows: pd.DataFrame, y_true: Sequence[str]) -> pd.DataFrame:
 
 def _list_offers(rows: pd.DataFrame, y_true: Sequence[str]) -> list[bool]:
     """Say which settings may be chosen: 8 bits only where their own network in floats, paired, is hardly better."""
-    offers = []
-    for row in rows.to_dict("records"):
-        same = (rows["backbone"] == row["backbone"]) & (rows["im_size_px"] == row["im_size_px"])
-        floats = rows[same & (rows["runtime"] != "int8")].sort_values("median_ms")
-        if row["runtime"] != "int8" or floats.empty:
-            offers.append(row["runtime"] != "int8")
-            continue
-        difference = compare_accuracy(
-            y_true, *(json.loads(text) for text in (row["answers"], floats["answers"].iloc[0]))
-        )
-        times = {"float_ms": floats["median_ms"].iloc[0], "int8_ms": row["median_ms"]}
-        offers.append(decide_offer(difference, **times, max_loss=MAX_INT8_LOSS)[0])
-    return offers
+    return [row["runtime"] != "int8" or _passes_gate(row, rows, y_true) for row in rows.to_dict("records")]
+
+
+def _passes_gate(row: dict[Any, Any], rows: pd.DataFrame, y_true: Sequence[str]) -> bool:
+    """Compare 8 bits with the fastest runtime of the same network in floats; without one they do not pass."""
+    same = (rows["backbone"] == row["backbone"]) & (rows["im_size_px"] == row["im_size_px"])
+    floats = rows[same & (rows["runtime"] != "int8")].sort_values("median_ms")
+    if floats.empty:
+        return False
+    difference = compare_accuracy(y_true, json.loads(row["answers"]), json.loads(floats["answers"].iloc[0]))
+    times = {"float_ms": floats["median_ms"].iloc[0], "int8_ms": row["median_ms"]}
+    return decide_offer(difference, **times, max_loss=MAX_LOSS)[0]
 
 
 def _measure_times(

@@ -16,6 +16,7 @@ from utils_cv.differences import compare_means, compare_scores
 from utils_cv.intervals import Score
 from utils_cv.probes import fit_linear_head
 from utils_cv.repeats import compare_repeated, join_right, split_right
+from utils_cv.splits import split_folds
 from utils_cv.studies.probe_trials import FIXED_STRENGTH
 from utils_cv.trials import run_trials
 
@@ -97,12 +98,7 @@ def _score_folds(
     split: str,
     seed: int,
 ) -> dict[str, Any]:
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-
-    if split == RANDOM:
-        folds = StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(features, codes)
-    else:
-        folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed).split(features, codes, groups)
+    folds = split_folds(codes, None if split == RANDOM else groups, n_folds=n_folds, seed=seed)
     right, other_right = np.zeros(len(codes), bool), np.zeros(len(other_codes))
     for train, test in folds:
         predict = _learn(features[train], codes[train])

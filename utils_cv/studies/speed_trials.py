@@ -12,6 +12,7 @@ import pandas as pd
 from utils_cv.backbones import describe_backbone, load_backbone
 from utils_cv.classifiers import decide_labels, save_classifier, to_probabilities
 from utils_cv.files import write_atomic
+from utils_cv.int8_gate import N_CALIBRATION
 from utils_cv.labels import list_class_names, split_labels
 from utils_cv.learners import Classifier
 from utils_cv.model_files import INFO_NAME, ONNX_NAME, read_model_info
@@ -21,7 +22,6 @@ from utils_cv.table_images import TableImages, load_table_images
 from utils_cv.timing import measure_fresh_process
 from utils_cv.training import linear_probe
 
-N_CALIBRATION = 96  # images: more change the ranges of activations little
 _PEAK_MEMORY_SCRIPT = """
 import numpy as np
 from utils_cv.runners import make_run
