@@ -113,11 +113,15 @@ def measure_in_turn(
     n_repeats: int = 30,
     synchronize: Callable[[], object] | None = None,
     n_threads: int | None = None,
+    settle: bool = True,
     warn: bool = True,
 ) -> pd.DataFrame:
     """Times several functions in turn: a, b, c, a, b, c, ...
 
     A machine whose speed drifts (heat, other users) then disturbs all of them alike, and their ratios hold.
+
+    Taking turns has a price that `settle` pays: the threads of PyTorch keep a processor busy for some milliseconds
+    after a call. On 2 cores a network in ONNX Runtime took 13.7 instead of 7.9 ms when its turn came right after.
 
     Args:
         functions: Each called without arguments; the keys name the rows.
@@ -125,6 +129,8 @@ def measure_in_turn(
         n_repeats: Timed calls of each.
         synchronize: As in `measure_latency_ms`.
         n_threads: As in `measure_latency_ms`.
+        settle: Whether each timed call comes right after an untimed call of the same function, so that neither the
+            threads nor the caches of the function before it are in its time. One function alone needs none.
         warn: Whether to warn, once, when the spread says that the machine was busy.
 
     Returns:
@@ -149,6 +155,9 @@ def measure_in_turn(
     times_ms: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(n_repeats):
         for name, function in functions.items():
+            if settle and len(functions) > 1:
+                function()
+                wait()
             start = time.perf_counter_ns()
             function()
             wait()

@@ -41,12 +41,24 @@ def test_timer_keeps_the_time_of_a_block_that_failed():
     assert timer.seconds == timer.seconds >= 0
 
 
-def test_functions_are_called_in_turn_after_a_warm_up_in_turn():
+@pytest.mark.parametrize(
+    ("names", "settle", "expected"),
+    [("ab", True, "ab" + "aabb" * 2), ("ab", False, "ab" + "ab" * 2), ("a", True, "a" + "a" * 2)],
+    ids=["each after a call of its own", "unsettled", "one function alone"],
+)
+def test_functions_are_called_in_turn_after_a_warm_up_in_turn(names, settle, expected):
     calls = []
-    functions = {name: lambda name=name: calls.append(name) for name in "ab"}
-    table = measure_in_turn(functions, n_warmup=1, n_repeats=2, warn=False)
-    assert "".join(calls) == "ab" + "abab"
-    assert table["name"].tolist() == ["a", "b"] and table["n_repeats"].tolist() == [2, 2]
+    functions = {name: lambda name=name: calls.append(name) for name in names}
+    table = measure_in_turn(functions, n_warmup=1, n_repeats=2, settle=settle, warn=False)
+    assert "".join(calls) == expected
+    assert table["name"].tolist() == list(names) and set(table["n_repeats"]) == {2}
+
+
+def test_the_call_that_settles_is_not_timed(monkeypatch):
+    work, clock = make_steps(90, 10, 90, 20)  # what the threads of the other function leave behind, and its own time
+    monkeypatch.setattr(time, "perf_counter_ns", clock)
+    table = measure_in_turn({"a": work, "b": lambda: None}, n_warmup=0, n_repeats=2, warn=False)
+    assert (table["min_ms"][0], table["median_ms"][0]) == (10, 15)
 
 
 def test_times_are_minimum_median_and_95th_percentile(monkeypatch):

@@ -243,5 +243,6 @@ def _measure_opening(table: pd.DataFrame, sizes_px: np.ndarray, n_repeats: int) 
     medians = {}
     for size_px in np.unique(sizes_px).tolist():
         functions = {str(path): functools.partial(open_pixels, path, size_px) for path in paths}
-        medians[size_px] = measure_in_turn(functions, n_warmup=1, n_repeats=3, warn=False)["median_ms"].median()
+        times = measure_in_turn(functions, n_warmup=1, n_repeats=3, settle=False, warn=False)
+        medians[size_px] = times["median_ms"].median()
     return np.array([medians[size_px] for size_px in sizes_px.tolist()])
