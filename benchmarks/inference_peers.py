@@ -5,7 +5,7 @@
 
 The same network (lite0, 224 px) with the same weights, each way in a process of its own, in turn, so that the ratios
 hold whatever the machine does: a small image of the folder, and a 12 megapixel JPEG such as telephones take, made of
-demo images. Needs `pip install -e '.[benchmarks]'`.
+demo images. Needs `pip install -e '.[benchmarks,openvino]'`.
 """
 
 import argparse
@@ -137,7 +137,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", default="data/fridge_objects")
     parser.add_argument("--ways", nargs="*", default=list(WAYS), choices=list(WAYS), metavar="WAY")
-    parser.add_argument("--runtimes", nargs="*", default=["torch", "channels_last", "onnx", "int8"])
+    parser.add_argument("--runtimes", nargs="*", default=["torch", "channels_last", "onnx", "int8", "openvino_int8"])
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=50)
     parser.add_argument("--cold-starts", type=int, default=3)

@@ -4,6 +4,7 @@ Side by side in one process, the threads of PyTorch and ONNX Runtime wait for ea
 tuned for one serves all.
 """
 
+import functools
 import json
 import subprocess
 import sys
@@ -55,14 +56,13 @@ def make_ours(folder: Path) -> Predict:
     return lambda path: classifier.predict_labels(path)[0]
 
 
-def make_ours_int8(folder: Path) -> Predict:
+def make_ours_int8(folder: Path, *, runtime: str = "int8") -> Predict:
     """Make ours in 8 bits, whatever the gate said: what is gained where it opens."""
-    import dataclasses
-
-    from utils_cv.classifiers import load_classifier
+    from utils_cv.classifiers import ImageClassifier
+    from utils_cv.model_files import read_model_info
     from utils_cv.runners import make_run
 
-    classifier = dataclasses.replace(load_classifier(folder), run=make_run(folder, "int8"))
+    classifier = ImageClassifier(read_model_info(folder), runtime, make_run(folder, runtime))
     return lambda path: classifier.predict_labels(path)[0]
 
 
@@ -124,6 +124,7 @@ def make_pipeline(folder: Path) -> Predict:
 WAYS: dict[str, Callable[[Path], Predict]] = {
     "ours": make_ours,
     "ours, 8 bits": make_ours_int8,
+    "ours, 8 bits in OpenVINO": functools.partial(make_ours_int8, runtime="openvino_int8"),
     "torchvision and eager PyTorch": make_torchvision,
     "Hugging Face pipeline": make_pipeline,
     "fastai learn.predict": make_fastai,

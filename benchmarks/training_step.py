@@ -1,6 +1,7 @@
-"""Milliseconds an image of a training step: stock eager PyTorch, kept memory, channels last, both, and compiled.
+"""Milliseconds an image of a training step: eager PyTorch, kept memory, channels last, both, compiled, in bfloat16.
 
     python benchmarks/training_step.py --batch-sizes 64 16 --repeats 2
+    python benchmarks/training_step.py --settings "both" "both, bfloat16"    # where the processor has it
     python benchmarks/training_step.py --settings "both" "both, compiled"    # needs a C++ compiler, and minutes
 
 Each setting runs in a process of its own, in turn, because the allocator's setting cannot be taken back. The losses
@@ -18,11 +19,12 @@ from utils_cv.runtime import describe_machine
 from utils_cv.timing import measure_fresh_process
 
 SETTINGS = {
-    "stock eager": (False, False, False),
-    "kept memory": (True, False, False),
-    "channels last": (False, True, False),
-    "both": (True, True, False),
-    "both, compiled": (True, True, True),
+    "stock eager": (False, False, False, False),
+    "kept memory": (True, False, False, False),
+    "channels last": (False, True, False, False),
+    "both": (True, True, False, False),
+    "both, bfloat16": (True, True, False, True),
+    "both, compiled": (True, True, True, False),
 }
 
 STEP = """
@@ -47,11 +49,13 @@ times, losses = [], []
 for step in range({n_steps}):
     start = time.perf_counter()
     optimizer.zero_grad()
-    loss = torch.nn.functional.cross_entropy(step_model(x), y)
+    with torch.autocast("cpu", torch.bfloat16, enabled={bfloat16}):
+        logits = step_model(x)
+    loss = torch.nn.functional.cross_entropy(logits.float(), y)
     loss.backward()
     optimizer.step()
     times.append(time.perf_counter() - start)
-    losses.append(float(loss))
+    losses.append(loss.item())
 print(json.dumps({{"ms": sorted(times[1:])[len(times) // 2 - 1] / {batch_size} * 1000, "losses": losses}}))
 """
 
@@ -62,17 +66,18 @@ def main() -> None:
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[64, 16])
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--steps", type=int, default=6)
-    parser.add_argument("--settings", nargs="+", default=list(SETTINGS)[:-1], choices=list(SETTINGS), metavar="NAME")
+    parser.add_argument("--settings", nargs="+", default=list(SETTINGS)[:4], choices=list(SETTINGS), metavar="NAME")
     arguments = parser.parse_args()
     rows = []
     for batch_size in arguments.batch_sizes:
         for repeat in range(arguments.repeats):
             for name in arguments.settings:
-                keep, channels_last, compiled = SETTINGS[name]
+                keep, channels_last, compiled, bfloat16 = SETTINGS[name]
                 script = STEP.format(
                     keep=keep,
                     channels_last=channels_last,
                     compiled=compiled,
+                    bfloat16=bfloat16,
                     batch_size=batch_size,
                     n_steps=arguments.steps,
                 )

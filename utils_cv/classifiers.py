@@ -29,7 +29,7 @@ from utils_cv.model_files import (
     read_model_info,
     write_model_info,
 )
-from utils_cv.onnx_models import load_onnx
+from utils_cv.onnx_models import load_onnx, load_openvino
 from utils_cv.runtime import count_cpus
 from utils_cv.threads import map_in_threads
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from utils_cv.intervals import Score
     from utils_cv.table_images import TableImages
 
-RUNTIME_FILES = {"onnx": ONNX_NAME, "int8": INT8_NAME, "torch": WEIGHTS_NAME}
+RUNTIME_FILES = {"onnx": ONNX_NAME, "int8": INT8_NAME, "openvino": ONNX_NAME, "torch": WEIGHTS_NAME}
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class ImageClassifier:
 
     Attributes:
         info: Its facts: classes, size of the images, scores, versions.
-        runtime: What runs it: "onnx", "int8" or "torch".
+        runtime: What runs it, see `load_classifier`.
         run: The network: uint8 images (n, size, size, 3) to logits (n, n_classes).
     """
 
@@ -112,9 +112,10 @@ def load_classifier(folder: str | Path, *, runtime: str = "auto", n_threads: int
 
     Args:
         folder: Where `save_classifier` wrote it.
-        runtime: "onnx" and "int8" run in ONNX Runtime without importing torch, "torch" in PyTorch (on a GPU where
-            there is one), "auto" takes "onnx" where the model has it. "int8" is never chosen by itself.
-        n_threads: Threads of one call in ONNX Runtime. Default: as many as this process may use.
+        runtime: "onnx" and "int8" run in ONNX Runtime, "openvino" in OpenVINO (an extra), all without importing torch;
+            "torch" runs in PyTorch (on a GPU where there is one). "auto" takes "onnx" where the model has it. "int8"
+            is never chosen by itself.
+        n_threads: Threads of one call outside PyTorch. Default: as many as this process may use.
 
     Returns:
         The classifier.
@@ -122,6 +123,7 @@ def load_classifier(folder: str | Path, *, runtime: str = "auto", n_threads: int
     Raises:
         FileNotFoundError: There is no model, or not for this runtime.
         utils_cv.model_files.ModelFileError: A file is damaged, changed, or from a newer version.
+        ModuleNotFoundError: The runtime is not installed.
         ValueError: Another `runtime`.
 
     Example:
@@ -135,7 +137,8 @@ def load_classifier(folder: str | Path, *, runtime: str = "auto", n_threads: int
         raise ValueError(f"Got runtime {runtime!r}, expected 'auto', {', '.join(map(repr, RUNTIME_FILES))}.")
     path = find_model_file(folder, RUNTIME_FILES[runtime], info)
     if runtime != "torch":
-        return ImageClassifier(info, runtime, load_onnx(path, n_threads=n_threads))
+        load = load_openvino if runtime == "openvino" else load_onnx
+        return ImageClassifier(info, runtime, load(path, n_threads=n_threads))
     from utils_cv.exports import read_network
     from utils_cv.features import make_runner
 

@@ -3,6 +3,7 @@
 Each gives the image table that `datasets.load_image_table` describes.
 """
 
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -157,4 +158,13 @@ def _describe(folder: Path) -> str:
     if loose:
         return f" Found {len(loose)} images beside each other: put each class into a folder of its own."
     shown = ", ".join(sorted(path.name for path in entries)[:5])
-    return f" Found {len(files)} files and {len(entries) - len(files)} folders: {shown}."
+    return f" Found {len(files)} files and {len(entries) - len(files)} folders: {shown}.{_describe_files(folder)}"
+
+
+def _describe_files(folder: Path) -> str:
+    """Say what kinds of files lie anywhere below a folder that has no images, most frequent first."""
+    suffixes = Counter(path.suffix.lower() or "none" for path in folder.rglob("*") if path.is_file())
+    if not suffixes:
+        return " No file lies in any of them."
+    kinds = ", ".join(suffix for suffix, _ in suffixes.most_common(5))
+    return f" Extensions of the {suffixes.total()} files below it: {kinds}."

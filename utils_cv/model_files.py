@@ -63,9 +63,20 @@ class ModelInfo:
 
 def list_versions() -> dict[str, str]:
     """List the versions of Python and of the packages that decide a model's answers."""
-    packages = ("utils_cv", "torch", "timm", "torchvision", "fastai", "onnx", "onnxruntime", "pillow", "numpy")
+    packages = (
+        "utils_cv",
+        "torch",
+        "timm",
+        "torchvision",
+        "fastai",
+        "onnx",
+        "onnxruntime",
+        "openvino",
+        "pillow",
+        "numpy",
+    )
     versions = {"python": platform.python_version()}
-    for name in packages:
+    for name in (*packages, "pillow", "numpy"):
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

@@ -1,7 +1,8 @@
-"""Exported networks in ONNX Runtime. No torch: importing this file and loading a model takes a fraction of a second."""
+"""Exported networks in ONNX Runtime or OpenVINO, without torch: to import and load takes a fraction of a second."""
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -41,7 +42,43 @@ def load_onnx(path: str | Path, *, n_threads: int | None = None) -> Callable[[np
         raise ValueError(
             f"{path} cannot be loaded by ONNX Runtime ({reason}). Is it damaged? Export it again."
         ) from error
-    names = [entry.name for entry in session.get_inputs()]
+    _check_inputs(path, [entry.name for entry in session.get_inputs()])
+    return lambda batch: session.run(None, {INPUT_NAME: batch})[0]
+
+
+def load_openvino(path: str | Path, *, n_threads: int | None = None) -> Callable[[np.ndarray], np.ndarray]:
+    """Load an exported network into OpenVINO, whatever files ONNX Runtime takes; on some processors it is faster.
+
+    Args:
+        path: As in `load_onnx`.
+        n_threads: As in `load_onnx`.
+
+    Returns:
+        As `load_onnx` does, with equal answers in floats to 1e-4.
+
+    Raises:
+        ModuleNotFoundError: OpenVINO is not installed.
+        ValueError: The file is damaged, or no network that takes such images.
+
+    Example:
+        >>> run = load_openvino("models/fridge/model.onnx")  # doctest: +SKIP
+    """
+    try:
+        import openvino
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("OpenVINO is not installed: pip install 'utils_cv[openvino]'.") from error
+    options: dict[str, Any] = {"INFERENCE_NUM_THREADS": n_threads or count_cpus(), "PERFORMANCE_HINT": "LATENCY"}
+    # OpenVINO otherwise rounds to bfloat16 where the processor has it, and answers would no longer be equal.
+    options["INFERENCE_PRECISION_HINT"] = "f32"
+    try:
+        compiled = openvino.Core().compile_model(str(path), "CPU", options)
+    except RuntimeError as error:
+        reason = (str(error).strip().splitlines() or [""])[-1]
+        raise ValueError(f"{path} cannot be loaded by OpenVINO ({reason}). Is it damaged? Export it again.") from error
+    _check_inputs(path, [entry.any_name for entry in compiled.inputs])
+    return lambda batch: compiled(batch)[0]
+
+
+def _check_inputs(path: str | Path, names: list[str]) -> None:
     if names != [INPUT_NAME]:
         raise ValueError(f"{path} takes the inputs {names}, expected {[INPUT_NAME]}: images as bytes.")
-    return lambda batch: session.run(None, {INPUT_NAME: batch})[0]

@@ -23,7 +23,7 @@ def measure_rounds(functions: Mapping[str, Callable[[], object]], *, n_rounds: i
     """
     rounds = []
     for i in range(n_rounds):
-        times = measure_in_turn(functions, n_warmup=int(i == 0), n_repeats=1, settle=False, warn=False)
+        times = measure_in_turn(functions, n_warmup=int(i == 0), n_repeats=1, settle_ms=0, warn=False)
         rounds.append(pd.DataFrame({"round": i, "name": times["name"], "ms": times["median_ms"] / n_images}))
     if not rounds:
         raise ValueError(f"n_rounds: expected 1 or more, got {n_rounds}.")

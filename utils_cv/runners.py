@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from utils_cv.model_files import ONNX_NAME, WEIGHTS_NAME, find_model_file, read_model_info
-from utils_cv.onnx_models import load_onnx
+from utils_cv.onnx_models import load_onnx, load_openvino
 from utils_cv.runtime import count_cpus
 
 Run = Callable[[np.ndarray], np.ndarray]
@@ -24,12 +24,15 @@ RUNTIMES = {
     "onnx": "ONNX Runtime, 32-bit floats",
     "int8": "ONNX Runtime, 8-bit integers",
     "openvino": "OpenVINO, 32-bit floats",
+    "openvino_int8": "OpenVINO, 8-bit integers",
 }
+INT8_RUNTIMES = ("int8", "openvino_int8")
 
 
 def list_runtimes() -> list[str]:
     """List the runtimes that are installed here, from the slowest as a rule to the fastest."""
-    return [name for name in RUNTIMES if name != "openvino" or find_spec("openvino") is not None]
+    has_openvino = find_spec("openvino") is not None
+    return [name for name in RUNTIMES if has_openvino or not name.startswith("openvino")]
 
 
 def make_run(folder: str | Path, runtime: str, *, n_threads: int | None = None) -> Run:
@@ -51,11 +54,11 @@ def make_run(folder: str | Path, runtime: str, *, n_threads: int | None = None) 
     if runtime not in list_runtimes():
         raise ValueError(f"Got runtime {runtime!r}; here there are {', '.join(list_runtimes())}.")
     folder, n_threads = Path(folder), n_threads or count_cpus()
-    if runtime == "int8":
-        return load_onnx(folder / STUDY_INT8_NAME, n_threads=n_threads)
+    load = load_openvino if runtime.startswith("openvino") else load_onnx
+    if runtime in INT8_RUNTIMES:
+        return load(folder / STUDY_INT8_NAME, n_threads=n_threads)
     info = read_model_info(folder)
     if runtime in ("onnx", "openvino"):
-        load = load_onnx if runtime == "onnx" else _load_openvino
         return load(find_model_file(folder, ONNX_NAME, info), n_threads=n_threads)
     from utils_cv.exports import read_network
 
@@ -64,7 +67,7 @@ def make_run(folder: str | Path, runtime: str, *, n_threads: int | None = None) 
 
 def measure_file_mb(folder: str | Path, runtime: str) -> float:
     """Measure the file that a runtime loads, in units of 10**6 bytes."""
-    names = {"int8": STUDY_INT8_NAME, "onnx": ONNX_NAME, "openvino": ONNX_NAME}
+    names = {"onnx": ONNX_NAME, "openvino": ONNX_NAME, **dict.fromkeys(INT8_RUNTIMES, STUDY_INT8_NAME)}
     return (Path(folder) / names.get(runtime, WEIGHTS_NAME)).stat().st_size / 1e6
 
 
@@ -83,13 +86,3 @@ def _make_torch_run(network: Any, runtime: str, n_threads: int) -> Run:
             return body(pixels.contiguous(memory_format=order)).numpy()
 
     return run
-
-
-def _load_openvino(path: Path, *, n_threads: int) -> Run:
-    import openvino
-
-    options: dict[str, Any] = {"INFERENCE_NUM_THREADS": n_threads, "PERFORMANCE_HINT": "LATENCY"}
-    # Plugins otherwise round to bf16 where the processor has it; the comparison is one of equal answers.
-    options["INFERENCE_PRECISION_HINT"] = "f32"
-    compiled = openvino.Core().compile_model(str(path), "CPU", options)
-    return lambda batch: compiled(batch)[0]

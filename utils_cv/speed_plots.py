@@ -38,14 +38,16 @@ def find_pareto_front(latency_ms: Any, accuracy: Any) -> np.ndarray:
 def plot_accuracy_vs_latency(rows: Rows, ax: Axes | None = None, *, latency: str = "median_ms") -> Axes:
     """Accuracy against latency, every setting with its label; the line joins the settings worth having.
 
-    Where `backbone`, `im_size_px` and `runtime` are given, labels are short: what all settings share is left out.
+    Where `backbone`, `im_size_px` and `runtime` are given, labels are short: what all settings share is left out, and
+    so is the runtime, which the shape of the point tells, unless nothing else differs.
 
     Filled points are on the Pareto front, open points are beaten by one of them; crosses at the bottom were timed
-    but not trained (accuracy NaN). The area of a point is its size in MB, its shape the runtime.
+    but not trained (accuracy NaN). Settings with `is_offered` false get a star and are never on the front. The area of
+    a point is its size in MB, its shape the runtime.
 
     Args:
         rows: `name`, `accuracy`, `accuracy_low`, `accuracy_high` (fractions), the latency, and where known `size_mb`
-            and `runtime`, one row a setting.
+            `runtime` and `is_offered`, one row a setting.
         ax: Axes to draw into; None makes a figure.
         latency: Column of the horizontal axis, milliseconds.
 
@@ -60,7 +62,8 @@ def plot_accuracy_vs_latency(rows: Rows, ax: Axes | None = None, *, latency: str
     )
     ax.set_xscale("log")
     areas = _scale_areas(table)
-    is_best = find_pareto_front(table[latency], table["accuracy"])
+    is_offered = table["is_offered"].astype(bool) if "is_offered" in table else pd.Series(True, index=table.index)
+    is_best = find_pareto_front(table[latency], table["accuracy"].where(is_offered))
     front = table[is_best].sort_values(latency)
     ax.step(
         front[latency], front["accuracy"], where="post", color=COLORS[0], linewidth=1.5, zorder=1, label="Pareto front"
@@ -82,10 +85,10 @@ def plot_accuracy_vs_latency(rows: Rows, ax: Axes | None = None, *, latency: str
             table[latency].iloc[i], heights.iloc[i], s=areas[i], marker=marker, linewidths=1.5, zorder=3, **style
         )
     _set_limits(ax, table[latency], np.append(trained[["accuracy_low", "accuracy_high"]].to_numpy(), heights))
-    _draw_key(ax, table, areas, markers)
+    _draw_key(ax, table, areas, markers, has_star=not is_offered[trained.index].all())
     names = [
-        name if pd.notna(score) else f"{name} (not trained)"
-        for name, score in zip(_shorten_names(table), table["accuracy"], strict=True)
+        f"{name} (not trained)" if pd.isna(score) else name if offered else f"{name}*"
+        for name, score, offered in zip(_shorten_names(table), table["accuracy"], is_offered, strict=True)
     ]
     radii = np.sqrt(areas / np.pi) + 1
     place_labels(
@@ -95,16 +98,16 @@ def plot_accuracy_vs_latency(rows: Rows, ax: Axes | None = None, *, latency: str
 
 
 def _shorten_names(table: pd.DataFrame) -> list[str]:
-    """Name settings by what tells them apart: "lite0 224 px int8" for "efficientnet_lite0 224 px int8"."""
+    """Name settings by what tells them apart: "lite0 224 px" for "efficientnet_lite0 224 px int8"."""
     if not {"backbone", "im_size_px", "runtime"} <= set(table):
         return table["name"].astype(str).tolist()
+    if table[["backbone", "im_size_px"]].drop_duplicates().shape[0] == 1 < len(table):
+        return table["runtime"].astype(str).tolist()
     columns = [table["im_size_px"].map("{} px".format)]
     backbones = table["backbone"].astype(str)
     if backbones.nunique() > 1:
         family, _, member = (column for _, column in backbones.str.rpartition("_").items())
         columns.insert(0, member if family.nunique() == 1 else backbones)
-    if table["runtime"].nunique() > 1:
-        columns.append(table["runtime"].astype(str))
     return [" ".join(words) for words in zip(*columns, strict=True)]
 
 
@@ -135,7 +138,7 @@ def _set_limits(ax: Axes, latency_ms: pd.Series, heights: np.ndarray) -> None:
     draw_grid(ax, "both")
 
 
-def _draw_key(ax: Axes, table: pd.DataFrame, areas: np.ndarray, markers: Mapping[str, str]) -> None:
+def _draw_key(ax: Axes, table: pd.DataFrame, areas: np.ndarray, markers: Mapping[str, str], *, has_star: bool) -> None:
     """What line, shapes and areas mean; the areas of the smallest and the largest size as examples."""
     handles = [Line2D([], [], color=COLORS[0], linewidth=1.5, label="Pareto front")]
     empty: dict[str, Any] = {"linestyle": "none", "markerfacecolor": "white", "markeredgecolor": INK}
@@ -143,6 +146,8 @@ def _draw_key(ax: Axes, table: pd.DataFrame, areas: np.ndarray, markers: Mapping
         handles += [
             Line2D([], [], marker=marker, markersize=8, label=name, **empty) for name, marker in markers.items()
         ]
+    if has_star:
+        handles.append(Line2D([], [], linestyle="none", label="* not offered"))
     sizes = table["size_mb"].where(table["accuracy"].notna()).to_numpy(dtype=float) if "size_mb" in table else []
     if np.isfinite(sizes).any():
         smallest, largest = np.nanargmin(sizes), np.nanargmax(sizes)

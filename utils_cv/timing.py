@@ -18,6 +18,10 @@ import pandas as pd
 _BUSY_MEDIAN_RATIO = 1.3
 _BUSY_P95_RATIO = 2.0
 
+# PyTorch's OpenMP threads look for work for some 6 ms after a call before they sleep.
+_SETTLE_MS = 10.0
+_MAX_SETTLING_CALLS = 100
+
 
 class Timer:
     """Context manager that measures wall time.
@@ -113,14 +117,14 @@ def measure_in_turn(
     n_repeats: int = 30,
     synchronize: Callable[[], object] | None = None,
     n_threads: int | None = None,
-    settle: bool = True,
+    settle_ms: float = _SETTLE_MS,
     warn: bool = True,
 ) -> pd.DataFrame:
     """Times several functions in turn: a, b, c, a, b, c, ...
 
     A machine whose speed drifts (heat, other users) then disturbs all of them alike, and their ratios hold.
 
-    Taking turns has a price that `settle` pays: the threads of PyTorch keep a processor busy for some milliseconds
+    Taking turns has a price that `settle_ms` pays: the threads of PyTorch keep a processor busy for some milliseconds
     after a call. On 2 cores a network in ONNX Runtime took 13.7 instead of 7.9 ms when its turn came right after.
 
     Args:
@@ -129,8 +133,9 @@ def measure_in_turn(
         n_repeats: Timed calls of each.
         synchronize: As in `measure_latency_ms`.
         n_threads: As in `measure_latency_ms`.
-        settle: Whether each timed call comes right after an untimed call of the same function, so that neither the
-            threads nor the caches of the function before it are in its time. One function alone needs none.
+        settle_ms: Each timed call comes right after untimed calls of the same function that take at least this long
+            together, so that neither the threads nor the caches of the function before are in its time. 0 makes none,
+            and neither does one function alone.
         warn: Whether to warn, once, when the spread says that the machine was busy.
 
     Returns:
@@ -155,9 +160,8 @@ def measure_in_turn(
     times_ms: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(n_repeats):
         for name, function in functions.items():
-            if settle and len(functions) > 1:
-                function()
-                wait()
+            if len(functions) > 1:
+                _settle(function, wait, settle_ms)
             start = time.perf_counter_ns()
             function()
             wait()
@@ -174,6 +178,15 @@ def measure_in_turn(
     return pd.DataFrame(
         [{"name": name, **latency._asdict(), "busy": name in busy} for name, latency in latencies.items()]
     )
+
+
+def _settle(function: Callable[[], object], wait: Callable[[], object], settle_ms: float) -> None:
+    start = time.perf_counter_ns()
+    for _ in range(_MAX_SETTLING_CALLS):
+        if time.perf_counter_ns() - start >= settle_ms * 1e6:
+            break
+        function()
+        wait()
 
 
 def _summarise(times_ms: list[float], n_threads: int) -> Latency:

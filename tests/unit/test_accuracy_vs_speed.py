@@ -11,7 +11,13 @@ from utils_cv.datasets import complete_splits, load_image_table
 from utils_cv.runners import STUDY_INT8_NAME
 from utils_cv.speed_plots import plot_accuracy_vs_latency
 from utils_cv.studies import speed_trials
-from utils_cv.studies.accuracy_vs_speed import _fingerprint, _list_offers, _list_settings, accuracy_vs_speed
+from utils_cv.studies.accuracy_vs_speed import (
+    _fingerprint,
+    _list_offers,
+    _list_settings,
+    accuracy_vs_speed,
+    load_study_classifier,
+)
 
 QUICK = {"im_sizes_px": [64], "n_repeats": 2, "batch_size": 2, "show_progress": False}
 
@@ -68,6 +74,7 @@ def test_8_bits_are_offered_only_behind_the_gate(n_images, int8_ms, is_offered):
     rows = rows.assign(backbone="net", im_size_px=224, answers=json.dumps(y_true))
     assert _list_offers(rows, y_true) == [True, is_offered, True]
     assert _list_offers(rows.iloc[[1]], y_true) == [False]  # nothing in floats to compare with
+    assert _list_offers(rows.replace("int8", "openvino_int8"), y_true) == [True, is_offered, True]
 
 
 def test_differences_are_paired_with_the_best(rows):
@@ -109,6 +116,22 @@ def test_a_stop_loses_no_finished_row(table, rows, work_dir, tmp_path, monkeypat
     monkeypatch.setattr(speed_trials, "linear_probe", lambda *_, **__: pytest.fail("trained again"))
     assert len(accuracy_vs_speed(table, ["efficientnet_lite0"], **settings, **QUICK)) == 2
     assert len(calls) == 3, "the row that was finished before the stop was computed again"
+
+
+@pytest.mark.parametrize("runtime", ["torch", "onnx", "int8"])
+def test_the_chosen_row_predicts_in_its_own_runtime(table, rows, work_dir, monkeypatch, runtime):
+    monkeypatch.setattr("utils_cv.studies.accuracy_vs_speed._find_work_dir", lambda _: work_dir)
+    row = rows.set_index("runtime", drop=False).loc[runtime]
+    classifier = load_study_classifier(table, row)
+    test = table[table["split"] == "test"]
+    is_right = np.array(classifier.predict_labels(test["path"].tolist())) == test["label"].to_numpy(dtype=str)
+    assert classifier.runtime == runtime and is_right.mean() == row["accuracy"]
+
+
+def test_what_was_not_trained_cannot_be_loaded(table, tmp_path, monkeypatch):
+    monkeypatch.setattr("utils_cv.studies.accuracy_vs_speed._find_work_dir", lambda _: tmp_path)
+    with pytest.raises(FileNotFoundError, match="call accuracy_vs_speed on this table first, with lite9 at 64 px"):
+        load_study_classifier(table, {"backbone": "lite9", "im_size_px": 64, "runtime": "onnx"})
 
 
 def test_what_a_cleaned_cache_has_lost_is_made_again(table, rows, work_dir):

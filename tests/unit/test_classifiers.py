@@ -62,7 +62,9 @@ print(json.dumps([probabilities.tolist(), heavy]))
 """
 
 
-@pytest.mark.parametrize(("runtime", "loaded"), [("onnx", []), ("torch", ["pandas", "timm", "torch"])])
+@pytest.mark.parametrize(
+    ("runtime", "loaded"), [("onnx", []), ("openvino", []), ("torch", ["pandas", "timm", "torch"])]
+)
 def test_a_fresh_process_gives_the_learners_answers(tmp_path, folder, images, expected, runtime, loaded):
     request = tmp_path / "request.json"
     request.write_text(json.dumps([str(folder), runtime, images.table["path"].tolist()]))
@@ -233,7 +235,7 @@ def test_weights_that_fit_their_hash_but_not_the_network_are_refused(copied):
 def test_a_folder_without_a_model_and_an_unknown_runtime_are_named(folder, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no model\.json"):
         load_classifier(tmp_path)
-    with pytest.raises(ValueError, match="'onnx', 'int8', 'torch'"):
+    with pytest.raises(ValueError, match="'onnx', 'int8', 'openvino', 'torch'"):
         load_classifier(folder, runtime="tensorrt")
 
 

@@ -55,6 +55,11 @@ def _only_texts(folder):
     (folder / "notes" / "a.txt").write_text("no image")
 
 
+def _only_folders(folder):
+    _empty(folder)
+    (folder / "can").mkdir()
+
+
 def _one_class(folder):
     shutil.rmtree(folder / "can")
 
@@ -87,7 +92,8 @@ def _loose_images(folder):
     ("damage", "message"),
     [
         pytest.param(_empty, "The folder is empty", id="empty folder"),
-        pytest.param(_only_texts, "no image in class folder|No images under", id="folder of text files"),
+        pytest.param(_only_texts, r"1 folders: notes\. Extensions of the 1 files below it: \.txt", id="text files"),
+        pytest.param(_only_folders, "No file lies in any of them", id="folders without files"),
         pytest.param(_one_class, "at least two classes", id="one class"),
         pytest.param(_empty_class, "no image in class folder 'bottle'", id="empty class"),
         pytest.param(_missing_image, "lists 1 of 1 images that do not exist", id="CSV lists a missing image"),

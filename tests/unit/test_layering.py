@@ -26,7 +26,8 @@ FLOORS = {
     7: "ladder studies.training_effort "
     "studies.speed_trials studies.rungs studies.learning_curve studies.imbalance studies.label_noise "
     "studies.label_review studies.augmentation studies.epoch_stages studies.leakage",
-    8: "studies.accuracy_vs_speed __main__",
+    8: "studies.speed_times __main__",
+    9: "studies.accuracy_vs_speed",
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 PACKAGE = find_repository() / "utils_cv"

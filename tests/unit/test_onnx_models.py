@@ -1,11 +1,15 @@
-"""Exported networks in ONNX Runtime: any number of images, and a clear word on files that are none."""
+"""Exported networks in ONNX Runtime and OpenVINO: any number of images, and a clear word on files that are none."""
+
+import sys
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from utils_cv.onnx_models import load_onnx
+from utils_cv.onnx_models import load_onnx, load_openvino
+
+in_both = pytest.mark.parametrize("load", [load_onnx, load_openvino])
 
 
 def save_network(path, *, input_name="pixels"):
@@ -22,27 +26,37 @@ def save_network(path, *, input_name="pixels"):
     return path
 
 
+@in_both
 @pytest.mark.parametrize("n_images", [0, 1, 5])
 @pytest.mark.parametrize("n_threads", [None, 1])
-def test_any_number_of_images(tmp_path, n_images, n_threads):
-    run = load_onnx(save_network(tmp_path / "sum.onnx"), n_threads=n_threads)
+def test_any_number_of_images(tmp_path, load, n_images, n_threads):
+    run = load(save_network(tmp_path / "sum.onnx"), n_threads=n_threads)
     pixels = np.arange(n_images * 12, dtype=np.uint8).reshape(n_images, 2, 2, 3)
     np.testing.assert_allclose(run(pixels), pixels.sum(axis=(1, 2, 3)))
 
 
+@in_both
 @pytest.mark.parametrize("n_bytes", [0, 10, -10], ids=["empty", "only its start", "end missing"])
-def test_a_damaged_file_is_named(tmp_path, n_bytes):
+def test_a_damaged_file_is_named(tmp_path, load, n_bytes):
     path = save_network(tmp_path / "sum.onnx")
     path.write_bytes(path.read_bytes()[:n_bytes])
     with pytest.raises(ValueError, match=r"sum\.onnx (cannot be loaded|takes the inputs)"):
-        load_onnx(path)
+        load(path)
 
 
-def test_a_network_of_another_kind_is_named(tmp_path):
+@in_both
+def test_a_network_of_another_kind_is_named(tmp_path, load):
     with pytest.raises(ValueError, match=r"takes the inputs \['image'\], expected \['pixels'\]"):
-        load_onnx(save_network(tmp_path / "foreign.onnx", input_name="image"))
+        load(save_network(tmp_path / "foreign.onnx", input_name="image"))
 
 
-def test_a_missing_file_is_named(tmp_path):
+@in_both
+def test_a_missing_file_is_named(tmp_path, load):
     with pytest.raises(ValueError, match=r"missing\.onnx cannot be loaded"):
-        load_onnx(tmp_path / "missing.onnx")
+        load(tmp_path / "missing.onnx")
+
+
+def test_openvino_that_is_not_installed_says_how_to_install_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'utils_cv\[openvino\]'"):
+        load_openvino(save_network(tmp_path / "sum.onnx"))

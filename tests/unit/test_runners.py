@@ -5,7 +5,7 @@ import pytest
 
 from utils_cv import runners
 from utils_cv.classifiers import save_classifier
-from utils_cv.runners import RUNTIMES, STUDY_INT8_NAME, list_runtimes, make_run, measure_file_mb
+from utils_cv.runners import INT8_RUNTIMES, STUDY_INT8_NAME, list_runtimes, make_run, measure_file_mb
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
 
@@ -29,7 +29,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("runtime", [name for name in list_runtimes() if name not in ("compile", "int8")])
+@pytest.mark.parametrize("runtime", [name for name in list_runtimes() if name not in ("compile", *INT8_RUNTIMES)])
 @pytest.mark.parametrize("n_images", [1, 3])
 def test_runtimes_in_floats_give_equal_logits(folder, runtime, n_images):
     expected = make_run(folder, "torch")(PIXELS)
@@ -46,19 +46,22 @@ def test_compiled_networks_are_asked_for_by_torch_compile(folder, monkeypatch):
     assert len(compiled) == 1
 
 
-def test_8_bits_are_those_of_the_study(folder, monkeypatch):
-    monkeypatch.setattr(runners, "load_onnx", lambda path, n_threads: path.name)
-    assert make_run(folder, "int8") == STUDY_INT8_NAME
+@pytest.mark.parametrize(("runtime", "loader"), [("int8", "load_onnx"), ("openvino_int8", "load_openvino")])
+def test_8_bits_are_those_of_the_study(folder, monkeypatch, runtime, loader):
+    monkeypatch.setattr(runners, loader, lambda path, n_threads: path.name)
+    assert make_run(folder, runtime) == STUDY_INT8_NAME
 
 
 def test_only_what_is_installed_is_offered(folder, monkeypatch):
     monkeypatch.setattr(runners, "find_spec", lambda name: None)
-    assert list_runtimes() == [name for name in RUNTIMES if name != "openvino"]
+    assert list_runtimes() == ["torch", "channels_last", "compile", "onnx", "int8"]
     with pytest.raises(ValueError, match="'openvino'; here there are torch"):
         make_run(folder, "openvino")
 
 
-def test_the_size_is_that_of_the_file_which_is_loaded(folder):
+def test_the_size_is_that_of_the_file_which_is_loaded(folder, tmp_path):
+    (tmp_path / STUDY_INT8_NAME).write_bytes(bytes(500_000))
+    assert [measure_file_mb(tmp_path, runtime) for runtime in INT8_RUNTIMES] == [0.5, 0.5]
     assert measure_file_mb(folder, "onnx") == (folder / "model.onnx").stat().st_size / 1e6
     assert measure_file_mb(folder, "torch") == (folder / "model.safetensors").stat().st_size / 1e6
 

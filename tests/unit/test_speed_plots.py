@@ -103,7 +103,7 @@ def test_given_axes_are_drawn_into():
 @pytest.mark.parametrize(
     ("backbones", "runtimes", "labels"),
     [
-        pytest.param(("net_a0", "net_b1"), ("onnx", "int8"), ["a0 224 px onnx", "b1 160 px int8"], id="all differs"),
+        pytest.param(("net_a0", "net_b1"), ("onnx", "int8"), ["a0 224 px", "b1 160 px"], id="the shape tells the rest"),
         pytest.param(("net_a0", "net_a0"), ("onnx", "onnx"), ["224 px", "160 px"], id="only the size differs"),
         pytest.param(("resnet18", "lite0"), ("onnx", "onnx"), ["resnet18 224 px", "lite0 160 px"], id="no prefix"),
     ],
@@ -111,3 +111,28 @@ def test_given_axes_are_drawn_into():
 def test_labels_leave_out_what_all_settings_share(backbones, runtimes, labels):
     rows = make_rows(2).assign(backbone=backbones, runtime=runtimes, im_size_px=[224, 160])
     assert [label.get_text() for label in list_labels(plot_accuracy_vs_latency(rows))] == labels
+
+
+@pytest.mark.parametrize(
+    ("runtimes", "labels"),
+    [(["onnx", "int8"], ["onnx", "int8"]), (["onnx"], ["224 px"])],
+    ids=["only the runtime differs", "one setting alone"],
+)
+def test_labels_name_the_runtime_where_nothing_else_differs(runtimes, labels):
+    rows = make_rows(2).head(len(runtimes)).assign(backbone="net_a0", runtime=runtimes, im_size_px=224)
+    assert [label.get_text() for label in list_labels(plot_accuracy_vs_latency(rows))] == labels
+
+
+def test_what_is_not_offered_gets_a_star_and_is_never_on_the_front():
+    rows = make_rows(4)
+    best = rows["accuracy"].idxmax()
+    rows["is_offered"] = rows.index != best
+    ax = plot_accuracy_vs_latency(rows)
+    assert rows["median_ms"][best] not in ax.get_lines()[0].get_xdata()
+    assert [label.get_text() for label in list_labels(ax) if label.get_text().endswith("*")] == [
+        f"{rows['name'][best]}*"
+    ]
+    key = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert "* not offered" in key
+    key = plot_accuracy_vs_latency(rows.assign(is_offered=True)).get_legend().get_texts()
+    assert "* not offered" not in [text.get_text() for text in key]

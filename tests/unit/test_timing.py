@@ -42,14 +42,19 @@ def test_timer_keeps_the_time_of_a_block_that_failed():
 
 
 @pytest.mark.parametrize(
-    ("names", "settle", "expected"),
-    [("ab", True, "ab" + "aabb" * 2), ("ab", False, "ab" + "ab" * 2), ("a", True, "a" + "a" * 2)],
-    ids=["each after a call of its own", "unsettled", "one function alone"],
+    ("names", "settle_ms", "expected"),
+    [
+        pytest.param("ab", 10, "ab" + "aabb" * 2, id="each after a call of its own"),
+        pytest.param("ab", 25, "ab" + "aaaabbbb" * 2, id="each after as many as take so long"),
+        pytest.param("ab", 0, "ab" + "ab" * 2, id="unsettled"),
+        pytest.param("a", 10, "a" + "a" * 2, id="one function alone"),
+    ],
 )
-def test_functions_are_called_in_turn_after_a_warm_up_in_turn(names, settle, expected):
+def test_functions_are_called_in_turn_after_a_warm_up_in_turn(monkeypatch, names, settle_ms, expected):
     calls = []
     functions = {name: lambda name=name: calls.append(name) for name in names}
-    table = measure_in_turn(functions, n_warmup=1, n_repeats=2, settle=settle, warn=False)
+    monkeypatch.setattr(time, "perf_counter_ns", lambda: len(calls) * 10_000_000)  # each call takes 10 ms
+    table = measure_in_turn(functions, n_warmup=1, n_repeats=2, settle_ms=settle_ms, warn=False)
     assert "".join(calls) == expected
     assert table["name"].tolist() == list(names) and set(table["n_repeats"]) == {2}
 

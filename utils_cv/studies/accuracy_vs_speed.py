@@ -4,7 +4,7 @@ import functools
 import hashlib
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,16 @@ import pandas as pd
 
 from utils_cv import decoding, features, images, probes, quantization, training
 from utils_cv.backbones import describe_backbone
+from utils_cv.classifiers import ImageClassifier
 from utils_cv.files import get_cache_dir
-from utils_cv.image_inputs import open_pixels
 from utils_cv.int8_gate import MAX_LOSS, decide_offer
 from utils_cv.metrics import compare_accuracy, measure_accuracy
-from utils_cv.model_files import list_versions
-from utils_cv.runners import list_runtimes, make_run
+from utils_cv.model_files import list_versions, read_model_info
+from utils_cv.runners import INT8_RUNTIMES, list_runtimes, make_run
 from utils_cv.runtime import count_cpus, keep_memory
 from utils_cv.studies import speed_trials
+from utils_cv.studies.speed_times import measure_times
 from utils_cv.studies.speed_trials import SizedImages
-from utils_cv.timing import measure_in_turn
 from utils_cv.trials import run_trials
 
 SCORE_COLUMNS = ["accuracy", "accuracy_low", "accuracy_high"]
@@ -97,7 +97,9 @@ def accuracy_vs_speed(
     rows.insert(0, "name", [_name(row) for row in rows.to_dict("records")])
     y_true = speed_trials.normalise_labels(table.loc[table["split"] == "test", "label"])
     rows = _score(rows, y_true)
-    times = _measure_times(table, rows, work_dir, n_repeats, batch_size, n_threads or count_cpus())
+    times = measure_times(
+        table, rows, work_dir, n_repeats=n_repeats, batch_size=batch_size, n_threads=n_threads or count_cpus()
+    )
     rows = rows.merge(times, on="name", validate="one_to_one")
     return rows.assign(is_offered=_list_offers(rows, y_true)).drop(columns=["answers", "seed"])
 
@@ -126,6 +128,27 @@ def find_study_model(table: pd.DataFrame, backbone: str, im_size_px: int, *, see
             f"No model at {folder}: call accuracy_vs_speed on this table first, with {backbone} at {im_size_px} px."
         )
     return folder
+
+
+def load_study_classifier(table: pd.DataFrame, row: Mapping[str, Any] | pd.Series, *, seed: int = 0) -> ImageClassifier:
+    """Load the finished model of a row of `accuracy_vs_speed`, in the runtime of that row.
+
+    Args:
+        table: The same image table.
+        row: With `backbone`, `im_size_px` and `runtime`, as `utils_cv.studies.model_choice.pick` gives it.
+        seed: The same seed.
+
+    Returns:
+        The classifier. To use it elsewhere, copy the folder that `find_study_model` names.
+
+    Raises:
+        FileNotFoundError: The study has not trained such a model.
+
+    Example:
+        >>> classifier = load_study_classifier(table, pick(rows, max_latency_ms=10))  # doctest: +SKIP
+    """
+    folder = find_study_model(table, row["backbone"], row["im_size_px"], seed=seed)
+    return ImageClassifier(read_model_info(folder), row["runtime"], make_run(folder, row["runtime"]))
 
 
 def _find_work_dir(fingerprint: str) -> Path:
@@ -203,46 +226,16 @@ def _score(rows: pd.DataFrame, y_true: Sequence[str]) -> pd.DataFrame:
 
 def _list_offers(rows: pd.DataFrame, y_true: Sequence[str]) -> list[bool]:
     """Say which settings may be chosen: 8 bits only where their own network in floats, paired, is hardly better."""
-    return [row["runtime"] != "int8" or _passes_gate(row, rows, y_true) for row in rows.to_dict("records")]
+    records = rows.to_dict("records")
+    return [row["runtime"] not in INT8_RUNTIMES or _passes_gate(row, rows, y_true) for row in records]
 
 
 def _passes_gate(row: dict[Any, Any], rows: pd.DataFrame, y_true: Sequence[str]) -> bool:
     """Compare 8 bits with the fastest runtime of the same network in floats; without one they do not pass."""
     same = (rows["backbone"] == row["backbone"]) & (rows["im_size_px"] == row["im_size_px"])
-    floats = rows[same & (rows["runtime"] != "int8")].sort_values("median_ms")
+    floats = rows[same & ~rows["runtime"].isin(INT8_RUNTIMES)].sort_values("median_ms")
     if floats.empty:
         return False
     difference = compare_accuracy(y_true, json.loads(row["answers"]), json.loads(floats["answers"].iloc[0]))
     times = {"float_ms": floats["median_ms"].iloc[0], "int8_ms": row["median_ms"]}
     return decide_offer(difference, **times, max_loss=MAX_LOSS)[0]
-
-
-def _measure_times(
-    table: pd.DataFrame, rows: pd.DataFrame, work_dir: Path, n_repeats: int, batch_size: int, n_threads: int
-) -> pd.DataFrame:
-    """Time every setting in turn: one image, batches, and apart from both, opening an image file at each size."""
-    runs, blanks = {}, {}
-    for row in rows.to_dict("records"):
-        folder = speed_trials.find_model_dir(work_dir, row["backbone"], row["im_size_px"])
-        runs[row["name"]] = make_run(folder, row["runtime"], n_threads=n_threads)
-        blanks[row["name"]] = np.random.default_rng(0).integers(
-            0, 256, (batch_size, row["im_size_px"], row["im_size_px"], 3), dtype=np.uint8
-        )
-    one = {name: functools.partial(run, blanks[name][:1]) for name, run in runs.items()}
-    many = {name: functools.partial(run, blanks[name]) for name, run in runs.items()}
-    # no warning: the column `busy` says it
-    times = measure_in_turn(one, n_repeats=n_repeats, n_threads=n_threads, warn=False).drop(columns="n_repeats")
-    batches = measure_in_turn(many, n_warmup=1, n_repeats=max(2, n_repeats // 10), n_threads=n_threads, warn=False)
-    times["images_per_second"] = 1000 * batch_size / batches["median_ms"]
-    return times.assign(open_ms=_measure_opening(table, rows["im_size_px"].to_numpy(), n_repeats))
-
-
-def _measure_opening(table: pd.DataFrame, sizes_px: np.ndarray, n_repeats: int) -> np.ndarray:
-    """Median time to open and resize one image file at each size, over up to `n_repeats` files, in milliseconds."""
-    paths = table["path"].head(n_repeats).tolist()
-    medians = {}
-    for size_px in np.unique(sizes_px).tolist():
-        functions = {str(path): functools.partial(open_pixels, path, size_px) for path in paths}
-        times = measure_in_turn(functions, n_warmup=1, n_repeats=3, settle=False, warn=False)
-        medians[size_px] = times["median_ms"].median()
-    return np.array([medians[size_px] for size_px in sizes_px.tolist()])

@@ -17,7 +17,7 @@ from utils_cv.labels import list_class_names, split_labels
 from utils_cv.learners import Classifier
 from utils_cv.model_files import INFO_NAME, ONNX_NAME, read_model_info
 from utils_cv.quantization import choose_calibration_rows, quantize_onnx
-from utils_cv.runners import STUDY_INT8_NAME, Run, make_run, measure_file_mb
+from utils_cv.runners import INT8_RUNTIMES, STUDY_INT8_NAME, Run, make_run, measure_file_mb
 from utils_cv.table_images import TableImages, load_table_images
 from utils_cv.timing import measure_fresh_process
 from utils_cv.training import linear_probe
@@ -114,7 +114,7 @@ def restore_models(images: SizedImages, models_dir: Path, settings: Sequence[Map
         folder = find_model_dir(models_dir, backbone, im_size_px)
         if not (folder / INFO_NAME).is_file():
             train_one(images, models_dir, backbone=backbone, im_size_px=im_size_px, seed=setting["seed"])
-        if setting["runtime"] == "int8" and not (folder / STUDY_INT8_NAME).is_file():
+        if setting["runtime"] in INT8_RUNTIMES and not (folder / STUDY_INT8_NAME).is_file():
             _quantize(folder, images.load(im_size_px))
 
 
