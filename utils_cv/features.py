@@ -141,7 +141,7 @@ def make_runner(
     network = network.eval().to(device)
 
     def run(batch: np.ndarray) -> np.ndarray:
-        batch = batch if batch.flags.writeable else batch.copy()  # torch warns about arrays that it must not change
+        batch = np.require(batch, requirements="W")  # torch warns about arrays that it must not change
         with torch.inference_mode():
             return network(torch.from_numpy(batch).to(device)).float().cpu().numpy()
 

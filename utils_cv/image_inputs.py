@@ -23,7 +23,7 @@ def open_pixels(image: ImageLike, size_px: int, *, fit: Fit = "squash") -> np.nd
         fit: See `utils_cv.images.resize_image`.
 
     Returns:
-        uint8 (size_px, size_px, 3).
+        uint8 (size_px, size_px, 3). It may be read-only, and is the given array itself where that has this size.
 
     Raises:
         utils_cv.images.ImageError: A file cannot be opened as an image.
@@ -38,6 +38,8 @@ def open_pixels(image: ImageLike, size_px: int, *, fit: Fit = "squash") -> np.nd
     elif isinstance(image, Image.Image):
         opened = turn_upright(convert_to_rgb(image), read_orientation(image))
     elif isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
+        if image.shape == (size_px, size_px, 3):  # every fit would leave it as it is, at a tenth of a network's time
+            return np.ascontiguousarray(image)
         opened = Image.fromarray(image)
     else:
         shape = f" of shape {image.shape} and type {image.dtype}" if isinstance(image, np.ndarray) else ""

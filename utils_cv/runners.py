@@ -81,6 +81,7 @@ def _make_torch_run(network: Any, runtime: str, n_threads: int) -> Run:
     body = torch.compile(network.body, dynamic=False) if runtime == "compile" else network.body
 
     def run(batch: np.ndarray) -> np.ndarray:
+        batch = np.require(batch, requirements="W")  # torch warns about arrays that it must not change
         with torch.inference_mode():
             pixels = torch.from_numpy(batch).permute(0, 3, 1, 2).float() * network.scale + network.shift
             return body(pixels.contiguous(memory_format=order)).numpy()

@@ -33,9 +33,17 @@ def test_a_pillow_image_is_turned_upright_and_made_rgb(tmp_path):
     np.testing.assert_array_equal(open_pixels(Image.open(tmp_path / "turned.png"), 8), expected)
 
 
-def test_an_array_of_the_right_size_stays_as_it_is(path):
+@pytest.mark.parametrize("fit", ["squash", "crop", "pad"])
+def test_an_array_of_the_right_size_stays_as_it_is(fit):
     pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(open_pixels(pixels, 16), pixels)
+    assert open_pixels(pixels, 16, fit=fit) is pixels
+    np.testing.assert_array_equal(open_pixels(Image.fromarray(pixels), 16, fit=fit), pixels)
+
+
+def test_a_mirrored_view_of_the_right_size_is_laid_out_anew():
+    mirrored = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)[:, ::-1]
+    opened = open_pixels(mirrored, 16)
+    assert opened.flags.c_contiguous and (opened == mirrored).all()
 
 
 def test_the_given_image_is_not_changed(path):

@@ -37,6 +37,13 @@ def test_runtimes_in_floats_give_equal_logits(folder, runtime, n_images):
     np.testing.assert_allclose(logits, expected[:n_images], atol=1e-3)
 
 
+def test_read_only_images_are_no_reason_to_warn(folder, recwarn):
+    pixels = PIXELS.copy()
+    pixels.setflags(write=False)  # as Pillow gives them
+    make_run(folder, "torch")(pixels)
+    assert not [warning for warning in recwarn if "not writable" in str(warning.message)]
+
+
 def test_compiled_networks_are_asked_for_by_torch_compile(folder, monkeypatch):
     import torch
 
