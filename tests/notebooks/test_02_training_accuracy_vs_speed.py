@@ -33,10 +33,12 @@ CHANGES = {
 
 @pytest.mark.notebooks
 def test_it_runs(base, tmp_path):
-    results = execute(NAME, {**base, "IM_SIZES": [128]}, tmp_path)
+    changed = {**base, "IM_SIZES": [128], "RUNTIMES": ["onnx", "int8"], "MAX_LATENCY_MS": 0.001}  # below any time
+    results = execute(NAME, changed, tmp_path)
     assert results["best_accuracy"] > 0.25 + 0.15
     assert results["best_accuracy_low"] <= results["best_accuracy"] <= results["best_accuracy_high"]
-    assert {row["runtime"] for row in results["rows"]} >= {"onnx"}
+    assert [row["runtime"] for row in results["rows"]] == ["onnx", "int8"]
+    assert results["chosen_name"].endswith("onnx"), "8 bits that are not offered were chosen, or kept from choosing"
     assert len(results["presets"]) == 3
 
 
