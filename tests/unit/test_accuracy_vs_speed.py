@@ -53,6 +53,10 @@ def test_one_row_a_setting_with_every_column(rows, table):
     assert not rows.isna().any(axis=None)
 
 
+def test_the_table_lies_on_the_disk_as_it_was_returned(rows, work_dir):
+    pd.testing.assert_frame_equal(pd.read_csv(work_dir / "table.csv"), rows, check_dtype=False)
+
+
 def test_equal_networks_give_equal_answers_and_8_bits_give_their_own(rows):
     by_runtime = rows.set_index("runtime")
     assert by_runtime.loc["torch", "accuracy"] == by_runtime.loc["onnx", "accuracy"] >= 0.8

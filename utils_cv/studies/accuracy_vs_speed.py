@@ -14,7 +14,7 @@ import pandas as pd
 from utils_cv import decoding, features, images, probes, quantization, training
 from utils_cv.backbones import describe_backbone
 from utils_cv.classifiers import ImageClassifier
-from utils_cv.files import get_cache_dir
+from utils_cv.files import get_cache_dir, write_atomic
 from utils_cv.int8_gate import MAX_LOSS, decide_offer
 from utils_cv.metrics import compare_accuracy, measure_accuracy
 from utils_cv.model_files import list_versions, read_model_info
@@ -25,6 +25,7 @@ from utils_cv.studies.speed_times import measure_times
 from utils_cv.studies.speed_trials import SizedImages
 from utils_cv.trials import run_trials
 
+TABLE_NAME = "table.csv"
 SCORE_COLUMNS = ["accuracy", "accuracy_low", "accuracy_high"]
 DIFFERENCE_COLUMNS = ["difference", "difference_low", "difference_high"]
 
@@ -60,7 +61,8 @@ def accuracy_vs_speed(
         batch_size: Images a call when images a second are measured.
         n_threads: Threads of one call. Default: as many as this process may use.
         seed: Seed of the probes.
-        work_dir: Where to keep models and rows. Default: a folder of the user's cache for these images and seed.
+        work_dir: Where to keep models, finished rows (`rows.jsonl`) and the table of the last call (`table.csv`).
+            Default: a folder of the user's cache for these images and seed.
         show_progress: Show bars with the time left.
 
     Returns:
@@ -101,7 +103,10 @@ def accuracy_vs_speed(
         table, rows, work_dir, n_repeats=n_repeats, batch_size=batch_size, n_threads=n_threads or count_cpus()
     )
     rows = rows.merge(times, on="name", validate="one_to_one")
-    return rows.assign(is_offered=_list_offers(rows, y_true)).drop(columns=["answers", "seed"])
+    rows = rows.assign(is_offered=_list_offers(rows, y_true)).drop(columns=["answers", "seed"])
+    with write_atomic(work_dir / TABLE_NAME) as temporary_path:
+        rows.to_csv(temporary_path, index=False)
+    return rows
 
 
 def find_study_model(table: pd.DataFrame, backbone: str, im_size_px: int, *, seed: int = 0) -> Path:
