@@ -5,7 +5,8 @@
 
 The same network (lite0, 224 px) with the same weights, each way in a process of its own, in turn, so that the ratios
 hold whatever the machine does: a small image of the folder, and a 12 megapixel JPEG such as telephones take, made of
-demo images. Needs `pip install -e '.[benchmarks,openvino]'`.
+demo images. The limits are the raw decoder and the bare session, without what lies between them.
+Needs `pip install -e '.[benchmarks,openvino]'`.
 """
 
 import argparse

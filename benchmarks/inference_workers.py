@@ -66,6 +66,26 @@ def make_ours_int8(folder: Path, *, runtime: str = "int8") -> Predict:
     return lambda path: classifier.predict_labels(path)[0]
 
 
+def make_limit(folder: Path, *, runtime: str = "onnx") -> Predict:
+    """Make the least that any way with this network and runtime can take: the raw decoder and the bare session.
+
+    Nothing is resized; the network sees zeros, and no label is looked up.
+    """
+    import numpy as np
+    import simplejpeg
+
+    from utils_cv.runners import make_run
+
+    run, pixels = make_run(folder, runtime), np.zeros((1, 224, 224, 3), np.uint8)
+
+    def predict(path: str) -> str:
+        simplejpeg.decode_jpeg(Path(path).read_bytes(), min_height=224, min_width=224)
+        run(pixels)
+        return ""
+
+    return predict
+
+
 def make_fastai(folder: Path) -> Predict:
     """Make fastai's: the exported learner, without the progress bar that it draws for each image."""
     learn = _load_learner(folder)
@@ -125,6 +145,8 @@ WAYS: dict[str, Callable[[Path], Predict]] = {
     "ours": make_ours,
     "ours, 8 bits": make_ours_int8,
     "ours, 8 bits in OpenVINO": functools.partial(make_ours_int8, runtime="openvino_int8"),
+    "limit of floats": make_limit,
+    "limit of 8 bits": functools.partial(make_limit, runtime="int8"),
     "torchvision and eager PyTorch": make_torchvision,
     "Hugging Face pipeline": make_pipeline,
     "fastai learn.predict": make_fastai,
