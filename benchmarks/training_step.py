@@ -18,13 +18,14 @@ import pandas as pd
 from utils_cv.runtime import describe_machine
 from utils_cv.timing import measure_fresh_process
 
-SETTINGS = {
-    "stock eager": (False, False, False, False),
-    "kept memory": (True, False, False, False),
-    "channels last": (False, True, False, False),
-    "both": (True, True, False, False),
-    "both, bfloat16": (True, True, False, True),
-    "both, compiled": (True, True, True, False),
+FLAGS = ("keep", "channels_last", "compiled", "bfloat16")
+SETTINGS: dict[str, tuple[str, ...]] = {
+    "stock eager": (),
+    "kept memory": ("keep",),
+    "channels last": ("channels_last",),
+    "both": ("keep", "channels_last"),
+    "both, bfloat16": ("keep", "channels_last", "bfloat16"),
+    "both, compiled": ("keep", "channels_last", "compiled"),
 }
 
 STEP = """
@@ -72,15 +73,8 @@ def main() -> None:
     for batch_size in arguments.batch_sizes:
         for repeat in range(arguments.repeats):
             for name in arguments.settings:
-                keep, channels_last, compiled, bfloat16 = SETTINGS[name]
-                script = STEP.format(
-                    keep=keep,
-                    channels_last=channels_last,
-                    compiled=compiled,
-                    bfloat16=bfloat16,
-                    batch_size=batch_size,
-                    n_steps=arguments.steps,
-                )
+                flags = {flag: flag in SETTINGS[name] for flag in FLAGS}
+                script = STEP.format(batch_size=batch_size, n_steps=arguments.steps, **flags)
                 done = measure_fresh_process(script)
                 result = json.loads(done.output.splitlines()[-1])
                 row = {"batch_size": batch_size, "setting": name, "repeat": repeat, "ms_per_image": result["ms"]}

@@ -76,7 +76,7 @@ def list_versions() -> dict[str, str]:
         "numpy",
     )
     versions = {"python": platform.python_version()}
-    for name in (*packages, "pillow", "numpy"):
+    for name in packages:
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

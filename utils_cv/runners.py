@@ -27,6 +27,7 @@ RUNTIMES = {
     "openvino_int8": "OpenVINO, 8-bit integers",
 }
 INT8_RUNTIMES = ("int8", "openvino_int8")
+_ONNX_FILES = {"onnx": ONNX_NAME, "openvino": ONNX_NAME, **dict.fromkeys(INT8_RUNTIMES, STUDY_INT8_NAME)}
 
 
 def list_runtimes() -> list[str]:
@@ -54,21 +55,24 @@ def make_run(folder: str | Path, runtime: str, *, n_threads: int | None = None) 
     if runtime not in list_runtimes():
         raise ValueError(f"Got runtime {runtime!r}; here there are {', '.join(list_runtimes())}.")
     folder, n_threads = Path(folder), n_threads or count_cpus()
-    load = load_openvino if runtime.startswith("openvino") else load_onnx
-    if runtime in INT8_RUNTIMES:
-        return load(folder / STUDY_INT8_NAME, n_threads=n_threads)
-    info = read_model_info(folder)
-    if runtime in ("onnx", "openvino"):
-        return load(find_model_file(folder, ONNX_NAME, info), n_threads=n_threads)
-    from utils_cv.exports import read_network
+    name, info = _name_file(runtime), read_model_info(folder)
+    # Nobody has put the study's own file into model.json, so that it has no hash to check.
+    path = folder / name if name == STUDY_INT8_NAME else find_model_file(folder, name, info)
+    if name == WEIGHTS_NAME:
+        from utils_cv.exports import read_network
 
-    return _make_torch_run(read_network(info, find_model_file(folder, WEIGHTS_NAME, info)), runtime, n_threads)
+        return _make_torch_run(read_network(info, path), runtime, n_threads)
+    load = load_openvino if runtime.startswith("openvino") else load_onnx
+    return load(path, n_threads=n_threads)
 
 
 def measure_file_mb(folder: str | Path, runtime: str) -> float:
     """Measure the file that a runtime loads, in units of 10**6 bytes."""
-    names = {"onnx": ONNX_NAME, "openvino": ONNX_NAME, **dict.fromkeys(INT8_RUNTIMES, STUDY_INT8_NAME)}
-    return (Path(folder) / names.get(runtime, WEIGHTS_NAME)).stat().st_size / 1e6
+    return (Path(folder) / _name_file(runtime)).stat().st_size / 1e6
+
+
+def _name_file(runtime: str) -> str:
+    return _ONNX_FILES.get(runtime, WEIGHTS_NAME)
 
 
 def _make_torch_run(network: Any, runtime: str, n_threads: int) -> Run:

@@ -46,7 +46,7 @@ def plot_accuracy_vs_latency(rows: Rows, ax: Axes | None = None, *, latency: str
     a point is its size in MB, its shape the runtime.
 
     Args:
-        rows: `name`, `accuracy`, `accuracy_low`, `accuracy_high` (fractions), the latency, and where known `size_mb`
+        rows: `name`, `accuracy`, `accuracy_low`, `accuracy_high` (fractions), the latency, and where known `size_mb`,
             `runtime` and `is_offered`, one row a setting.
         ax: Axes to draw into; None makes a figure.
         latency: Column of the horizontal axis, milliseconds.
@@ -56,14 +56,14 @@ def plot_accuracy_vs_latency(rows: Rows, ax: Axes | None = None, *, latency: str
         >>> ax = plot_accuracy_vs_latency([row])
     """
     table = make_plot_table(rows, ("name", "accuracy", "accuracy_low", "accuracy_high", latency))
+    table = table.assign(is_offered=table.get("is_offered", True)).astype({"is_offered": bool})
     trained = table[table["accuracy"].notna()]
     ax = make_axes(
         ax, width=8.2, height=5.2, x_label="latency, ms per image (log scale)", y_label="accuracy, 95 % interval"
     )
     ax.set_xscale("log")
     areas = _scale_areas(table)
-    is_offered = table["is_offered"].astype(bool) if "is_offered" in table else pd.Series(True, index=table.index)
-    is_best = find_pareto_front(table[latency], table["accuracy"].where(is_offered))
+    is_best = find_pareto_front(table[latency], table["accuracy"].where(table["is_offered"]))
     front = table[is_best].sort_values(latency)
     ax.step(
         front[latency], front["accuracy"], where="post", color=COLORS[0], linewidth=1.5, zorder=1, label="Pareto front"
@@ -85,10 +85,10 @@ def plot_accuracy_vs_latency(rows: Rows, ax: Axes | None = None, *, latency: str
             table[latency].iloc[i], heights.iloc[i], s=areas[i], marker=marker, linewidths=1.5, zorder=3, **style
         )
     _set_limits(ax, table[latency], np.append(trained[["accuracy_low", "accuracy_high"]].to_numpy(), heights))
-    _draw_key(ax, table, areas, markers, has_star=not is_offered[trained.index].all())
+    _draw_key(ax, table, areas, markers)
     names = [
         f"{name} (not trained)" if pd.isna(score) else name if offered else f"{name}*"
-        for name, score, offered in zip(_shorten_names(table), table["accuracy"], is_offered, strict=True)
+        for name, score, offered in zip(_shorten_names(table), table["accuracy"], table["is_offered"], strict=True)
     ]
     radii = np.sqrt(areas / np.pi) + 1
     place_labels(
@@ -138,7 +138,7 @@ def _set_limits(ax: Axes, latency_ms: pd.Series, heights: np.ndarray) -> None:
     draw_grid(ax, "both")
 
 
-def _draw_key(ax: Axes, table: pd.DataFrame, areas: np.ndarray, markers: Mapping[str, str], *, has_star: bool) -> None:
+def _draw_key(ax: Axes, table: pd.DataFrame, areas: np.ndarray, markers: Mapping[str, str]) -> None:
     """What line, shapes and areas mean; the areas of the smallest and the largest size as examples."""
     handles = [Line2D([], [], color=COLORS[0], linewidth=1.5, label="Pareto front")]
     empty: dict[str, Any] = {"linestyle": "none", "markerfacecolor": "white", "markeredgecolor": INK}
@@ -146,7 +146,7 @@ def _draw_key(ax: Axes, table: pd.DataFrame, areas: np.ndarray, markers: Mapping
         handles += [
             Line2D([], [], marker=marker, markersize=8, label=name, **empty) for name, marker in markers.items()
         ]
-    if has_star:
+    if not table.loc[table["accuracy"].notna(), "is_offered"].all():
         handles.append(Line2D([], [], linestyle="none", label="* not offered"))
     sizes = table["size_mb"].where(table["accuracy"].notna()).to_numpy(dtype=float) if "size_mb" in table else []
     if np.isfinite(sizes).any():

@@ -18,7 +18,7 @@ import pandas as pd
 _BUSY_MEDIAN_RATIO = 1.3
 _BUSY_P95_RATIO = 2.0
 
-# PyTorch's OpenMP threads look for work for some 6 ms after a call before they sleep.
+# PyTorch's OpenMP threads look for work for some milliseconds after a call before they sleep; 5 were not always enough.
 _SETTLE_MS = 10.0
 _MAX_SETTLING_CALLS = 100
 

@@ -87,5 +87,4 @@ def resolve_presets(rows: pd.DataFrame, *, max_loss: float = 0.05, latency: str 
 
 
 def _list_offered(rows: pd.DataFrame) -> pd.DataFrame:
-    is_offered = rows["is_offered"].astype(bool) if "is_offered" in rows else True
-    return rows[rows["accuracy"].notna() & is_offered]
+    return rows[rows["accuracy"].notna() & rows.get("is_offered", True)]
