@@ -57,7 +57,7 @@ lab: $(STAMP) ## Open JupyterLab in notebooks/
 	"$(VENV_PYTHON)" -m jupyterlab --notebook-dir . notebooks/00_dataset_loading.ipynb
 
 refresh: $(STAMP) ## Execute the committed notebooks in place; fill their numbers and figures into the documents
-	"$(VENV_PYTHON)" -m utils_cv refresh $(if $(ONLY_STALE),--only-stale) \
+	"$(VENV_PYTHON)" -m tools.refresh_notebooks $(if $(ONLY_STALE),--only-stale) \
 		--document README.md --document FAQ.md --document notebooks/README.md notebooks/*.ipynb
 
 clean: ## Remove .venv and outputs/ (nothing else)

@@ -17,11 +17,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageEnhance
 
-from utils_cv.audit import audit_images
-from utils_cv.datasets import find_dir
-from utils_cv.images import list_image_files, load_image
-from utils_cv.intervals import make_fraction_score
-from utils_cv.runtime import describe_machine
+from utils_cv.audit.audit import audit_images
+from utils_cv.data.image_table import find_dir
+from utils_cv.data.images import list_image_files, load_image
+from utils_cv.evaluation.intervals import make_fraction_score
+from utils_cv.system.machine import describe_machine
 
 
 def crop(image: Image.Image, random: np.random.Generator, share: float) -> Image.Image:

@@ -20,8 +20,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from utils_cv.audit import audit_images
-from utils_cv.runtime import describe_machine
+from utils_cv.audit.audit import audit_images
+from utils_cv.system.machine import describe_machine
 
 COPY_EVERY = 100
 

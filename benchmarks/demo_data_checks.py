@@ -11,15 +11,15 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from utils_cv.backbones import DEFAULT_BACKBONE, load_backbone
-from utils_cv.datasets import list_demo_sets, load_image_table
-from utils_cv.features import compute_features
-from utils_cv.images import load_images
-from utils_cv.intervals import make_fraction_score
-from utils_cv.labels import encode_labels
-from utils_cv.metrics import measure_accuracy
-from utils_cv.probes import fit_linear_head
-from utils_cv.ranking import compute_average_precision, measure_average_precision
+from utils_cv.data.image_table import list_demo_sets, load_image_table
+from utils_cv.data.images import load_images
+from utils_cv.data.labels import encode_labels
+from utils_cv.evaluation.intervals import make_fraction_score
+from utils_cv.evaluation.metrics import measure_accuracy
+from utils_cv.evaluation.ranking import compute_average_precision, measure_average_precision
+from utils_cv.models.backbones import DEFAULT_BACKBONE, load_backbone
+from utils_cv.models.features import compute_features
+from utils_cv.training.linear_probe import fit_linear_head
 
 IM_SIZE_PX = 224
 CLASS_NAMES = ["can", "carton", "milk_bottle", "water_bottle"]

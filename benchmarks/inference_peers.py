@@ -24,20 +24,20 @@ import torch
 from inference_workers import LEARNER_NAME, WAYS, Worker
 from loading import make_files
 
-from utils_cv.classifiers import load_classifier, save_classifier
-from utils_cv.datasets import complete_splits, load_image_table
-from utils_cv.images import load_pixels
-from utils_cv.int8_gate import N_CALIBRATION
-from utils_cv.quantization import choose_calibration_rows, quantize_onnx
-from utils_cv.runners import STUDY_INT8_NAME, make_run
-from utils_cv.runtime import describe_machine, keep_memory
-from utils_cv.table_images import TableImages, load_table_images
-from utils_cv.timing import measure_fresh_process, measure_in_turn
-from utils_cv.training import Trained, linear_probe
+from utils_cv.data.image_table import complete_splits, load_image_table
+from utils_cv.data.images import load_pixels
+from utils_cv.data.table_images import TableImages, load_table_images
+from utils_cv.models.int8_gate import N_CALIBRATION
+from utils_cv.models.quantization import choose_calibration_rows, quantize_onnx
+from utils_cv.models.runners import STUDY_INT8_NAME, make_run
+from utils_cv.models.saved_classifier import load_classifier, save_classifier
+from utils_cv.system.machine import describe_machine, keep_memory
+from utils_cv.system.timing import measure_fresh_process, measure_in_turn
+from utils_cv.training.training import Trained, linear_probe
 
 N_IN_A_ROW = 10  # predictions a turn: enough for caches and clocks to settle
 OURS = """
-from utils_cv.classifiers import load_classifier
+from utils_cv.models.saved_classifier import load_classifier
 print(load_classifier({folder!r}).predict_labels({path!r})[0])
 """
 FASTAI = """

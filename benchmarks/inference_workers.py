@@ -50,7 +50,7 @@ class Worker:
 
 def make_ours(folder: Path) -> Predict:
     """Make ours: ONNX Runtime, no torch."""
-    from utils_cv.classifiers import load_classifier
+    from utils_cv.models.saved_classifier import load_classifier
 
     classifier = load_classifier(folder)
     return lambda path: classifier.predict_labels(path)[0]
@@ -58,9 +58,9 @@ def make_ours(folder: Path) -> Predict:
 
 def make_ours_int8(folder: Path, *, runtime: str = "int8") -> Predict:
     """Make ours in 8 bits, whatever the gate said: what is gained where it opens."""
-    from utils_cv.classifiers import ImageClassifier
-    from utils_cv.model_files import read_model_info
-    from utils_cv.runners import make_run
+    from utils_cv.models.model_files import read_model_info
+    from utils_cv.models.runners import make_run
+    from utils_cv.models.saved_classifier import ImageClassifier
 
     classifier = ImageClassifier(read_model_info(folder), runtime, make_run(folder, runtime))
     return lambda path: classifier.predict_labels(path)[0]
@@ -74,7 +74,7 @@ def make_limit(folder: Path, *, runtime: str = "onnx") -> Predict:
     import numpy as np
     import simplejpeg
 
-    from utils_cv.runners import make_run
+    from utils_cv.models.runners import make_run
 
     run, pixels = make_run(folder, runtime), np.zeros((1, 224, 224, 3), np.uint8)
 

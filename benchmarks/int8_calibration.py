@@ -16,18 +16,18 @@ from typing import Any
 import numpy as np
 from rungs_by_size import load_sets
 
-from utils_cv.backbones import describe_backbone
-from utils_cv.classifiers import save_classifier
-from utils_cv.datasets import complete_splits, load_image_table
-from utils_cv.features import run_in_batches
-from utils_cv.int8_gate import N_CALIBRATION
-from utils_cv.metrics import compare_accuracy
-from utils_cv.onnx_models import load_onnx
-from utils_cv.quantization import choose_calibration_rows, quantize_onnx
-from utils_cv.runtime import describe_machine
-from utils_cv.table_images import TableImages, load_table_images
-from utils_cv.timing import measure_in_turn
-from utils_cv.training import linear_probe
+from utils_cv.data.image_table import complete_splits, load_image_table
+from utils_cv.data.table_images import TableImages, load_table_images
+from utils_cv.evaluation.metrics import compare_accuracy
+from utils_cv.models.backbones import describe_backbone
+from utils_cv.models.features import run_in_batches
+from utils_cv.models.int8_gate import N_CALIBRATION
+from utils_cv.models.quantization import choose_calibration_rows, quantize_onnx
+from utils_cv.models.runtimes import load_onnx
+from utils_cv.models.saved_classifier import save_classifier
+from utils_cv.system.machine import describe_machine
+from utils_cv.system.timing import measure_in_turn
+from utils_cv.training.training import linear_probe
 
 CHOICES: dict[str, dict[str, Any]] = {
     "only the ends in floats": {"float_share": 0.0},

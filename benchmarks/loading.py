@@ -19,10 +19,10 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from utils_cv.datasets import find_dir
-from utils_cv.images import list_image_files, load_image, load_images, resize_image
-from utils_cv.runtime import count_cpus, describe_machine
-from utils_cv.threads import map_in_threads
+from utils_cv.data.image_table import find_dir
+from utils_cv.data.images import list_image_files, load_image, load_images, resize_image
+from utils_cv.system.machine import count_cpus, describe_machine
+from utils_cv.system.threads import map_in_threads
 
 SIZE_PX = 224
 N_WORKERS = 2

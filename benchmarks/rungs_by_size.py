@@ -13,12 +13,12 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from utils_cv.datasets import complete_splits, load_image_table
-from utils_cv.intervals import draw_bootstrap_counts
-from utils_cv.runtime import describe_machine
+from utils_cv.data.image_table import complete_splits, load_image_table
+from utils_cv.data.table_images import TableImages, load_table_images
+from utils_cv.evaluation.intervals import draw_bootstrap_counts
 from utils_cv.studies.rungs import take_images
-from utils_cv.table_images import TableImages, load_table_images
-from utils_cv.training import fine_tune, linear_probe, predict_images
+from utils_cv.system.machine import describe_machine
+from utils_cv.training.training import fine_tune, linear_probe, predict_images
 
 SETS = ("fridge_objects", "fridge_objects_video", "fridge_objects_shifted")
 N_BOOTSTRAP = 2000

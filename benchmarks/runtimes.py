@@ -9,10 +9,10 @@ fresh process. A call that was stopped goes on where it was. `pip install -e '.[
 
 import argparse
 
-from utils_cv.datasets import complete_splits, load_image_table
-from utils_cv.runners import list_runtimes
-from utils_cv.runtime import describe_machine
+from utils_cv.data.image_table import complete_splits, load_image_table
+from utils_cv.models.runners import list_runtimes
 from utils_cv.studies.accuracy_vs_speed import accuracy_vs_speed
+from utils_cv.system.machine import describe_machine
 
 COLUMNS = ["accuracy", "difference_low", "difference_high", "median_ms", "min_ms", "ratio", "images_per_second"]
 COLUMNS += ["size_mb", "peak_memory_mb", "is_offered", "busy"]

@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 from training_recipes import RECIPES, run_recipe
 
-from utils_cv.datasets import complete_splits, load_image_table
-from utils_cv.files import write_atomic
-from utils_cv.labels import encode_labels, list_class_names
-from utils_cv.metrics import compare_accuracy, measure_accuracy
-from utils_cv.runtime import describe_machine
-from utils_cv.timing import measure_fresh_process
+from utils_cv.data.image_table import complete_splits, load_image_table
+from utils_cv.data.labels import encode_labels, list_class_names
+from utils_cv.evaluation.metrics import compare_accuracy, measure_accuracy
+from utils_cv.system.files import write_atomic
+from utils_cv.system.machine import describe_machine
+from utils_cv.system.timing import measure_fresh_process
 
 
 def load_table(folder: str) -> pd.DataFrame:

@@ -14,12 +14,12 @@ import pandas as pd
 import torch
 from torch import nn
 
-from utils_cv.backbones import load_backbone
-from utils_cv.images import load_image
-from utils_cv.labels import encode_labels, list_class_names
-from utils_cv.runtime import set_seed
-from utils_cv.splits import hold_out_valid
-from utils_cv.timing import Timer
+from utils_cv.data.images import load_image
+from utils_cv.data.labels import encode_labels, list_class_names
+from utils_cv.data.splits import hold_out_valid
+from utils_cv.models.backbones import load_backbone
+from utils_cv.system.machine import set_seed
+from utils_cv.system.timing import Timer
 
 NAME, SIZE_PX, MEAN = "efficientnet_lite0", 224, 0.5
 Result = tuple[float, np.ndarray]
@@ -27,8 +27,8 @@ Result = tuple[float, np.ndarray]
 
 def run_probe(table: pd.DataFrame, seed: int) -> Result:
     """Our probe; every train image is learned, because cross-validation needs no validation part."""
-    from utils_cv.table_images import load_table_images
-    from utils_cv.training import linear_probe, predict_images
+    from utils_cv.data.table_images import load_table_images
+    from utils_cv.training.training import linear_probe, predict_images
 
     with Timer() as timer:
         trained = linear_probe(load_table_images(table[table["split"] == "train"], SIZE_PX), seed=seed)
@@ -47,8 +47,8 @@ def run_all(table: pd.DataFrame, seed: int) -> Result:
 
 
 def _climb(table: pd.DataFrame, seed: int, depths: list[str]) -> Result:
-    from utils_cv.table_images import load_table_images
-    from utils_cv.training import fine_tune, linear_probe, predict_images
+    from utils_cv.data.table_images import load_table_images
+    from utils_cv.training.training import fine_tune, linear_probe, predict_images
 
     with Timer() as timer:
         held_out = hold_out_valid(table[table["split"] == "train"].reset_index(drop=True), seed=seed)
@@ -63,9 +63,9 @@ def _climb(table: pd.DataFrame, seed: int, depths: list[str]) -> Result:
 
 def run_ladder(table: pd.DataFrame, seed: int) -> Result:
     """Our ladder as one call: the rung that cross-validation chose, trained on all train images."""
-    from utils_cv.ladder import climb_ladder
-    from utils_cv.table_images import load_table_images
-    from utils_cv.training import predict_images
+    from utils_cv.data.table_images import load_table_images
+    from utils_cv.training.model_selection import climb_ladder
+    from utils_cv.training.training import predict_images
 
     with Timer() as timer:
         images = load_table_images(table[table["split"] == "train"].reset_index(drop=True), SIZE_PX)
@@ -98,7 +98,7 @@ def run_fastai(table: pd.DataFrame, seed: int, *, epochs: int, careful: bool = F
     """The fine_tune of fastai as it comes; or careful: batches of 16, raised rates of the body, frozen statistics."""
     from fastai.vision.all import CategoryBlock, DataBlock, ImageBlock, Resize, accuracy, aug_transforms, vision_learner
 
-    from utils_cv.callbacks import FreezeStatistics
+    from utils_cv.training.callbacks import FreezeStatistics
 
     train, test = _split(table)
     block = DataBlock(

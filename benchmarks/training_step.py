@@ -15,8 +15,8 @@ import sys
 import numpy as np
 import pandas as pd
 
-from utils_cv.runtime import describe_machine
-from utils_cv.timing import measure_fresh_process
+from utils_cv.system.machine import describe_machine
+from utils_cv.system.timing import measure_fresh_process
 
 FLAGS = ("keep", "channels_last", "compiled", "bfloat16")
 SETTINGS: dict[str, tuple[str, ...]] = {
@@ -31,9 +31,9 @@ SETTINGS: dict[str, tuple[str, ...]] = {
 STEP = """
 import json, time
 import torch
-from utils_cv.backbones import load_backbone
-from utils_cv.callbacks import FreezeStatistics
-from utils_cv.runtime import keep_memory
+from utils_cv.models.backbones import load_backbone
+from utils_cv.training.callbacks import FreezeStatistics
+from utils_cv.system.machine import keep_memory
 if {keep}:
     keep_memory()
 torch.manual_seed(0)

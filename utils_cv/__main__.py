@@ -1,4 +1,4 @@
-"""The command line: `python -m utils_cv run NOTEBOOK ...` and `python -m utils_cv refresh NOTEBOOK ...`."""
+"""The command line: `python -m utils_cv run NOTEBOOK ...`."""
 
 import argparse
 import ast
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from utils_cv.notebooks import NotebookError, Results, list_parameters, run_notebook
-from utils_cv.publishing import refresh_all
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,10 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     options = _make_parser().parse_args(arguments)
     try:
-        if options.command == "refresh":
-            refresh_all(options.notebooks, options.document, only_stale=options.only_stale)
-        else:
-            _run(options)
+        _run(options)
     except NotebookError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
@@ -43,10 +39,6 @@ def _make_parser() -> argparse.ArgumentParser:
     run.add_argument("--output-dir", type=Path, default=Path("outputs"), help="where executed copies go")
     run.add_argument("--parameter", action="append", default=[], metavar="NAME=VALUE")
     run.add_argument("--timeout-s", type=float, default=3600.0, help="limit for each notebook, in seconds")
-    refresh = commands.add_parser("refresh", help="execute notebooks in place, then fill their numbers into documents")
-    refresh.add_argument("notebooks", nargs="+", type=Path)
-    refresh.add_argument("--document", action="append", default=[], type=Path, help="a Markdown file with numbers")
-    refresh.add_argument("--only-stale", action="store_true", help="leave out those run with the present code")
     return parser
 
 

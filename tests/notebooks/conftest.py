@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from tests.notebooks.running import run_in_process
-from utils_cv.datasets import find_repository
+from utils_cv.data.image_table import find_repository
 
 N_TRAIN, N_TEST = 10, 6  # images of each class: enough to learn something, few enough for seconds
 

@@ -7,7 +7,7 @@ from unittest import mock
 import nbformat
 
 import utils_cv.notebooks
-from utils_cv.datasets import find_repository
+from utils_cv.data.image_table import find_repository
 from utils_cv.notebooks import list_parameters, run_notebook
 
 NOTEBOOKS_DIR = find_repository() / "notebooks"

@@ -7,7 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from utils_cv.datasets import find_repository
+from utils_cv.data.image_table import find_repository
 from utils_cv.notebooks import RESULTS_MIME, list_parameters
 
 NOTEBOOKS = sorted((find_repository() / "notebooks").glob("*.ipynb"))

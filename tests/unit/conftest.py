@@ -27,8 +27,8 @@ def close_figures():
 def small_images(tmp_path_factory):
     """Thirty learnable images of two classes at 64 px, in three splits; more than enough for every recipe to learn."""
     from tests.conftest import COLORS, draw_image
-    from utils_cv.datasets import complete_splits, load_image_table
-    from utils_cv.table_images import load_table_images
+    from utils_cv.data.image_table import complete_splits, load_image_table
+    from utils_cv.data.table_images import load_table_images
 
     root = tmp_path_factory.mktemp("images")
     for label in COLORS:
@@ -41,6 +41,6 @@ def small_images(tmp_path_factory):
 @pytest.fixture(scope="session")
 def small_probe(small_images):
     """The linear probe on `small_images`."""
-    from utils_cv.training import linear_probe
+    from utils_cv.training.training import linear_probe
 
     return linear_probe(small_images)

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from utils_cv.datasets import DEMO_SETS, find_repository, load_image_table
-from utils_cv.files import hash_file
-from utils_cv.labels import split_labels
+from utils_cv.data.image_table import DEMO_SETS, find_repository, load_image_table
+from utils_cv.data.labels import split_labels
+from utils_cv.system.files import hash_file
 
 DATA_DIR = find_repository() / "data"
 CLASS_NAMES = ["can", "carton", "milk_bottle", "water_bottle"]

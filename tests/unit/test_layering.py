@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from utils_cv.datasets import find_repository
+from utils_cv.data.image_table import find_repository
 
 FLOORS = {
     0: "audit_report color_modes similar_codes thumbnail_overlap "
@@ -44,7 +44,7 @@ def list_imports(path):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("utils_cv"):
             base = node.module.removeprefix("utils_cv").lstrip(".")
             names = [f"{base}.{alias.name}".lstrip(".") for alias in node.names]
-            # `from utils_cv import metrics` names modules, `from utils_cv.metrics import Score` what is in one
+            # `from utils_cv import metrics` names modules, `from utils_cv.evaluation.metrics import Score` what is in one
             yield from (name if name in FLOOR else base for name in names)
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names if alias.name.startswith("utils_cv.")]

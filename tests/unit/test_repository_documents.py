@@ -5,9 +5,9 @@ import re
 import pytest
 
 from tests.notebooks.conftest import make_small_set
-from utils_cv.datasets import find_repository
-from utils_cv.documents import format_number, list_numbers, list_unsourced_numbers
-from utils_cv.publishing import find_recorded
+from tools.refresh_notebooks import find_recorded
+from tools.sourced_numbers import format_number, list_numbers, list_unsourced_numbers
+from utils_cv.data.image_table import find_repository
 
 ROOT = find_repository()
 FOLDERS = ("", "notebooks", "data", "data/renderer", "benchmarks")

@@ -11,19 +11,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from utils_cv import decoding, features, images, probes, quantization, training
-from utils_cv.backbones import describe_backbone
-from utils_cv.classifiers import ImageClassifier
-from utils_cv.files import get_cache_dir, write_atomic
-from utils_cv.int8_gate import MAX_LOSS, decide_offer
-from utils_cv.metrics import compare_accuracy, measure_accuracy
-from utils_cv.model_files import list_versions, read_model_info
-from utils_cv.runners import INT8_RUNTIMES, list_runtimes, make_run
-from utils_cv.runtime import count_cpus, keep_memory
-from utils_cv.studies import speed_trials
-from utils_cv.studies.speed_times import measure_times
-from utils_cv.studies.speed_trials import SizedImages
-from utils_cv.trials import run_trials
+from utils_cv.data import decoding, images
+from utils_cv.evaluation.metrics import compare_accuracy, measure_accuracy
+from utils_cv.models import features, quantization
+from utils_cv.models.backbones import describe_backbone
+from utils_cv.models.int8_gate import MAX_LOSS, decide_offer
+from utils_cv.models.model_files import list_versions, read_model_info
+from utils_cv.models.runners import INT8_RUNTIMES, list_runtimes, make_run
+from utils_cv.models.saved_classifier import ImageClassifier
+from utils_cv.system.files import get_cache_dir, write_atomic
+from utils_cv.system.machine import count_cpus, keep_memory
+from utils_cv.training import linear_probe as probes
+from utils_cv.training import training
+
+from . import speed_trials
+from .speed_times import measure_times
+from .speed_trials import SizedImages
+from .trials import run_trials
 
 TABLE_NAME = "table.csv"
 SCORE_COLUMNS = ["accuracy", "accuracy_low", "accuracy_high"]
@@ -52,10 +56,10 @@ def accuracy_vs_speed(
 
     Args:
         table: An image table with splits `train` and `test`.
-        backbones: Names that `utils_cv.backbones.load_backbone` takes. Where the weights cannot be had, for lack of a
+        backbones: Names that `utils_cv.models.backbones.load_backbone` takes. Where the weights cannot be had, for lack of a
             network, the architecture is timed and its accuracy is NaN.
         im_sizes_px: Sides of the images; 0 takes the size each backbone was pretrained on.
-        runtimes: See `utils_cv.runners.list_runtimes`.
+        runtimes: See `utils_cv.models.runners.list_runtimes`.
         vary: "all" studies every combination; "one" changes one thing at a time around the first of each.
         n_repeats: Timed runs of one image in each setting.
         batch_size: Images a call when images a second are measured.
@@ -119,7 +123,7 @@ def find_study_model(table: pd.DataFrame, backbone: str, im_size_px: int, *, see
         seed: The same seed.
 
     Returns:
-        The folder, for `utils_cv.classifiers.load_classifier`; copy it to keep it.
+        The folder, for `utils_cv.models.saved_classifier.load_classifier`; copy it to keep it.
 
     Raises:
         FileNotFoundError: The study has not trained such a model.
@@ -191,7 +195,7 @@ def _check_request(
     if unknown:
         raise ValueError(f"Got runtimes {unknown}; here there are {', '.join(list_runtimes())}.")
     if not (table["split"] == "test").any():
-        raise ValueError("The table has no test images to score on: utils_cv.datasets.complete_splits(table).")
+        raise ValueError("The table has no test images to score on: utils_cv.data.image_table.complete_splits(table).")
 
 
 def _fingerprint(table: pd.DataFrame, seed: int) -> str:

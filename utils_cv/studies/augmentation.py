@@ -14,15 +14,16 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageEnhance
 
-from utils_cv.differences import say_verdict
-from utils_cv.features import compute_features
-from utils_cv.labels import encode_labels
-from utils_cv.probes import fit_linear_head
-from utils_cv.repeats import compare_repeated, join_right, split_right
-from utils_cv.splits import take_per_class
-from utils_cv.studies.probe_trials import FIXED_STRENGTH
-from utils_cv.table_images import TableImages
-from utils_cv.trials import run_trials
+from utils_cv.data.labels import encode_labels
+from utils_cv.data.splits import take_per_class
+from utils_cv.data.table_images import TableImages
+from utils_cv.evaluation.differences import say_verdict
+from utils_cv.evaluation.repeats import compare_repeated, join_right, split_right
+from utils_cv.models.features import compute_features
+from utils_cv.training.linear_probe import fit_linear_head
+
+from .probe_trials import FIXED_STRENGTH
+from .trials import run_trials
 
 NONE = "none"
 # What is learned and what is scored; "any side up" images are turned by a random angle.
@@ -140,7 +141,7 @@ def compare_augmentations(
         n_per_class: Train images of each class in a draw.
         n_views: Augmented views of each train image.
         n_draws: Draws of train images.
-        backbone: Any name that `utils_cv.backbones.load_backbone` takes.
+        backbone: Any name that `utils_cv.models.backbones.load_backbone` takes.
         seed: Seed of draws, angles and views.
         show_progress: Show progress bars.
 

@@ -8,14 +8,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from utils_cv.augmentation import augment_pixels
-from utils_cv.backbones import DEFAULT_BACKBONE, describe_backbone, load_backbone
-from utils_cv.learners import Classifier
-from utils_cv.rounds import measure_rounds, summarise_rounds
-from utils_cv.runtime import choose_device, count_cpus, keep_memory
-from utils_cv.studies.training_speed import open_content
-from utils_cv.threads import map_in_threads
-from utils_cv.timing import Timer
+from utils_cv.models.backbones import DEFAULT_BACKBONE, describe_backbone, load_backbone
+from utils_cv.system.machine import choose_device, count_cpus, keep_memory
+from utils_cv.system.rounds import measure_rounds, summarise_rounds
+from utils_cv.system.threads import map_in_threads
+from utils_cv.system.timing import Timer
+from utils_cv.training.augmentation import augment_pixels
+from utils_cv.training.learners import Classifier
+
+from .training_speed import open_content
 
 STAGES = ("read", "decode", "augment", "forward", "backward")
 
@@ -32,7 +33,7 @@ def measure_batch_sizes(
 
     Args:
         batch_sizes: Sizes that divide `n_images`; the first is the baseline.
-        backbone: Any name that `utils_cv.backbones.load_backbone` takes.
+        backbone: Any name that `utils_cv.models.backbones.load_backbone` takes.
         im_size_px: Side of the images.
         n_images: Images a round.
         n_rounds: Rounds.

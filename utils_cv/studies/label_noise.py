@@ -9,10 +9,11 @@ import joblib
 import numpy as np
 import pandas as pd
 
-from utils_cv.label_errors import plant_wrong_labels, predict_out_of_fold
-from utils_cv.repeats import compare_repeated, join_right, measure_repeated, split_right
-from utils_cv.studies.probe_trials import FIXED_STRENGTH, make_task, predict_with_probe
-from utils_cv.trials import run_trials
+from utils_cv.evaluation.label_errors import plant_wrong_labels, predict_out_of_fold
+from utils_cv.evaluation.repeats import compare_repeated, join_right, measure_repeated, split_right
+
+from .probe_trials import FIXED_STRENGTH, make_task, predict_with_probe
+from .trials import run_trials
 
 # Kinds of wrong labels and of training, in words.
 KINDS = {
@@ -44,7 +45,7 @@ def measure_label_noise(
         rates: Shares of wrong labels, in [0, 1]: of all training images, or of those of the one class. 0 is added.
         n_seeds: Draws of the images with wrong labels.
         seed: The first seed.
-        rows_path: As in `utils_cv.trials.run_trials`.
+        rows_path: As in `utils_cv.studies.trials.run_trials`.
         n_jobs: As there.
         show_progress: Show a bar with the time left.
 

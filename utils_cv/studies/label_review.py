@@ -8,11 +8,12 @@ import joblib
 import numpy as np
 import pandas as pd
 
-from utils_cv.intervals import Score
-from utils_cv.label_errors import plant_wrong_labels, predict_out_of_fold, rank_suspects
-from utils_cv.repeats import compare_repeated, join_right, measure_repeated, split_right
-from utils_cv.studies.probe_trials import make_task, predict_with_probe
-from utils_cv.trials import run_trials
+from utils_cv.evaluation.intervals import Score
+from utils_cv.evaluation.label_errors import plant_wrong_labels, predict_out_of_fold, rank_suspects
+from utils_cv.evaluation.repeats import compare_repeated, join_right, measure_repeated, split_right
+
+from .probe_trials import make_task, predict_with_probe
+from .trials import run_trials
 
 # Which images are looked at.
 POLICIES = ("most suspect first", "at random")
@@ -45,7 +46,7 @@ def measure_review(
         n_rounds: Rounds.
         n_seeds: Draws of the wrong labels.
         seed: The first seed.
-        rows_path: As in `utils_cv.trials.run_trials`.
+        rows_path: As in `utils_cv.studies.trials.run_trials`.
         n_jobs: As there.
         show_progress: Show a bar with the time left.
 

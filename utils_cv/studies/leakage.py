@@ -12,13 +12,14 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageEnhance
 
-from utils_cv.differences import compare_means, compare_scores
-from utils_cv.intervals import Score
-from utils_cv.probes import fit_linear_head
-from utils_cv.repeats import compare_repeated, join_right, split_right
-from utils_cv.splits import split_folds
-from utils_cv.studies.probe_trials import FIXED_STRENGTH
-from utils_cv.trials import run_trials
+from utils_cv.data.splits import split_folds
+from utils_cv.evaluation.differences import compare_means, compare_scores
+from utils_cv.evaluation.intervals import Score
+from utils_cv.evaluation.repeats import compare_repeated, join_right, split_right
+from utils_cv.training.linear_probe import fit_linear_head
+
+from .probe_trials import FIXED_STRENGTH
+from .trials import run_trials
 
 RANDOM, GROUPED = "random split", "scenes kept together"
 

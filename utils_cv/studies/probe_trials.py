@@ -1,6 +1,6 @@
 """What studies of labels and test sets share: which rows learn, which are scored, and a probe on given features.
 
-Features are computed once for all images (`utils_cv.features.compute_features`), so that a trial is only a
+Features are computed once for all images (`utils_cv.models.features.compute_features`), so that a trial is only a
 logistic regression of some hundredths of a second.
 """
 
@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from utils_cv.labels import encode_labels, is_multilabel, list_class_names
-from utils_cv.probes import fit_linear_head
-from utils_cv.splits import take_per_class
+from utils_cv.data.labels import encode_labels, is_multilabel, list_class_names
+from utils_cv.data.splits import take_per_class
+from utils_cv.training.linear_probe import fit_linear_head
 
 # scikit-learn's C for studies that fix it. On fridge_objects and on a set of photographs, from 5 images a class on,
 # it scored within one point of the strength that cross-validation chose, as long as all labels were right.
@@ -56,7 +56,7 @@ def make_task(table: pd.DataFrame, inputs: np.ndarray) -> Task:
     if is_test.all() or not is_test.any() or (table["split"] == "").any():
         counts = table["split"].replace("", "(none)").value_counts().to_dict()
         raise ValueError(
-            f"Got splits {counts}; expected 'test' and others in every row: utils_cv.datasets.complete_splits."
+            f"Got splits {counts}; expected 'test' and others in every row: utils_cv.data.image_table.complete_splits."
         )
     codes = encode_labels(table["label"], class_names, multilabel=False)
     return Task(codes, class_names, np.flatnonzero(~is_test), np.flatnonzero(is_test))

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from utils_cv.metrics import compare_accuracy, measure_accuracy
-from utils_cv.splits import take_per_class
-from utils_cv.table_images import TableImages
-from utils_cv.training import Trained, fine_tune, linear_probe, predict_images
+from utils_cv.data.splits import take_per_class
+from utils_cv.data.table_images import TableImages
+from utils_cv.evaluation.metrics import compare_accuracy, measure_accuracy
+from utils_cv.training.training import Trained, fine_tune, linear_probe, predict_images
 
 
 def compare_rungs_by_size(
@@ -32,7 +32,7 @@ def compare_rungs_by_size(
         images: Opened images with all three splits, one label each.
         sizes: Train images a class; those that some class does not have are left out.
         backbone: Name of the pretrained network.
-        depth: What fine-tuning trains, as in `utils_cv.training.fine_tune`.
+        depth: What fine-tuning trains, as in `utils_cv.training.training.fine_tune`.
         seed: Seed of the choice of images and of the training.
         show_progress: Show a bar that counts sizes.
         **options: Further arguments of `fine_tune`, such as `epochs`.

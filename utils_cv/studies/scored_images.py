@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from utils_cv.backbones import DEFAULT_BACKBONE
-from utils_cv.datasets import find_dir, load_image_table
-from utils_cv.features import compute_features
-from utils_cv.labels import encode_labels
-from utils_cv.probes import fit_linear_head
-from utils_cv.table_images import TableImages, load_table_images
+from utils_cv.data.image_table import find_dir, load_image_table
+from utils_cv.data.labels import encode_labels
+from utils_cv.data.table_images import TableImages, load_table_images
+from utils_cv.models.backbones import DEFAULT_BACKBONE
+from utils_cv.models.features import compute_features
+from utils_cv.training.linear_probe import fit_linear_head
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def score_images(
     Args:
         table: An image table, one label an image; every class has train images.
         im_size_px: Side of the square images.
-        backbone: Any name that `utils_cv.backbones.load_backbone` takes.
+        backbone: Any name that `utils_cv.models.backbones.load_backbone` takes.
         seed: Seed of the cross-validation that chooses the strength of the regularisation.
 
     Returns:
@@ -79,7 +79,7 @@ def load_matching_table(source: str, class_names: list[str]) -> pd.DataFrame:
     """Load further images of the same classes; an empty table where there are none, so that a part can be left out.
 
     Args:
-        source: As `utils_cv.datasets.load_image_table` takes; "" for none.
+        source: As `utils_cv.data.image_table.load_image_table` takes; "" for none.
         class_names: The classes that a model knows.
 
     Returns:

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from utils_cv.differences import compare_fractions, compare_means
-from utils_cv.intervals import Score, compute_wilson_interval
-from utils_cv.metrics import measure_accuracy
+from utils_cv.evaluation.differences import compare_fractions, compare_means
+from utils_cv.evaluation.intervals import Score, compute_wilson_interval
+from utils_cv.evaluation.metrics import measure_accuracy
 
 
 def measure_shifts(

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from utils_cv.image_inputs import open_pixels
-from utils_cv.runners import make_run
-from utils_cv.studies.speed_trials import find_model_dir
-from utils_cv.timing import measure_in_turn
+from utils_cv.data.image_inputs import open_pixels
+from utils_cv.models.runners import make_run
+from utils_cv.system.timing import measure_in_turn
+
+from .speed_trials import find_model_dir
 
 
 def measure_times(
@@ -26,7 +27,7 @@ def measure_times(
         n_threads: Threads of one call.
 
     Returns:
-        One row a setting: the columns of `utils_cv.timing.measure_in_turn`, `images_per_second` in batches, and
+        One row a setting: the columns of `utils_cv.system.timing.measure_in_turn`, `images_per_second` in batches, and
         `open_ms`.
     """
     runs, blanks = {}, {}

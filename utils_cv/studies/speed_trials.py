@@ -9,22 +9,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from utils_cv.backbones import describe_backbone, load_backbone
-from utils_cv.classifiers import decide_labels, save_classifier, to_probabilities
-from utils_cv.files import write_atomic
-from utils_cv.int8_gate import N_CALIBRATION
-from utils_cv.labels import list_class_names, split_labels
-from utils_cv.learners import Classifier
-from utils_cv.model_files import INFO_NAME, ONNX_NAME, read_model_info
-from utils_cv.quantization import choose_calibration_rows, quantize_onnx
-from utils_cv.runners import INT8_RUNTIMES, STUDY_INT8_NAME, Run, make_run, measure_file_mb
-from utils_cv.table_images import TableImages, load_table_images
-from utils_cv.timing import measure_fresh_process
-from utils_cv.training import linear_probe
+from utils_cv.data.labels import list_class_names, split_labels
+from utils_cv.data.table_images import TableImages, load_table_images
+from utils_cv.models.backbones import describe_backbone, load_backbone
+from utils_cv.models.int8_gate import N_CALIBRATION
+from utils_cv.models.model_files import INFO_NAME, ONNX_NAME, read_model_info
+from utils_cv.models.quantization import choose_calibration_rows, quantize_onnx
+from utils_cv.models.runners import INT8_RUNTIMES, STUDY_INT8_NAME, Run, make_run, measure_file_mb
+from utils_cv.models.saved_classifier import decide_labels, save_classifier, to_probabilities
+from utils_cv.system.files import write_atomic
+from utils_cv.system.timing import measure_fresh_process
+from utils_cv.training.learners import Classifier
+from utils_cv.training.training import linear_probe
 
 _PEAK_MEMORY_SCRIPT = """
 import numpy as np
-from utils_cv.runners import make_run
+from utils_cv.models.runners import make_run
 make_run({folder!r}, {runtime!r})(np.zeros((1, {size}, {size}, 3), np.uint8))
 """
 
@@ -49,7 +49,7 @@ def train_one(images: SizedImages, models_dir: Path, *, backbone: str, im_size_p
     Args:
         images: Of the table.
         models_dir: Where the models of the study lie.
-        backbone: Any name that `utils_cv.backbones.load_backbone` takes.
+        backbone: Any name that `utils_cv.models.backbones.load_backbone` takes.
         im_size_px: Side of the images.
         seed: Of the probe.
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from utils_cv.backbones import DEFAULT_BACKBONE
-from utils_cv.table_images import load_table_images
-from utils_cv.training import fine_tune, linear_probe
+from utils_cv.data.table_images import load_table_images
+from utils_cv.models.backbones import DEFAULT_BACKBONE
+from utils_cv.training.training import fine_tune, linear_probe
 
 
 def measure_training_effort(
@@ -22,7 +22,7 @@ def measure_training_effort(
 
     Args:
         table: An image table with splits `train` and `valid`.
-        backbone: Any name that `utils_cv.backbones.load_backbone` takes.
+        backbone: Any name that `utils_cv.models.backbones.load_backbone` takes.
         im_size_px: Side of the images.
         epochs: Passes over the train images.
         learning_rates: Highest learning rates, each its own training.

@@ -14,15 +14,16 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from utils_cv.decoding import decode_image
-from utils_cv.downsizing import downsize_images
-from utils_cv.files import write_atomic
-from utils_cv.image_cache import ImageCache
-from utils_cv.images import load_image, load_images, resize_image
-from utils_cv.rounds import measure_rounds, summarise_rounds
-from utils_cv.runtime import count_cpus
-from utils_cv.storage import STORAGES, SlowedReader, Storage
-from utils_cv.threads import map_in_threads
+from utils_cv.data.decoding import decode_image
+from utils_cv.data.downsizing import downsize_images
+from utils_cv.data.image_cache import ImageCache
+from utils_cv.data.images import load_image, load_images, resize_image
+from utils_cv.system.files import write_atomic
+from utils_cv.system.machine import count_cpus
+from utils_cv.system.rounds import measure_rounds, summarise_rounds
+from utils_cv.system.threads import map_in_threads
+
+from .storage import STORAGES, SlowedReader, Storage
 
 _TILE_PX = (400, 300)
 _GRAIN = 4.0  # standard deviation of the noise of a camera, of 255; without it files are a third of their usual size
@@ -79,7 +80,7 @@ def measure_opening(
     """Measure how long large images take to open and resize, in three ways, on one thread and from memory.
 
     "decode in full" is what most loaders do; "decode reduced" lets the JPEG decoder give 1/2, 1/4 or 1/8 of the size,
-    as `utils_cv.images.load_images` does; "downsized once" opens copies made by `utils_cv.downsizing.downsize_images`.
+    as `utils_cv.data.images.load_images` does; "downsized once" opens copies made by `utils_cv.data.downsizing.downsize_images`.
 
     Args:
         paths: Small images, tiled into large ones.
@@ -128,7 +129,7 @@ def measure_storages(
 ) -> pd.DataFrame:
     """Measure how fast images are opened when reading them is slowed down to what other storages would give.
 
-    The rates are simulated (`utils_cv.storage.SlowedReader`), decoding is real, on all processors.
+    The rates are simulated (`utils_cv.studies.storage.SlowedReader`), decoding is real, on all processors.
 
     Args:
         kinds: Files by kind, such as small and large ones; repeated up to `n_images`.

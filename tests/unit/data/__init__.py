@@ -1,0 +1,1 @@
+"""Tests of utils_cv and of the notebooks."""

@@ -1,0 +1,393 @@
+"""Tests of utils_cv.data.decoding: every kind of image becomes upright RGB; every kind of damage becomes one clear error."""
+
+import io
+import struct
+import sys
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms, TiffImagePlugin, features
+
+from utils_cv.data.color_modes import convert_to_rgb
+from utils_cv.data.decoding import ImageError, decode_image, open_image, read_image, read_upright_size
+
+RED, GREEN, BLUE = (200, 30, 40), (20, 180, 60), (10, 60, 220)
+
+
+def encode(image, file_format, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
+def make_photo(width=120, height=90, seed=0):
+    """A smooth coloured image: encoders keep it nearly as it is."""
+    random = np.random.default_rng(seed)
+    cells = Image.fromarray(random.integers(0, 255, (6, 8, 3), dtype=np.uint8))
+    return cells.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def make_corners():
+    """Red at the top left, green at the top right, blue below."""
+    image = Image.new("RGB", (64, 48), BLUE)
+    image.paste(RED, (0, 0, 32, 24))
+    image.paste(GREEN, (32, 0, 64, 24))
+    return image
+
+
+def make_exif(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif.tobytes()
+
+
+def is_near(colour, expected, tolerance=12):
+    return np.abs(np.subtract(colour, expected)).max() <= tolerance
+
+
+PHOTO = make_photo()
+JPEG = encode(PHOTO, "JPEG", quality=92)
+PNG = encode(PHOTO, "PNG")
+
+
+# --- images that must open -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000", "MPO"])
+def test_every_format_opens_as_rgb(file_format):
+    image = decode_image(encode(PHOTO, file_format))
+    assert (image.mode, image.size) == ("RGB", (120, 90))
+    assert np.abs(np.asarray(image, float) - np.asarray(PHOTO, float)).mean() < 12  # GIF has 256 colours
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_every_orientation_is_made_upright_once(orientation, file_format):
+    undo = {
+        2: 0,
+        3: 3,
+        4: 1,
+        5: 5,
+        6: 2,
+        7: 6,
+        8: 4,
+    }  # Image.Transpose that makes the stored image from the upright one
+    stored = make_corners()
+    if orientation in undo:
+        stored = stored.transpose(Image.Transpose(undo[orientation]))
+    upright = decode_image(encode(stored, file_format, exif=make_exif(orientation)))
+    assert upright.size == (64, 48)
+    assert is_near(upright.getpixel((4, 4)), RED, 30)
+    assert is_near(upright.getpixel((59, 4)), GREEN, 30)
+    assert upright.getexif().get(0x0112) is None  # nobody turns it a second time
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_upright_size_from_the_header_is_that_of_the_pixels(orientation, file_format):
+    content = encode(PHOTO, file_format, exif=make_exif(orientation))
+    with open_image(content) as image:
+        assert read_upright_size(image) == decode_image(content).size
+
+
+def test_orientation_of_a_reduced_jpeg():
+    stored = make_corners().resize((1280, 960)).transpose(Image.Transpose.ROTATE_90)
+    upright = decode_image(encode(stored, "JPEG", exif=make_exif(6)), target_px=60)
+    assert upright.size == (160, 120)
+    assert is_near(upright.getpixel((10, 10)), RED)
+
+
+def cut_exif(exif):
+    return exif[:20]
+
+
+def overwrite_exif(position, value):
+    return lambda exif: exif[:position] + value + exif[position + len(value) :]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(cut_exif, id="cut"),
+        pytest.param(overwrite_exif(6, b"XX"), id="no byte order"),
+        pytest.param(overwrite_exif(10, b"\xff\xff\xff\xff"), id="directory beyond the end"),
+        pytest.param(overwrite_exif(14, b"\xff\xff"), id="65535 entries"),
+        pytest.param(overwrite_exif(18, b"\xff\xff"), id="unknown type"),
+        pytest.param(lambda exif: b"Exif\x00\x00", id="nothing after the name"),
+        pytest.param(lambda exif: b"Exif\x00\x00" + bytes(40), id="zeros"),
+        pytest.param(overwrite_exif(24, b"\x00\x63"), id="orientation 99"),
+    ],
+)
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP"])
+def test_broken_exif_never_stops_an_image(damage, file_format):
+    content = encode(PHOTO, file_format, exif=damage(make_exif(6)))
+    assert decode_image(content).size in {(120, 90), (90, 120)}
+
+
+def test_broken_exif_gives_a_warning_with_the_name(monkeypatch):
+    def fail(self):
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(Image.Image, "getexif", fail)
+    with pytest.warns(UserWarning, match=r"holiday\.jpg: EXIF data are broken"):
+        assert decode_image(JPEG, "holiday.jpg").size == (120, 90)
+
+
+def test_a_resolution_of_zero_over_zero_does_no_harm():
+    exif = Image.Exif()
+    exif[0x011A] = exif[0x011B] = TiffImagePlugin.IFDRational(0, 0)
+    exif[0x0112] = 6
+    assert decode_image(encode(PHOTO, "JPEG", exif=exif.tobytes())).size == (90, 120)
+
+
+def make_half_transparent(mode):
+    image = Image.new("RGBA", (40, 40), (0, 0, 0, 0))  # black is hidden under the transparent half
+    image.paste((*RED, 255), (0, 0, 20, 40))
+    return image.convert(mode) if mode != "P" else image.quantize(8)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(encode(make_half_transparent("RGBA"), "PNG"), id="RGBA"),
+        pytest.param(encode(make_half_transparent("RGBA"), "WEBP", lossless=True), id="WebP with alpha"),
+        pytest.param(encode(make_half_transparent("P"), "PNG"), id="palette with alpha"),
+        pytest.param(encode(make_half_transparent("RGBA"), "GIF"), id="transparent GIF"),
+    ],
+)
+def test_transparent_parts_show_the_background(content):
+    image = decode_image(content)
+    assert is_near(image.getpixel((5, 20)), RED)
+    assert image.getpixel((35, 20)) == (255, 255, 255)
+    assert decode_image(content, background=(0, 9, 99)).getpixel((35, 20)) == (0, 9, 99)
+
+
+def test_half_transparent_pixels_are_mixed():
+    content = encode(Image.new("RGBA", (8, 8), (100, 0, 0, 128)), "PNG")
+    assert is_near(decode_image(content).getpixel((4, 4)), (177, 127, 127), 2)
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "expected"),
+    [
+        pytest.param(Image.new("RGB", (8, 8), RED), {"transparency": RED}, (255, 255, 255), id="RGB key colour"),
+        pytest.param(Image.new("L", (8, 8), 70), {"transparency": 70}, (255, 255, 255), id="grey key colour"),
+        pytest.param(Image.new("L", (8, 8), 70), {}, (70, 70, 70), id="grey"),
+        pytest.param(Image.new("1", (8, 8), 1), {}, (255, 255, 255), id="black and white"),
+        pytest.param(Image.new("1", (8, 8), 0), {"transparency": 0}, (255, 255, 255), id="black and white with a key"),
+        pytest.param(Image.new("LA", (8, 8), (70, 255)), {}, (70, 70, 70), id="grey, opaque"),
+        pytest.param(Image.new("LA", (8, 8), (70, 0)), {}, (255, 255, 255), id="grey, transparent"),
+    ],
+)
+def test_png_modes(image, options, expected):
+    assert decode_image(encode(image, "PNG", **options)).getpixel((4, 4)) == expected
+
+
+def test_cmyk_jpeg_has_its_colours():
+    content = encode(Image.new("RGB", (16, 16), RED).convert("CMYK"), "JPEG")
+    assert is_near(decode_image(content).getpixel((8, 8)), RED)
+
+
+def test_lab_tiff_has_its_colours():
+    srgb, lab = (ImageCms.createProfile(name) for name in ("sRGB", "LAB"))
+    image = ImageCms.profileToProfile(Image.new("RGB", (16, 16), RED), srgb, lab, outputMode="LAB")
+    assert is_near(decode_image(encode(image, "TIFF")).getpixel((8, 8)), RED)
+
+
+@pytest.mark.parametrize("mode", ["La", "RGBa", "PA", "YCbCr", "HSV", "RGBX"])
+def test_rare_modes_become_rgb(mode):
+    through = {"La": "LA", "RGBa": "RGBA", "PA": "LA"}.get(mode, "RGB")
+    image = Image.new("RGB", (4, 4), (90, 90, 90)).convert(through)
+    image = image if mode == "PA" and through == mode else image.convert(mode) if mode != "PA" else image
+    assert is_near(convert_to_rgb(image).getpixel((1, 1)), (90, 90, 90), 2)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        pytest.param(np.array([[0, 32768, 65535]], np.uint16), [0, 128, 255], id="16 bits"),
+        pytest.param(np.array([[0, 32768, 65535]], np.int32), [0, 128, 255], id="16 bits in 32"),
+        pytest.param(np.array([[-1000, 0, 1000]], np.int32), [0, 128, 255], id="32 bits with a sign"),
+        pytest.param(np.array([[0.0, 0.5, 1.0]], np.float32), [0, 128, 255], id="floats to 1"),
+        pytest.param(np.array([[0.0, 128.0, 200.0]], np.float32), [0, 128, 200], id="floats to 255"),
+        pytest.param(np.array([[0.0, 500.0, 1000.0]], np.float32), [0, 128, 255], id="floats beyond"),
+        pytest.param(np.array([[np.nan, 0.5, np.inf]], np.float32), [0, 128, 0], id="not a number"),
+        pytest.param(np.array([[7, 7, 7]], np.int32) * 10**6, [0, 0, 0], id="one large value"),
+    ],
+)
+def test_deep_images_are_scaled_not_clipped(values, expected):
+    image = decode_image(encode(Image.fromarray(values), "TIFF"))
+    np.testing.assert_allclose(np.asarray(image)[0, :, 0], expected, atol=1)
+
+
+def test_16_bit_png_is_scaled_not_clipped():
+    values = np.array([[0, 32768, 65535]], np.uint16)
+    assert np.asarray(decode_image(encode(Image.fromarray(values), "PNG")))[0, :, 0].tolist() == [0, 128, 255]
+
+
+@pytest.mark.parametrize("file_format", ["GIF", "PNG", "WEBP", "TIFF", "MPO"])
+def test_animations_show_their_first_image(file_format):
+    frames = [Image.new("RGB", (16, 16), colour) for colour in (RED, GREEN, BLUE)]
+    content = encode(frames[0], file_format, save_all=True, append_images=frames[1:])
+    assert is_near(decode_image(content).getpixel((8, 8)), RED)
+
+
+def test_a_large_jpeg_is_decoded_reduced_and_others_are_not():
+    large = make_photo(1600, 1200)
+    assert decode_image(encode(large, "JPEG"), target_px=100).size == (400, 300)
+    assert decode_image(encode(large, "JPEG"), target_px=1000).size == (1600, 1200)
+    assert decode_image(encode(large, "PNG"), target_px=100).size == (1600, 1200)
+
+
+@pytest.mark.parametrize("content", [encode(PHOTO, name) for name in ("PNG", "WEBP", "GIF", "BMP")])
+def test_the_content_decides_not_the_extension(content):
+    assert decode_image(content, "lying.jpg").size == (120, 90)
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF decoder")
+def test_avif_opens_where_pillow_has_it():
+    assert decode_image(encode(PHOTO, "AVIF")).size == (120, 90)
+
+
+def test_heic_opens_with_the_extra():
+    pillow_heif = pytest.importorskip("pillow_heif", reason="needs pip install 'utils_cv[heic]'")
+    buffer = io.BytesIO()
+    pillow_heif.from_pillow(PHOTO).save(buffer, quality=90)
+    image, facts = read_image(buffer.getvalue(), "phone.jpg")
+    assert (image.mode, image.size, facts.format) == ("RGB", (120, 90), "HEIF")
+    assert np.abs(np.asarray(image, float) - np.asarray(PHOTO, float)).mean() < 12
+
+
+# --- files that must not open ----------------------------------------------------------------------------------------
+
+
+def make_png_chunk(kind, data, checksum=None):
+    checksum = zlib.crc32(kind + data) if checksum is None else checksum
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)
+
+
+def make_png(width, height, data=b"", depth=8, colour_type=2, **options):
+    header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
+    chunks = [make_png_chunk(b"IHDR", header, options.get("header_checksum")), make_png_chunk(b"IDAT", data)]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks) + make_png_chunk(b"IEND", b"")
+
+
+def make_bomb():
+    return make_png(30_000, 30_000, zlib.compress(bytes(1000)))
+
+
+def replace_start(content, start):
+    return start + content[len(start) :]
+
+
+def cut(content, fraction):
+    return content[: int(len(content) * fraction)]
+
+
+NOISE = np.random.default_rng(0).integers(0, 256, 5000, dtype=np.uint8).tobytes()
+GIF, BMP, WEBP, TIFF, PPM, JP2 = (encode(PHOTO, name) for name in ("GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000"))
+DEFLATED_TIFF = encode(PHOTO, "TIFF", compression="tiff_adobe_deflate")
+PROGRESSIVE = encode(PHOTO, "JPEG", progressive=True, quality=92)
+
+BAD_FILES = {
+    "empty": (b"", "the file is empty"),
+    "one byte": (b"\xff", "not an image of a known format"),
+    "zeros": (bytes(5000), "not an image of a known format"),
+    "noise": (NOISE, "not an image of a known format"),
+    "text": (b"These are my notes about fruit.\n" * 50, "not an image of a known format"),
+    "web page": (b"<!DOCTYPE html><html><body>404</body></html>", "a web page"),
+    "web page without a type": (b"\n  <html><body>404</body></html>", "a web page"),
+    "SVG": (b'<svg xmlns="http://www.w3.org/2000/svg"></svg>', "an SVG drawing"),
+    "SVG with a declaration": (b'<?xml version="1.0"?><svg></svg>', "an XML or SVG file"),
+    "PDF": (b"%PDF-1.7\n" + NOISE, "a PDF document"),
+    "PostScript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "a PostScript file"),
+    "Photoshop": (b"8BPS\x00\x01" + bytes(100), "a Photoshop file"),
+    "zip archive": (b"PK\x03\x04" + NOISE, "a zip archive"),
+    "gzip archive": (b"\x1f\x8b\x08" + NOISE, "a gzip archive"),
+    "JSON": (b'{"labels": []}', "not an image of a known format"),
+    "pickle": (b"\x80\x04\x95" + NOISE, "not an image of a known format"),
+    "MP4 video": (b"\x00\x00\x00\x20ftypisom" + NOISE, "not an image of a known format"),
+    "JPEG signature alone": (JPEG[:3], "not an image of a known format"),
+    "JPEG header alone": (JPEG[:200], "not an image|damaged"),
+    "JPEG without its start": (JPEG[2:], "not an image of a known format"),
+    "JPEG cut at a quarter": (cut(JPEG, 0.25), "not an image|damaged"),
+    "JPEG cut at half": (cut(JPEG, 0.5), "damaged: image file is truncated"),
+    "JPEG cut at nine tenths": (cut(JPEG, 0.9), "damaged: image file is truncated"),
+    "progressive JPEG cut at half": (cut(PROGRESSIVE, 0.5), "damaged: image file is truncated"),
+    "JPEG with a wrong start": (replace_start(JPEG, b"\x00\x00\x00"), "not an image of a known format"),
+    "JPEG of height 0": (
+        JPEG.replace(struct.pack(">HH", 90, 120), struct.pack(">HH", 0, 120), 1),
+        "damaged|not an image",
+    ),
+    "PNG signature alone": (PNG[:8], "not an image|damaged"),
+    "PNG header alone": (PNG[:33], "damaged|not an image"),
+    "PNG cut at half": (cut(PNG, 0.5), "damaged"),
+    "PNG cut at nine tenths": (cut(PNG, 0.9), "damaged"),
+    "PNG without pixels": (make_png(10, 10), "damaged"),
+    "PNG with wrong pixels": (make_png(10, 10, b"not compressed"), "damaged"),
+    "PNG with too few pixels": (make_png(100, 100, zlib.compress(bytes(50))), "damaged"),
+    "PNG with a wrong header checksum": (make_png(10, 10, b"", header_checksum=1), "not an image|damaged"),
+    "PNG of no size": (make_png(0, 0, zlib.compress(b"")), "not an image|damaged"),
+    "PNG of an unknown depth": (make_png(10, 10, zlib.compress(bytes(400)), depth=77), "not an image|damaged"),
+    "PNG bomb": (make_bomb(), "too many pixels"),
+    "BMP bomb": (BMP[:18] + struct.pack("<ii", 40_000, 40_000) + BMP[26:], "too many pixels"),
+    "GIF bomb": (GIF[:6] + struct.pack("<HH", 65_000, 65_000) + GIF[10:], "too many pixels|damaged"),
+    "GIF header alone": (GIF[:13], "damaged|not an image"),
+    "GIF cut at half": (cut(GIF, 0.5), "damaged"),
+    "BMP header alone": (BMP[:54], "damaged"),
+    "BMP cut at half": (cut(BMP, 0.5), "damaged"),
+    "WebP header alone": (WEBP[:20], "damaged|not an image"),
+    "WebP cut at half": (cut(WEBP, 0.5), "damaged|not an image"),
+    "TIFF header alone": (TIFF[:8], "damaged|not an image"),
+    "TIFF cut at half": (cut(TIFF, 0.5), "damaged|not an image"),
+    "compressed TIFF cut at half": (cut(DEFLATED_TIFF, 0.5), "damaged|not an image"),
+    "PPM header alone": (PPM[:12], "damaged|not an image"),
+    "PPM cut at half": (cut(PPM, 0.5), "damaged"),
+    "PPM of a size that is no number": (b"P6\nmany rows\n255\n" + NOISE, "not an image|damaged"),
+    "JPEG 2000 cut at half": (cut(JP2, 0.5), "damaged"),
+    "JPEG 2000 header alone": (JP2[:40], "damaged|not an image"),
+    "AVIF header alone": (b"\x00\x00\x00\x1cftypavif" + bytes(20), "damaged|not an image"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Truncated File Read", "ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_bad_file_gives_one_error_with_path_and_cause(name):
+    content, cause = BAD_FILES[name]
+    with pytest.raises(ImageError, match=cause) as caught:
+        decode_image(content, "folder/bad.jpg", target_px=64)
+    assert caught.value.path.name == "bad.jpg"
+    assert caught.value.cause in str(caught.value)
+
+
+def test_there_are_at_least_40_bad_files():
+    assert len({content for content, cause in BAD_FILES.values()}) >= 40
+
+
+def test_heic_without_the_extra_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(ImageError, match=r"pip install 'utils_cv\[heic\]'"):
+        decode_image(b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + NOISE, "phone.jpg")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_flipped_bytes_never_escape_as_another_error():
+    random = np.random.default_rng(0)
+    for original in (JPEG, PNG, GIF, BMP, WEBP, TIFF, PPM, JP2):
+        for _ in range(15):
+            content = bytearray(original)
+            for position in random.integers(0, min(len(content), 400), 3):
+                content[position] = random.integers(256)
+            try:
+                assert decode_image(bytes(content)).mode == "RGB"
+            except ImageError:
+                continue
+
+
+def test_image_error_travels_between_processes():
+    import pickle
+
+    error = pickle.loads(pickle.dumps(ImageError("a/b.jpg", "the file is empty")))
+    assert (error.path.as_posix(), error.cause) == ("a/b.jpg", "the file is empty")

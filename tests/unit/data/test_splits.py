@@ -1,0 +1,162 @@
+"""Splits: every class everywhere, shares kept, groups whole, the same for the same seed, nothing mutated."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from utils_cv.data.splits import hold_out_valid, split_grouped, split_stratified, take_per_class
+
+
+def make_table(counts, *, group_size=1):
+    rows = [
+        (f"/data/{label}/{i:04d}.jpg", label, f"{label}{i // group_size}")
+        for label, n in counts.items()
+        for i in range(n)
+    ]
+    return pd.DataFrame(rows, columns=["path", "label", "group"])
+
+
+def count_splits(table):
+    return pd.crosstab(table["label"], table["split"])
+
+
+class_counts = st.dictionaries(st.sampled_from("abcdef"), st.integers(3, 40), min_size=1)
+
+
+@given(class_counts, st.integers(0, 99))
+def test_every_class_has_its_share_in_every_part(counts, seed):
+    table = split_stratified(make_table(counts), seed=seed)
+    found = count_splits(table)
+    for part, fraction in {"train": 0.6, "valid": 0.2, "test": 0.2}.items():
+        wanted = pd.Series(counts) * fraction
+        assert (found[part] >= 1).all()
+        assert ((found[part] - wanted).abs() < 1.4).all()  # a part that would be empty takes up to one more
+
+
+@given(class_counts.filter(lambda counts: min(counts.values()) >= 5))
+def test_whole_parts_have_their_share_too(counts):
+    table = split_stratified(make_table(counts))
+    shares = table["split"].value_counts() / len(table)
+    assert abs(shares["train"] - 0.6) <= 1.5 / len(table) + 0.01
+
+
+@given(class_counts, st.integers(0, 99), st.randoms(use_true_random=False))
+def test_split_depends_on_seed_and_paths_not_on_row_order(counts, seed, random):
+    table = make_table(counts)
+    shuffled = table.iloc[random.sample(range(len(table)), len(table))]
+    expected = split_stratified(table, seed=seed).set_index("path")["split"]
+    found = split_stratified(shuffled, seed=seed).set_index("path")["split"]
+    assert found.equals(expected[found.index])
+
+
+def test_other_seed_other_split():
+    table = make_table({"can": 40, "carton": 40})
+    assert not split_stratified(table, seed=0).equals(split_stratified(table, seed=1))
+
+
+@given(class_counts.filter(lambda counts: min(counts.values()) >= 12), st.integers(0, 99))
+def test_groups_stay_whole_and_classes_everywhere(counts, seed):
+    table = split_grouped(make_table(counts, group_size=4), seed=seed)
+    assert table.groupby("group")["split"].nunique().max() == 1
+    assert (count_splits(table) > 0).all(axis=None)
+
+
+def test_groups_of_mixed_classes_are_balanced():
+    table = make_table({"can": 60, "carton": 60}).assign(group=[i % 20 for i in range(120)])
+    found = count_splits(split_grouped(table))
+    assert found.loc["can"].to_dict() == found.loc["carton"].to_dict() == {"train": 36, "valid": 12, "test": 12}
+
+
+@pytest.mark.parametrize("split", [split_stratified, split_grouped])
+def test_input_is_not_changed_and_other_columns_stay(split):
+    table = make_table({"can": 9, "carton": 9}).assign(width_px=480).set_index(pd.Index(range(5, 23)))
+    before = table.copy()
+    result = split(table)
+    assert table.equals(before)
+    assert result.drop(columns="split").equals(table.reset_index(drop=True))
+
+
+def test_several_labels_are_balanced_each():
+    rng = np.random.default_rng(0)
+    labels = [
+        "|".join(n for n, share in (("a", 0.5), ("b", 0.3), ("rare", 0.04)) if rng.random() < share) for _ in range(200)
+    ]
+    table = split_stratified(pd.DataFrame({"path": [f"{i:03d}" for i in range(200)], "label": labels}))
+    for name in ("a", "b", "rare", ""):
+        has_name = table["label"].map(lambda label, name=name: name in label.split("|"))
+        shares = table[has_name]["split"].value_counts() / has_name.sum()
+        assert shares["train"] == pytest.approx(0.6, abs=0.12) and shares["test"] == pytest.approx(0.2, abs=0.12)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        pytest.param(
+            lambda t: split_stratified(t), "at least 3 images of every class, but 'few' has 2", id="two images"
+        ),
+        pytest.param(lambda t: split_grouped(t[t["label"] == "can"]), "'can' has 2", id="two groups"),
+        pytest.param(lambda t: split_grouped(t.assign(group=None)), "22 of 22 rows have no group", id="no group"),
+        pytest.param(lambda t: split_stratified(t.drop(columns="label")), "no column", id="no label column"),
+        pytest.param(lambda t: split_stratified(t.assign(label="")), "No label in 22 rows", id="no label"),
+        pytest.param(lambda t: split_stratified(t[:0]), "empty", id="no image"),
+        pytest.param(
+            lambda t: split_stratified(t, fractions={"train": 0.5, "val": 0.5}), "got .'val'", id="unknown part"
+        ),
+        pytest.param(lambda t: split_stratified(t, fractions={"train": 60, "test": 40}), "add up to 1", id="percent"),
+        pytest.param(
+            lambda t: hold_out_valid(t.assign(split="valid")), "22 validation images", id="valid there already"
+        ),
+        pytest.param(lambda t: hold_out_valid(t.assign(split="val")), "got .'val'", id="unknown split"),
+        pytest.param(lambda t: take_per_class(t, 3), "at least 3 images", id="more than there are"),
+        pytest.param(lambda t: take_per_class(t, 0), "at least 1", id="none"),
+    ],
+)
+def test_impossible_wishes_are_refused(call, message):
+    table = make_table({"can": 20, "few": 2}, group_size=10)
+    with pytest.raises(ValueError, match=message):
+        call(table)
+
+
+def test_groups_that_cannot_be_split_say_which_class_is_missing():
+    # both classes have three groups, but five groups are too few to put each class into each part alone
+    table = pd.DataFrame({"path": list("abcdef"), "label": ["x", "x", "x", "y", "y", "y"], "group": [1, 2, 3, 1, 1, 1]})
+    with pytest.raises(ValueError, match="'y' has 1"):
+        split_grouped(table)
+
+
+@pytest.mark.parametrize("group", [pytest.param(None, id="by image"), pytest.param("group", id="by group")])
+def test_hold_out_valid_keeps_the_test_part(group):
+    table = split_grouped(make_table({"can": 50, "carton": 50}, group_size=5), fractions={"train": 0.8, "test": 0.2})
+    result = hold_out_valid(table, fraction=0.25, group=group)
+    assert ((table["split"] == "test") == (result["split"] == "test")).all()
+    assert (count_splits(result)["valid"] == 10).all()
+    if group:
+        assert result[result["split"] != "test"].groupby("group")["split"].nunique().max() == 1
+
+
+@pytest.mark.parametrize("split", [pytest.param("", id="empty"), pytest.param(None, id="missing")])
+def test_hold_out_valid_takes_an_empty_split_as_train(split):
+    result = hold_out_valid(make_table({"can": 10}).assign(split=split))
+    assert result["split"].value_counts().to_dict() == {"train": 8, "valid": 2}
+
+
+@given(st.integers(0, 99))
+def test_subsets_are_nested_and_leave_other_parts_whole(seed):
+    table = split_stratified(make_table({"can": 60, "carton": 50}), seed=seed)
+    small, large = take_per_class(table, 5, seed=seed), take_per_class(table, 10, seed=seed)
+    assert set(small["path"]) < set(large["path"]) < set(table["path"])
+    assert count_splits(small)["train"].tolist() == [5, 5]
+    assert count_splits(small)[["valid", "test"]].equals(count_splits(table)[["valid", "test"]])
+    assert small["path"].is_monotonic_increasing  # the old order of rows
+
+
+@given(st.integers(0, 99))
+def test_subsets_of_several_labels_are_nested_and_have_enough_of_each(seed):
+    rng = np.random.default_rng(seed)
+    labels = ["|".join(n for n in "abc" if rng.random() < 0.5) for _ in range(60)]
+    table = pd.DataFrame({"path": [f"{i:02d}" for i in range(60)], "label": labels})
+    small, large = (take_per_class(table, n, seed=seed, split=None) for n in (3, 8))
+    assert set(small["path"]) <= set(large["path"])
+    assert all(small["label"].str.contains(name).sum() >= 3 for name in "abc")

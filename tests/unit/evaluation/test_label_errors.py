@@ -1,0 +1,145 @@
+"""Wrong labels: planted exactly, found by models that did not learn the image, scored against what was planted."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.unit.test_learning_curve import make_data
+from utils_cv.evaluation.label_errors import (
+    plant_wrong_labels,
+    predict_out_of_fold,
+    rank_suspects,
+    score_suspects,
+    trace_suspects,
+)
+from utils_cv.studies.probe_trials import make_task
+
+LABELS = np.repeat([0, 1, 2], 50)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.1, 0.333, 1.0])
+def test_exactly_that_many_labels_are_wrong(fraction):
+    planted = plant_wrong_labels(LABELS, fraction, n_classes=3)
+    assert (planted != LABELS).sum() == round(fraction * 150)
+    assert set(planted) <= {0, 1, 2}
+
+
+def test_every_other_class_is_as_likely():
+    planted = plant_wrong_labels(np.zeros(3000, int), 1.0, n_classes=4)
+    np.testing.assert_allclose(np.bincount(planted) / 3000, [0, 1 / 3, 1 / 3, 1 / 3], atol=0.03)
+
+
+def test_one_class_taken_for_another():
+    planted = plant_wrong_labels(LABELS, 0.4, n_classes=3, source=1, target=2)
+    assert (planted != LABELS).sum() == 20
+    assert set(LABELS[planted != LABELS]) == {1} and set(planted[planted != LABELS]) == {2}
+
+
+def test_any_class_taken_for_one_leaves_that_one_alone():
+    planted = plant_wrong_labels(LABELS, 0.2, n_classes=3, target=2)
+    assert (planted != LABELS).sum() == 30 and set(planted[planted != LABELS]) == {2}
+
+
+def test_fewer_wrong_labels_are_among_more_and_the_argument_stays():
+    few, many = (plant_wrong_labels(LABELS, fraction, n_classes=3, seed=5) for fraction in (0.1, 0.3))
+    assert set(np.flatnonzero(few != LABELS)) <= set(np.flatnonzero(many != LABELS))
+    assert (np.repeat([0, 1, 2], 50) == LABELS).all()
+    assert (few != plant_wrong_labels(LABELS, 0.1, n_classes=3, seed=6)).any()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"fraction": 1.1}, {"fraction": -0.1}, {"n_classes": 1}, {"source": 1, "target": 1}],
+    ids=["above 1", "below 0", "one class", "the class itself"],
+)
+def test_labels_that_cannot_be_planted(arguments):
+    with pytest.raises(ValueError, match="expected a fraction"):
+        plant_wrong_labels(LABELS, **({"fraction": 0.1, "n_classes": 3} | arguments))
+
+
+def predict(*, fraction=0.1, groups=None, distance=1.5, **options):
+    table, features = make_data(distance=distance)
+    true = make_task(table, features).codes
+    labels = plant_wrong_labels(true, fraction, n_classes=3, seed=1)
+    found = predict_out_of_fold(features, labels, n_classes=3, groups=groups, **options)
+    return found, labels, labels != true
+
+
+def test_planted_labels_are_found():
+    found, labels, is_wrong = predict()
+    np.testing.assert_allclose(found.probabilities.sum(axis=1), 1)
+    suspects = rank_suspects(found.probabilities, labels)
+    score = score_suspects(suspects, is_wrong, int(is_wrong.sum()))
+    assert score.precision.value == score.recall.value > 0.8
+    assert score.precision.n == score.recall.n == is_wrong.sum()
+    assert sorted(suspects["row"]) == list(range(len(labels)))
+
+
+def test_images_are_predicted_by_models_that_did_not_learn_them():
+    """Labels drawn at random cannot be predicted; a model that had seen them would."""
+    rng = np.random.default_rng(0)
+    features, labels = rng.normal(size=(120, 200)), rng.integers(0, 2, 120)
+    found = predict_out_of_fold(features, labels, n_classes=2, strengths=(1.0,))
+    assert abs((found.probabilities.argmax(axis=1) == labels).mean() - 0.5) < 0.15
+
+
+def test_copies_vouch_for_each_other_unless_they_are_a_group():
+    """Each image five times, wrong label included: only folds that keep the copies together find it."""
+    table, features = make_data(n_train=12, n_test=12, n_features=60, distance=0.9)
+    true = make_task(table, features).codes
+    labels = plant_wrong_labels(true, 0.2, n_classes=3, seed=1)
+    five = [np.repeat(values, 5, axis=0) for values in (features, labels, labels != true, np.arange(len(true)))]
+    recalls = []
+    for groups in (None, five[3]):
+        found = predict_out_of_fold(five[0], five[1], n_classes=3, groups=groups, strengths=(0.1,))
+        recalls.append(score_suspects(rank_suspects(found.probabilities, five[1]), five[2]).recall.value)
+    assert recalls[0] < 0.2 and recalls[1] > 0.6
+
+
+def test_strength_has_the_lowest_log_loss():
+    from sklearn.metrics import log_loss
+
+    found, labels, _ = predict(fraction=0.3)
+    losses = {s: log_loss(labels, predict(fraction=0.3, strengths=(s,))[0].probabilities) for s in (0.0001, 0.01, 1.0)}
+    assert log_loss(labels, found.probabilities) <= min(losses.values()) + 1e-9
+
+
+def test_suggestion_is_the_most_probable_other_class():
+    suspects = rank_suspects(np.array([[0.2, 0.7, 0.1], [0.5, 0.1, 0.4]]), np.array([0, 0]))
+    assert suspects["row"].tolist() == [0, 1]
+    assert suspects["suggested"].tolist() == [1, 2]
+    assert suspects["margin"].tolist() == pytest.approx([-0.5, 0.1])
+
+
+def test_without_a_number_all_contradicted_labels_are_looked_at():
+    suspects = pd.DataFrame({"row": [2, 0, 1], "margin": [-0.5, -0.1, 0.3]})
+    score = score_suspects(suspects, [False, True, True])
+    assert (score.precision.value, score.precision.n) == (0.5, 2)
+    assert (score.recall.value, score.recall.n) == (0.5, 2)
+
+
+def test_trace_ends_with_everything_found():
+    suspects = pd.DataFrame({"row": [2, 0, 1], "margin": [-0.5, -0.1, 0.3]})
+    trace = trace_suspects(suspects, [False, True, True])
+    assert trace["recall"].tolist() == [0.5, 0.5, 1.0]
+    assert trace["precision"].tolist() == pytest.approx([1.0, 0.5, 2 / 3])
+    assert trace["inspected_fraction"].iloc[-1] == 1
+
+
+def test_nothing_wrong_or_nothing_to_look_at():
+    suspects = pd.DataFrame({"row": [0, 1], "margin": [0.5, 0.6]})
+    with pytest.raises(ValueError, match="0 wrong labels"):
+        score_suspects(suspects, [False, False], 1)
+    with pytest.raises(ValueError, match="Got 0 of 2 images"):
+        score_suspects(suspects, [True, False])
+    with pytest.raises(ValueError, match="nothing to find"):
+        trace_suspects(suspects, [False, False])
+
+
+@pytest.mark.parametrize(
+    ("groups", "what"), [(None, "images"), (["a"] * 9 + ["b"], "groups")], ids=["images", "groups"]
+)
+def test_class_that_no_other_image_can_vouch_for(groups, what):
+    features, labels = np.random.default_rng(0).normal(size=(10, 3)), np.array([0] * 9 + [1])
+    with pytest.raises(ValueError, match=f"has 1 {what}"):
+        predict_out_of_fold(features, labels, n_classes=2, groups=groups)

@@ -1,0 +1,135 @@
+"""Multi-label scores and thresholds, against scikit-learn and by property."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, f1_score, hamming_loss
+
+from utils_cv.evaluation.multilabel import (
+    apply_thresholds,
+    choose_thresholds,
+    measure_exact_match,
+    measure_hamming_accuracy,
+    measure_multilabel_f1,
+)
+
+SCORES = [measure_exact_match, measure_hamming_accuracy, measure_multilabel_f1]
+
+
+@st.composite
+def multi_hot_pairs(draw):
+    shape = draw(st.tuples(st.integers(1, 12), st.integers(2, 4)))
+    rng = np.random.default_rng(draw(st.integers(0, 10_000)))
+    return rng.random(shape) < 0.5, rng.random(shape) < 0.5
+
+
+@given(multi_hot_pairs())
+def test_exact_match_and_hamming_agree_with_scikit_learn_and_are_ordered(pair):
+    exact, hamming = measure_exact_match(*pair), measure_hamming_accuracy(*pair)
+    assert exact.value == pytest.approx(accuracy_score(*pair))
+    assert hamming.value == pytest.approx(1 - hamming_loss(*pair))
+    assert exact.value <= hamming.value + 1e-12
+
+
+@pytest.mark.parametrize("average", ["macro", "micro"])
+@given(pair=multi_hot_pairs())
+def test_f1_agrees_with_scikit_learn(average, pair):
+    if not np.any(pair):
+        return
+    expected = f1_score(*pair, average=average, zero_division=np.nan)
+    score = measure_multilabel_f1(*pair, average=average, n_bootstrap=10)
+    assert score.value == pytest.approx(expected)
+    assert 0 <= score.low <= score.value <= score.high <= 1
+
+
+@given(multi_hot_pairs(), st.randoms(use_true_random=False))
+def test_order_of_images_and_classes_does_not_matter(pair, random):
+    rows, columns = (random.sample(range(n), n) for n in pair[0].shape)
+    for measure in (measure_exact_match, measure_hamming_accuracy):
+        assert measure(*(y[rows][:, columns] for y in pair)) == pytest.approx(measure(*pair))
+
+
+def test_perfect_scores_keep_a_width():
+    y = np.eye(4)[np.arange(40) % 4]
+    for measure in SCORES:
+        assert measure(y, y).value == 1.0 and 0.85 < measure(y, y).low < 0.95
+
+
+def test_hamming_interval_follows_images_not_decisions():
+    y_true = np.zeros((50, 10))
+    y_pred = np.repeat(np.arange(50)[:, None] < 5, 10, axis=1)  # an image has all its decisions right or wrong
+    hamming, exact = measure_hamming_accuracy(y_true, y_pred), measure_exact_match(y_true, y_pred)
+    assert hamming == pytest.approx(exact, abs=0.005)
+
+
+@pytest.mark.parametrize("measure", SCORES)
+@pytest.mark.parametrize(
+    ("y_pred", "message"),
+    [
+        pytest.param([[0.3, 0.9]], "apply_thresholds", id="probabilities"),
+        pytest.param([[1, 0, 1]], "equal shapes", id="other number of classes"),
+    ],
+)
+def test_scores_refuse(measure, y_pred, message):
+    with pytest.raises(ValueError, match=message):
+        measure([[1, 0]], y_pred)
+
+
+def test_f1_refuses_an_unknown_average_and_an_empty_truth():
+    with pytest.raises(ValueError, match="'macro' or 'micro'"):
+        measure_multilabel_f1([[1]], [[1]], average="weighted")
+    with pytest.raises(ValueError, match="undefined"):
+        measure_multilabel_f1([[0]], [[0]])
+
+
+@pytest.mark.parametrize(
+    ("threshold", "expected"),
+    [
+        pytest.param(0.0, [[True, True, True]], id="zero predicts everything"),
+        pytest.param(0.5, [[False, True, True]], id="equal counts as yes"),
+        pytest.param(1.0, [[False, False, True]], id="one keeps certainty"),
+        pytest.param([0.0, 0.6, 1.0], [[True, False, True]], id="one for each class"),
+    ],
+)
+def test_apply_thresholds(threshold, expected):
+    assert apply_thresholds([[0.0, 0.5, 1.0]], threshold).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "thresholds", "message"),
+    [
+        pytest.param([[2.0, -1.0]], 0.5, "logits", id="logits"),
+        pytest.param([[0.2, 0.4]], [0.5], "each of 2 classes", id="too few thresholds"),
+        pytest.param([[0.2, 0.4]], 50, r"fractions in \[0, 1\]", id="percent"),
+        pytest.param([[0.2, 0.4]], np.nan, r"fractions in \[0, 1\]", id="not a number"),
+    ],
+)
+def test_apply_thresholds_refuses(probabilities, thresholds, message):
+    with pytest.raises(ValueError, match=message):
+        apply_thresholds(probabilities, thresholds)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 10)), min_size=1, max_size=30))
+def test_chosen_threshold_is_as_good_as_any_other(pairs):
+    y_true, probabilities = np.array([[p[0]] for p in pairs]), np.array([[p[1] / 10] for p in pairs])
+    if not y_true.any():
+        return
+    chosen = choose_thresholds(y_true, probabilities)
+    f1 = [f1_score(y_true, apply_thresholds(probabilities, t / 10), zero_division=0) for t in range(11)]
+    assert f1_score(y_true, apply_thresholds(probabilities, chosen)) == pytest.approx(max(f1))
+
+
+def test_chosen_thresholds_of_separable_classes_lie_halfway():
+    y_true, probabilities = [[1, 1], [0, 1], [0, 0]], [[0.9, 0.3], [0.2, 0.25], [0.1, 0.05]]
+    np.testing.assert_allclose(choose_thresholds(y_true, probabilities), [0.55, 0.15])
+
+
+def test_shared_threshold_is_one_for_all():
+    thresholds = choose_thresholds([[1, 0], [0, 1]], [[0.4, 0.1], [0.2, 0.3]], shared=True)
+    np.testing.assert_allclose(thresholds, [0.25, 0.25])
+
+
+def test_class_without_a_true_image_keeps_a_half_and_says_so():
+    with pytest.warns(UserWarning, match=r"Columns \[1\]"):
+        assert choose_thresholds([[1, 0], [0, 0]], [[0.9, 0.1], [0.7, 0.2]])[1] == 0.5

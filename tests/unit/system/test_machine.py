@@ -1,0 +1,142 @@
+"""The machine: devices that are there, processors that may be used, seeds that repeat, and one line that names it."""
+
+import os
+import platform
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from utils_cv.system import machine as runtime
+from utils_cv.system.machine import (
+    choose_device,
+    count_cpus,
+    describe_machine,
+    describe_repeatability,
+    keep_memory,
+    set_seed,
+)
+
+
+@pytest.fixture(autouse=True)
+def without_variable(monkeypatch):
+    monkeypatch.delenv(runtime.DEVICE_VARIABLE, raising=False)
+
+
+def give_devices(monkeypatch, *names):
+    monkeypatch.setattr(runtime, "_list_devices", lambda: [*names])
+
+
+def test_the_fastest_kind_is_chosen(monkeypatch):
+    give_devices(monkeypatch, "mps", "cpu")
+    assert choose_device() == "mps"
+
+
+def test_the_variable_decides_and_the_argument_decides_over_it(monkeypatch):
+    give_devices(monkeypatch, "cuda", "cpu")
+    monkeypatch.setenv(runtime.DEVICE_VARIABLE, "cpu")
+    assert choose_device() == "cpu" and choose_device("cuda") == "cuda"
+
+
+def test_an_empty_variable_counts_as_none(monkeypatch):
+    give_devices(monkeypatch, "cuda", "cpu")
+    monkeypatch.setenv(runtime.DEVICE_VARIABLE, "")
+    assert choose_device() == "cuda"
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:0", "mps", "tpu"])
+def test_a_device_that_is_not_there_is_named_with_those_that_are(monkeypatch, name):
+    give_devices(monkeypatch, "cpu")
+    with pytest.raises(ValueError, match=rf"'{name}' is not available.*: cpu\."):
+        choose_device(name)
+
+
+def test_an_error_says_that_the_name_came_from_the_variable(monkeypatch):
+    give_devices(monkeypatch, "cpu")
+    monkeypatch.setenv(runtime.DEVICE_VARIABLE, "cuda")
+    with pytest.raises(ValueError, match=runtime.DEVICE_VARIABLE):
+        choose_device()
+
+
+@pytest.mark.parametrize(("name", "is_there"), [("cuda:1", True), ("cuda:2", False), ("cuda:x", False)])
+def test_numbered_devices_are_counted(monkeypatch, name, is_there):
+    give_devices(monkeypatch, "cuda", "cpu")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    if is_there:
+        assert choose_device(name) == name
+    else:
+        with pytest.raises(ValueError, match=name):
+            choose_device(name)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="only Linux has processor affinities")
+def test_processors_that_others_use_do_not_count(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 5, 7})
+    monkeypatch.setattr(runtime, "_read_cpu_quota", lambda _: None)
+    assert count_cpus() == 3
+
+
+@pytest.mark.parametrize(
+    ("files", "quota"),
+    [
+        pytest.param({"cpu.max": "150000 100000"}, 1.5, id="version 2"),
+        pytest.param({"cpu.max": "max 100000"}, None, id="version 2, no limit"),
+        pytest.param({"cpu/cpu.cfs_quota_us": "50000", "cpu/cpu.cfs_period_us": "100000"}, 0.5, id="version 1"),
+        pytest.param({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None, id="version 1, no limit"),
+        pytest.param({}, None, id="no control group"),
+    ],
+)
+def test_the_quota_of_a_container_is_read(tmp_path, files, quota):
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content + "\n")
+    assert runtime._read_cpu_quota(tmp_path) == quota
+
+
+@pytest.mark.parametrize(("quota", "n_cpus"), [(0.5, 1), (1.5, 2), (64.0, 3), (None, 3)])
+def test_a_quota_limits_the_processors_but_never_below_one(monkeypatch, quota, n_cpus):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+    monkeypatch.setattr(runtime, "_read_cpu_quota", lambda _: quota)
+    assert count_cpus() == n_cpus
+
+
+def draw():
+    return random.random(), np.random.random(), torch.rand(1).item()
+
+
+def test_a_seed_repeats_every_generator():
+    set_seed(3)
+    first = draw()
+    set_seed(3)
+    assert draw() == first
+    set_seed(4)
+    assert all(one != other for one, other in zip(draw(), first, strict=True))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_out_of_range_is_refused(seed):
+    with pytest.raises(ValueError, match="from 0 to"):
+        set_seed(seed)
+
+
+def test_keeping_memory_is_harmless_twice_and_says_where_it_does_nothing(monkeypatch):
+    assert keep_memory() == keep_memory()
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert keep_memory() is False
+
+
+def test_the_machine_is_named_in_one_line():
+    line = describe_machine()
+    assert "\n" not in line and f"{count_cpus()} cores" in line
+    assert f"Python {platform.python_version()}" in line and "torch " in line
+
+
+@pytest.mark.parametrize(
+    ("device", "words"),
+    [pytest.param("cpu", "gives the same numbers", id="cpu"), pytest.param("cuda", "may differ", id="GPU")],
+)
+def test_what_a_seed_does_not_guarantee_is_said(monkeypatch, device, words):
+    give_devices(monkeypatch, device)
+    text = describe_repeatability(7)
+    assert text.startswith("Seed 7") and words in text and "Not guaranteed" in text

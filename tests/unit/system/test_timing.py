@@ -1,0 +1,165 @@
+"""Times: what is called, how often and in which order; never how long it took."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from utils_cv.system.timing import (
+    Latency,
+    Timer,
+    limit_threads,
+    measure_fresh_process,
+    measure_in_turn,
+    measure_latency_ms,
+)
+
+
+def make_steps(*milliseconds):
+    """A clock by which each call takes its own time, and the function to call."""
+    ticks, steps = [0], iter(milliseconds)
+
+    def work():
+        ticks[0] += next(steps) * 1_000_000
+
+    return work, lambda: ticks[0]
+
+
+def test_timer_stops_when_its_block_is_left(monkeypatch):
+    clock = iter([10.0, 12.5, 99.0])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    with Timer() as timer:
+        pass
+    assert timer.seconds == timer.seconds == 2.5
+
+
+def test_timer_runs_on_within_its_block(monkeypatch):
+    clock = iter([10.0, 11.0, 13.0, 20.0])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    with Timer() as timer:
+        assert (timer.seconds, timer.seconds) == (1.0, 3.0)
+    assert timer.seconds == 10.0
+
+
+def test_timer_keeps_the_time_of_a_block_that_failed():
+    with pytest.raises(RuntimeError), Timer() as timer:
+        raise RuntimeError
+    assert timer.seconds == timer.seconds >= 0
+
+
+@pytest.mark.parametrize(
+    ("names", "settle_ms", "expected"),
+    [
+        pytest.param("ab", 10, "ab" + "aabb" * 2, id="each after a call of its own"),
+        pytest.param("ab", 25, "ab" + "aaaabbbb" * 2, id="each after as many as take so long"),
+        pytest.param("ab", 0, "ab" + "ab" * 2, id="unsettled"),
+        pytest.param("a", 10, "a" + "a" * 2, id="one function alone"),
+    ],
+)
+def test_functions_are_called_in_turn_after_a_warm_up_in_turn(monkeypatch, names, settle_ms, expected):
+    calls = []
+    functions = {name: lambda name=name: calls.append(name) for name in names}
+    monkeypatch.setattr(time, "perf_counter_ns", lambda: len(calls) * 10_000_000)  # each call takes 10 ms
+    table = measure_in_turn(functions, n_warmup=1, n_repeats=2, settle_ms=settle_ms, warn=False)
+    assert "".join(calls) == expected
+    assert table["name"].tolist() == list(names) and set(table["n_repeats"]) == {2}
+
+
+def test_the_call_that_settles_is_not_timed(monkeypatch):
+    work, clock = make_steps(90, 10, 90, 20)  # what the threads of the other function leave behind, and its own time
+    monkeypatch.setattr(time, "perf_counter_ns", clock)
+    table = measure_in_turn({"a": work, "b": lambda: None}, n_warmup=0, n_repeats=2, warn=False)
+    assert (table["min_ms"][0], table["median_ms"][0]) == (10, 15)
+
+
+def test_times_are_minimum_median_and_95th_percentile(monkeypatch):
+    work, clock = make_steps(0, 10, 20, 30, 40)  # the first is the warm-up
+    monkeypatch.setattr(time, "perf_counter_ns", clock)
+    row = measure_in_turn({"a": work}, n_warmup=1, n_repeats=4, warn=False).iloc[0]
+    assert (row["min_ms"], row["median_ms"]) == (10, 25) and row["p95_ms"] == pytest.approx(38.5)
+
+
+def test_waiting_for_a_gpu_is_part_of_the_time(monkeypatch):
+    ticks = [0]
+
+    def wait():
+        ticks[0] += 7_000_000
+
+    monkeypatch.setattr(time, "perf_counter_ns", lambda: ticks[0])
+    assert measure_latency_ms(lambda: None, n_warmup=2, n_repeats=3, synchronize=wait).median_ms == 7
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "is_busy"),
+    [([10] * 20, False), ([10, *[14] * 19], True), ([*[10] * 17, 30, 30, 30], True), ([*[10] * 19, 11], False)],
+    ids=["steady", "most calls slow", "some calls very slow", "one a little slow"],
+)
+def test_wide_spread_warns_once_and_names_the_function(monkeypatch, recwarn, milliseconds, is_busy):
+    work, clock = make_steps(*milliseconds)
+    monkeypatch.setattr(time, "perf_counter_ns", clock)
+    table = measure_in_turn({"lite0": work}, n_warmup=0, n_repeats=20)
+    assert table["busy"].tolist() == [is_busy]
+    assert [("lite0" in str(warning.message)) for warning in recwarn] == [True] * is_busy
+
+
+def test_one_function_never_warns(monkeypatch, recwarn):
+    work, clock = make_steps(10, 50, 50)
+    monkeypatch.setattr(time, "perf_counter_ns", clock)
+    latency = measure_latency_ms(work, n_warmup=0, n_repeats=3)
+    assert latency == Latency(10, 50, 50, 3, latency.n_threads) and latency.is_busy and not list(recwarn)
+
+
+def test_threads_are_stated_as_given_or_as_torch_has_them():
+    import torch
+
+    assert measure_latency_ms(lambda: None, n_repeats=1, n_threads=7).n_threads == 7
+    assert measure_latency_ms(lambda: None, n_repeats=1).n_threads == torch.get_num_threads()
+
+
+def test_threads_are_limited_and_restored_even_after_an_error():
+    import torch
+
+    before = torch.get_num_threads()
+    with pytest.raises(RuntimeError), limit_threads(1):
+        assert torch.get_num_threads() == 1
+        raise RuntimeError
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(("functions", "n_repeats"), [({}, 3), ({"a": int}, 0)], ids=["no function", "no repeat"])
+def test_nothing_to_time_is_refused(functions, n_repeats):
+    with pytest.raises(ValueError, match="nothing to time"):
+        measure_in_turn(functions, n_repeats=n_repeats)
+
+
+def test_errors_of_a_function_are_not_hidden():
+    with pytest.raises(ZeroDivisionError):
+        measure_latency_ms(lambda: 1 / 0)
+
+
+def test_fresh_process_gives_output_and_memory_of_its_own():
+    small = measure_fresh_process("print('done')")
+    large = measure_fresh_process("held = bytearray(200_000_000)\nprint(len(held))")
+    assert small.output == "done\n" and large.output == "200000000\n"
+    assert small.seconds > 0 and large.peak_memory_mb - small.peak_memory_mb > 150
+
+
+def test_fresh_process_knows_nothing_of_this_one(tmp_path):
+    done = measure_fresh_process("import os, sys; print('pytest' in sys.modules, os.getcwd())", folder=tmp_path)
+    assert done.output.split(maxsplit=1) == ["False", f"{tmp_path.resolve()}\n"]
+
+
+def test_a_script_that_fails_says_why():
+    with pytest.raises(RuntimeError, match=r"status 1:[\s\S]*ValueError: too hot"):
+        measure_fresh_process("raise ValueError('too hot')")
+
+
+def test_a_script_that_hangs_is_ended():
+    with pytest.raises(subprocess.TimeoutExpired):
+        measure_fresh_process("import time; time.sleep(60)", timeout_s=0.5)
+
+
+def test_importing_the_file_does_not_import_torch():
+    code = "import sys, utils_cv.system.timing; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

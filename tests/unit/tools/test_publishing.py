@@ -1,0 +1,92 @@
+"""The refresh of committed notebooks: clean, atomic, resumable, and the source of figures and numbers."""
+
+import base64
+
+import nbformat
+import pytest
+
+from tests.unit.test_notebooks import SHOW, write
+from tools.refresh_notebooks import (
+    export_figures,
+    fill_document,
+    find_recorded,
+    is_fresh,
+    read_recorded,
+    refresh_all,
+    refresh_notebook,
+)
+from utils_cv.notebooks import NotebookError
+
+BAR = "from tqdm.auto import tqdm\nprint(1)\nfor _ in tqdm([1]): pass\nprint(2)"
+
+
+def read_cells(path):
+    return nbformat.read(path, as_version=4).cells
+
+
+def test_refresh_keeps_the_notebook_when_a_cell_fails(tmp_path):
+    path = write(tmp_path / "a.ipynb", "N = 0", "1 / N")
+    before = path.read_bytes()
+    with pytest.raises(NotebookError, match="left as it was"):
+        refresh_notebook(path)
+    assert path.read_bytes() == before
+
+
+def test_refresh_is_clean_and_recorded(tmp_path):
+    path = write(
+        tmp_path / "01_a.ipynb",
+        "N = 0",
+        "N + 1",
+        f"{SHOW}show_results({{'n': N}})",
+        "from tqdm.auto import tqdm\nprint(1)\nfor _ in tqdm([1]): pass\nprint(2)",
+    )
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells.append(nbformat.v4.new_markdown_cell("Takes <!--this.run_minutes:.0f-->?<!--/--> min."))
+    nbformat.write(notebook, path)
+    assert not is_fresh(path)
+    refresh_notebook(path)
+    assert is_fresh(path)
+    first = read_cells(path)
+    assert [cell.execution_count for cell in first[:4]] == [1, 2, 3, 4]
+    assert "1<!--/--> min." in first[4].source
+    assert first[3].outputs[0].text == "1\n2\n"
+    assert read_recorded(path)["n"] == 0
+    assert read_recorded(path)["run_minutes"] == 1
+    refresh_notebook(path)
+    assert read_cells(path) == first
+    changed = nbformat.read(path, as_version=4)
+    changed.cells[1].source = "N + 2"
+    nbformat.write(changed, path)
+    assert not is_fresh(path)
+
+
+def test_documents_get_the_recorded_numbers_and_only_stale_notebooks_run(tmp_path, capsys):
+    path = write(tmp_path / "01_a.ipynb", "N = 7", f"{SHOW}show_results({{'n': N}})")
+    document = tmp_path / "README.md"
+    document.write_text("There are <!--01.n-->?<!--/--> images.\n")
+    refresh_all([path], [document])
+    assert document.read_text() == "There are <!--01.n-->7<!--/--> images.\n"
+    refresh_all([path], [document], only_stale=True)
+    printed = capsys.readouterr().out
+    assert "fresh" in printed
+    assert "README.md: unchanged" in printed
+    assert not fill_document(document, tmp_path)
+
+
+def test_figures_are_exported_by_their_tag(tmp_path):
+    path = write(tmp_path / "02_b.ipynb", "N = 0", "N")
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[1].metadata["tags"] = ["figure-front"]
+    nbformat.write(notebook, path)
+    with pytest.raises(ValueError, match="shows no figure"):
+        export_figures(path, tmp_path / "figures")
+    png = base64.b64encode(b"png bytes").decode()
+    notebook.cells[1].outputs = [nbformat.v4.new_output("display_data", {"image/png": png})]
+    nbformat.write(notebook, path)
+    assert export_figures(path, tmp_path / "figures") == [tmp_path / "figures" / "02_front.png"]
+    assert (tmp_path / "figures" / "02_front.png").read_bytes() == b"png bytes"
+
+
+def test_a_number_of_no_notebook_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match="0 notebooks"):
+        find_recorded(tmp_path, "99")

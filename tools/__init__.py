@@ -1,0 +1,1 @@
+"""What keeps the repository true; not part of the package."""

@@ -1,0 +1,1 @@
+"""Backbones, features, runtimes and the finished model."""

