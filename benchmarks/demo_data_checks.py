@@ -11,12 +11,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from utils_cv.data.image_table import list_demo_sets, load_image_table
+from utils_cv.data.image_table import encode_labels, list_demo_sets, load_image_table
 from utils_cv.data.images import load_images
-from utils_cv.data.labels import encode_labels
 from utils_cv.evaluation.intervals import make_fraction_score
-from utils_cv.evaluation.metrics import measure_accuracy
-from utils_cv.evaluation.ranking import compute_average_precision, measure_average_precision
+from utils_cv.evaluation.metrics import compute_average_precision, measure_accuracy, measure_average_precision
 from utils_cv.models.backbones import DEFAULT_BACKBONE, load_backbone
 from utils_cv.models.features import compute_features
 from utils_cv.training.linear_probe import fit_linear_head

@@ -24,12 +24,10 @@ import torch
 from inference_workers import LEARNER_NAME, WAYS, Worker
 from loading import make_files
 
-from utils_cv.data.image_table import complete_splits, load_image_table
+from utils_cv.data.image_table import TableImages, complete_splits, load_image_table, load_table_images
 from utils_cv.data.images import load_pixels
-from utils_cv.data.table_images import TableImages, load_table_images
-from utils_cv.models.int8_gate import N_CALIBRATION
-from utils_cv.models.quantization import choose_calibration_rows, quantize_onnx
-from utils_cv.models.runners import STUDY_INT8_NAME, make_run
+from utils_cv.models.quantization import N_CALIBRATION, choose_calibration_rows, quantize_onnx
+from utils_cv.models.runtimes import STUDY_INT8_NAME, make_run
 from utils_cv.models.saved_classifier import load_classifier, save_classifier
 from utils_cv.system.machine import describe_machine, keep_memory
 from utils_cv.system.timing import measure_fresh_process, measure_in_turn

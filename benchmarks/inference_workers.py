@@ -59,7 +59,7 @@ def make_ours(folder: Path) -> Predict:
 def make_ours_int8(folder: Path, *, runtime: str = "int8") -> Predict:
     """Make ours in 8 bits, whatever the gate said: what is gained where it opens."""
     from utils_cv.models.model_files import read_model_info
-    from utils_cv.models.runners import make_run
+    from utils_cv.models.runtimes import make_run
     from utils_cv.models.saved_classifier import ImageClassifier
 
     classifier = ImageClassifier(read_model_info(folder), runtime, make_run(folder, runtime))
@@ -74,7 +74,7 @@ def make_limit(folder: Path, *, runtime: str = "onnx") -> Predict:
     import numpy as np
     import simplejpeg
 
-    from utils_cv.models.runners import make_run
+    from utils_cv.models.runtimes import make_run
 
     run, pixels = make_run(folder, runtime), np.zeros((1, 224, 224, 3), np.uint8)
 

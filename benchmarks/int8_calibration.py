@@ -16,13 +16,11 @@ from typing import Any
 import numpy as np
 from rungs_by_size import load_sets
 
-from utils_cv.data.image_table import complete_splits, load_image_table
-from utils_cv.data.table_images import TableImages, load_table_images
+from utils_cv.data.image_table import TableImages, complete_splits, load_image_table, load_table_images
 from utils_cv.evaluation.metrics import compare_accuracy
 from utils_cv.models.backbones import describe_backbone
 from utils_cv.models.features import run_in_batches
-from utils_cv.models.int8_gate import N_CALIBRATION
-from utils_cv.models.quantization import choose_calibration_rows, quantize_onnx
+from utils_cv.models.quantization import N_CALIBRATION, choose_calibration_rows, quantize_onnx
 from utils_cv.models.runtimes import load_onnx
 from utils_cv.models.saved_classifier import save_classifier
 from utils_cv.system.machine import describe_machine

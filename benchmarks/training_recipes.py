@@ -14,8 +14,8 @@ import pandas as pd
 import torch
 from torch import nn
 
+from utils_cv.data.image_table import encode_labels, list_class_names
 from utils_cv.data.images import load_image
-from utils_cv.data.labels import encode_labels, list_class_names
 from utils_cv.data.splits import hold_out_valid
 from utils_cv.models.backbones import load_backbone
 from utils_cv.system.machine import set_seed
@@ -27,7 +27,7 @@ Result = tuple[float, np.ndarray]
 
 def run_probe(table: pd.DataFrame, seed: int) -> Result:
     """Our probe; every train image is learned, because cross-validation needs no validation part."""
-    from utils_cv.data.table_images import load_table_images
+    from utils_cv.data.image_table import load_table_images
     from utils_cv.training.training import linear_probe, predict_images
 
     with Timer() as timer:
@@ -47,7 +47,7 @@ def run_all(table: pd.DataFrame, seed: int) -> Result:
 
 
 def _climb(table: pd.DataFrame, seed: int, depths: list[str]) -> Result:
-    from utils_cv.data.table_images import load_table_images
+    from utils_cv.data.image_table import load_table_images
     from utils_cv.training.training import fine_tune, linear_probe, predict_images
 
     with Timer() as timer:
@@ -63,7 +63,7 @@ def _climb(table: pd.DataFrame, seed: int, depths: list[str]) -> Result:
 
 def run_ladder(table: pd.DataFrame, seed: int) -> Result:
     """Our ladder as one call: the rung that cross-validation chose, trained on all train images."""
-    from utils_cv.data.table_images import load_table_images
+    from utils_cv.data.image_table import load_table_images
     from utils_cv.training.model_selection import climb_ladder
     from utils_cv.training.training import predict_images
 

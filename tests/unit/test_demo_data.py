@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from utils_cv.data.image_table import DEMO_SETS, find_repository, load_image_table
-from utils_cv.data.labels import split_labels
+from utils_cv.data.image_table import DEMO_SETS, find_repository, load_image_table, split_labels
 from utils_cv.system.files import hash_file
 
 DATA_DIR = find_repository() / "data"

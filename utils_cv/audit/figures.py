@@ -9,7 +9,7 @@ from utils_cv.data.images import load_image
 from utils_cv.plots.images import plot_images
 from utils_cv.plots.style import FONT_SIZE, INK, make_axes
 
-from .audit_report import AuditReport
+from .audit import AuditReport
 
 _VIEW_PX = 224
 

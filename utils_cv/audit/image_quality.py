@@ -10,7 +10,7 @@ from PIL import Image
 from utils_cv.data.decoding import HeaderFacts, ImageError, read_image
 from utils_cv.data.images import FORMAT_BY_EXTENSION
 
-from .thumbnail_overlap import THUMBNAIL_PX
+from .duplicates import THUMBNAIL_PX
 
 # Sharpness is judged at about the size that a network sees: a large image, soft at its full size, is sharp enough.
 _VIEW_PX = 256

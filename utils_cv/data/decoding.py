@@ -6,9 +6,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image, UnidentifiedImageError
-
-from .color_modes import WHITE, Colour, convert_to_rgb
+import numpy as np
+from PIL import Image, ImageCms, UnidentifiedImageError
 
 # Formats that Pillow may try. Others that it knows (EPS starts another program) are not needed for images.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
@@ -24,11 +23,9 @@ _OTHER_CONTENT = {
     b"%!PS": "a PostScript file",
     b"8BPS": "a Photoshop file",
 }
-
 # Reduced decoding keeps at least this many times the wanted pixels, so that the final resize smooths what it left.
 # At 1.6 even hard edges stay above 44 dB of a full decode; at 1.0 photographs fall to 40 dB; 2.0 costs speed.
 _DECODE_MARGIN = 1.6
-
 _EXIF_ORIENTATION = 0x0112
 _EMPTY_EXIF_BYTES = 20  # name, byte order and a directory without entries
 _TURN_BY_ORIENTATION = {
@@ -40,6 +37,8 @@ _TURN_BY_ORIENTATION = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+Colour = tuple[int, int, int]
+WHITE: Colour = (255, 255, 255)
 
 
 class ImageError(ValueError):
@@ -252,3 +251,42 @@ def turn_upright(image: Image.Image, orientation: int) -> Image.Image:
     """Turn or mirror an image as its EXIF orientation (1 to 8) asks; the given image stays as it is."""
     turn = _TURN_BY_ORIENTATION.get(orientation)
     return image if turn is None else image.transpose(turn)
+
+
+def convert_to_rgb(image: Image.Image, background: Colour = WHITE) -> Image.Image:
+    """Convert an image of any mode to 8-bit RGB, on a background where it is transparent.
+
+    Args:
+        image: Any mode that Pillow opens. 16-bit grey is divided by 257; other integers and floats are scaled.
+        background: Colour behind transparent parts, (red, green, blue) from 0 to 255.
+
+    Returns:
+        A new RGB image without metadata.
+    """
+    if image.mode in {"I", "F"} or image.mode.startswith("I;16"):
+        image = _scale_to_8_bits(image)
+    if image.mode == "LAB":
+        lab, srgb = (ImageCms.ImageCmsProfile(ImageCms.createProfile(name)) for name in ("LAB", "sRGB"))
+        image = ImageCms.ImageCmsTransform(lab, srgb, "LAB", "RGB").apply(image)
+    if image.has_transparency_data:
+        premultiplied = {"La": "LA", "RGBa": "RGBA"}
+        rgba = image.convert(premultiplied.get(image.mode, image.mode)).convert("RGBA")
+        rgb = Image.new("RGB", image.size, background)
+        rgb.paste(rgba, mask=rgba.getchannel("A"))
+    else:
+        rgb = image.convert("RGB")
+    rgb.info = {}
+    return rgb
+
+
+def _scale_to_8_bits(image: Image.Image) -> Image.Image:
+    values = np.asarray(image).astype(np.float32)  # (height, width)
+    values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = float(values.min()), float(values.max())
+    if image.mode == "F":
+        if low >= 0 and high <= 255:
+            low, high = 0.0, 1.0 if high <= 1 else 255.0
+    elif low >= 0 and high <= 65535:  # 16-bit values, also where Pillow opens them as 32-bit integers
+        low, high = 0.0, 65535.0
+    scaled = (values - low) * (255.0 / max(high - low, 1e-12))
+    return Image.fromarray(np.round(scaled).astype(np.uint8))

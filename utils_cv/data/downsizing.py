@@ -12,8 +12,7 @@ from utils_cv.system.files import write_atomic
 from utils_cv.system.machine import count_cpus
 from utils_cv.system.threads import map_in_threads
 
-from .color_modes import convert_to_rgb
-from .decoding import ImageError, open_image, read_orientation, read_upright_size, turn_upright
+from .decoding import ImageError, convert_to_rgb, open_image, read_orientation, read_upright_size, turn_upright
 from .images import FORMAT_BY_EXTENSION, list_image_files
 
 # Modes that Pillow resizes and these formats store as they are; everything else becomes RGB.

@@ -13,17 +13,17 @@ from PIL import Image
 from utils_cv.system.machine import count_cpus
 from utils_cv.system.threads import map_in_threads
 
-from .color_modes import WHITE, Colour
-from .decoding import ImageError, decode_image
+from .decoding import WHITE, Colour, ImageError, decode_image
 
 if TYPE_CHECKING:
     import pandas as pd
+from typing import TypeAlias
+
+from .decoding import convert_to_rgb, read_orientation, turn_upright
 
 Fit = Literal["squash", "crop", "pad"]
-
 # Grey is near the mean of photographs: after normalisation a network sees about zero in the padding.
 GREY: Colour = (128, 128, 128)
-
 # The same on every system: the tables of file types that Python asks the operating system for differ.
 # With Pillow's name of the format that a file should then have; the content decides how it is opened.
 FORMAT_BY_EXTENSION = {
@@ -33,6 +33,7 @@ FORMAT_BY_EXTENSION = {
     **dict.fromkeys([".heic", ".heif"], "HEIF"),
     **{".png": "PNG", ".gif": "GIF", ".bmp": "BMP", ".webp": "WEBP", ".jp2": "JPEG2000", ".avif": "AVIF"},
 }
+ImageLike: TypeAlias = str | Path | Image.Image | np.ndarray
 
 
 class LoadedImages(NamedTuple):
@@ -270,3 +271,45 @@ def difference_hash(image: Image.Image) -> np.uint64:
     """
     grey = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BOX), dtype=np.int16)  # (8, 9)
     return np.packbits(grey[:, 1:] > grey[:, :-1]).view(">u8")[0].astype(np.uint64)
+
+
+def open_pixels(image: ImageLike, size_px: int, *, fit: Fit = "squash") -> np.ndarray:
+    """Open a file, a Pillow image or an RGB array in the one way of `utils_cv.data.images`.
+
+    Args:
+        image: A path, a Pillow image of any mode, or uint8 (height, width, 3).
+        size_px: Side of the square that it becomes.
+        fit: See `utils_cv.data.images.resize_image`.
+
+    Returns:
+        uint8 (size_px, size_px, 3). It may be read-only, and is the given array itself where that has this size.
+
+    Raises:
+        utils_cv.data.images.ImageError: A file cannot be opened as an image.
+        TypeError: It is none of these kinds.
+
+    Example:
+        >>> open_pixels(np.zeros((480, 640, 3), np.uint8), 224).shape
+        (224, 224, 3)
+    """
+    if isinstance(image, str | Path):
+        opened = load_image(image, target_px=size_px)
+    elif isinstance(image, Image.Image):
+        opened = turn_upright(convert_to_rgb(image), read_orientation(image))
+    elif isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
+        if image.shape == (size_px, size_px, 3):  # every fit would leave it as it is, at a tenth of a network's time
+            return np.ascontiguousarray(image)
+        opened = Image.fromarray(image)
+    else:
+        shape = f" of shape {image.shape} and type {image.dtype}" if isinstance(image, np.ndarray) else ""
+        raise TypeError(
+            f"Got {type(image).__name__}{shape}; expected a path, a Pillow image, or an RGB array "
+            "(height, width, 3) of uint8."
+        )
+    return np.asarray(resize_image(opened, size_px, fit=fit))
+
+
+def list_images(images: ImageLike | Sequence[ImageLike]) -> Sequence[ImageLike]:
+    """Make a sequence of one image or many; an array of three dimensions is one image."""
+    is_one = isinstance(images, str | Path | Image.Image) or (isinstance(images, np.ndarray) and images.ndim == 3)
+    return [images] if is_one else images  # type: ignore[list-item,return-value]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from utils_cv.evaluation.label_arrays import LABEL_SEPARATOR, make_multi_hot
+from utils_cv.evaluation.metrics import LABEL_SEPARATOR, make_multi_hot
 
 SPLIT_NAMES = ("train", "valid", "test")
 DEFAULT_FRACTIONS = MappingProxyType({"train": 0.6, "valid": 0.2, "test": 0.2})

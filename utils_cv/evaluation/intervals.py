@@ -1,5 +1,6 @@
 """95 % intervals for scores: what a score of a finite set of images says about all images like them."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -132,3 +133,208 @@ def compute_bootstrap_error(
     values = resample_in_chunks(lambda size: statistic(draw_bootstrap_counts(n, size, rng)), n, n_bootstrap)
     values = values[np.isfinite(values)]
     return float(values.std(ddof=1)) if values.size > 1 else 0.0
+
+
+def compare_means(values_a: Any, values_b: Any, *, groups: Any = None) -> Score:
+    """Mean of A minus mean of B on the same images, with a paired 95 % interval (Student's t).
+
+    Args:
+        values_a: (n_images,), each in [0, 1]: right or wrong, or the share of seeds in which the image was right.
+        values_b: (n_images,), the same images in the same order.
+        groups: (n_images,) scene, video or patient of each image; images of one group do not count as independent
+            (Liang and Zeger 1986). None: each image is a group.
+
+    Returns:
+        The difference, in [-1, 1]; its `n` is the number of groups. When all groups differ by the same amount, the
+        interval is that of Bonett and Price 2012, which keeps a width.
+
+    Raises:
+        ValueError: If the lengths differ, or there are fewer than 2 groups.
+
+    Example:
+        >>> compare_means([1, 1, 0, 1], [1, 0, 0, 0]).value
+        0.5
+    """
+    from scipy.stats import t
+
+    a, b = np.asarray(values_a, float), np.asarray(values_b, float)
+    codes = np.arange(len(a)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    if not a.shape == b.shape == codes.shape or a.ndim != 1:
+        raise ValueError(f"Expected three equal lengths, got {a.shape} and {b.shape}, groups {codes.shape}.")
+    n = len(np.unique(codes))
+    if n < 2:
+        raise ValueError(f"An interval needs at least 2 independent images or groups, got {n}.")
+    value = float((a - b).mean())
+    residuals = np.bincount(codes, weights=a - b - value) * n / len(a)  # (n_groups,), what each group adds
+    error = math.sqrt(float((residuals**2).sum()) / (n - 1) / n)
+    half = float(t.ppf(0.975, n - 1)) * error
+    centre = value
+    if half < 1e-12:  # no variation seen says little about the next image: one image more on either side
+        centre = value * n / (n + 2)
+        half = Z_95 * math.sqrt(((value**2 * n + 2) / (n + 2) - centre**2) / (n + 2))
+    return Score(value, max(centre - half, -1.0), min(centre + half, 1.0), n)
+
+
+def compare_fractions(n_a: float, total_a: int, n_b: float, total_b: int) -> Score:
+    """Fraction A minus fraction B of two separate sets of images, with a 95 % interval.
+
+    Source: Newcombe 1998 (method 10), from the two Wilson intervals; close to nominal for small sets.
+
+    Args:
+        n_a: Right answers among the images of A.
+        total_a: Images of A, at least 1.
+        n_b: Right answers among the images of B.
+        total_b: Images of B, at least 1.
+
+    Returns:
+        The difference, in [-1, 1]; its `n` is that of the smaller set.
+
+    Raises:
+        ValueError: If a set is empty, or has more right answers than images.
+
+    Example:
+        >>> print(compare_fractions(56, 70, 48, 80))
+        0.200 (0.052 to 0.334, n = 70)
+    """
+    if min(total_a, total_b) < 1:
+        raise ValueError(f"Expected at least one image in either set, got {total_a} and {total_b}.")
+    a = Score(n_a / total_a, *compute_wilson_interval(n_a, total_a), total_a)
+    return compare_scores(a, Score(n_b / total_b, *compute_wilson_interval(n_b, total_b), total_b))
+
+
+def compare_scores(a: Score, b: Score) -> Score:
+    """Score A minus score B, measured on separate images, with a 95 % interval from the two intervals.
+
+    Source: Zou and Donner 2008 (method of variance estimates recovery), of which Newcombe's interval is a case.
+
+    Returns:
+        The difference; its `n` is the smaller one.
+
+    Example:
+        >>> print(compare_scores(Score(0.8, 0.7, 0.9, n=70), Score(0.6, 0.5, 0.7, n=80)))
+        0.200 (0.059 to 0.341, n = 70)
+    """
+    value = a.value - b.value
+    low = value - math.hypot(a.value - a.low, b.high - b.value)
+    return Score(value, low, value + math.hypot(a.high - a.value, b.value - b.low), min(a.n, b.n))
+
+
+def say_verdict(difference: Score) -> str:
+    """Say in a word what an interval of a difference shows: "helps", "hurts" or "no difference shown".
+
+    Example:
+        >>> say_verdict(Score(0.05, 0.01, 0.09, n=160))
+        'helps'
+    """
+    if difference.low > 0:
+        return "helps"
+    return "hurts" if difference.high < 0 else "no difference shown"
+
+
+def measure_repeated(right: Any, *, n_bootstrap: int = 1000, seed: int = 0) -> Score:
+    """Mean accuracy over seeds, with a 95 % interval over test images and seeds.
+
+    Args:
+        right: Which answers are right, bool (n_seeds, n_images).
+        n_bootstrap: Resamples behind the interval.
+        seed: Seed of the resamples.
+
+    Returns:
+        The score; its `n` counts test images.
+
+    Raises:
+        ValueError: If `right` is not such an array, or is empty.
+
+    Example:
+        >>> measure_repeated([[True, True, False, True], [True, False, False, True]]).value
+        0.625
+    """
+    right = _check_right(right, n_axes=2)
+    means = resample_means(right[None], n_bootstrap=n_bootstrap, seed=seed)[:, 0]
+    return make_score(float(right.mean()), float(means.std(ddof=1)), right.shape[1])
+
+
+def compare_repeated(right_a: Any, right_b: Any, *, n_bootstrap: int = 1000, seed: int = 0) -> Score:
+    """Mean accuracy of A minus that of B on the same test images and seeds, with a paired 95 % interval.
+
+    Args:
+        right_a: Which answers of A are right, bool (n_seeds, n_images).
+        right_b: Those of B, the same images and seeds in the same order.
+        n_bootstrap: Resamples behind the interval.
+        seed: Seed of the resamples.
+
+    Returns:
+        The difference, in [-1, 1]. Its interval is never narrower than that of two models which agree on every
+        image (`metrics.compare_accuracy`).
+
+    Raises:
+        ValueError: If the two differ in shape.
+
+    Example:
+        >>> compare_repeated([[True, True]], [[True, False]]).value
+        0.5
+    """
+    a, b = _check_right(right_a, n_axes=2), _check_right(right_b, n_axes=2)
+    if a.shape != b.shape:
+        raise ValueError(f"Expected the same seeds and images in both, got {a.shape} and {b.shape}.")
+    means = resample_means(np.stack([a, b]), n_bootstrap=n_bootstrap, seed=seed)
+    least = math.sqrt(2) / (a.shape[1] + 2)
+    half = Z_95 * max(float((means[:, 0] - means[:, 1]).std(ddof=1)), least)
+    value = float(a.mean() - b.mean())
+    return Score(value, max(value - half, -1.0), min(value + half, 1.0), a.shape[1])
+
+
+def resample_means(right: Any, *, n_bootstrap: int = 1000, seed: int = 0) -> np.ndarray:
+    """Mean accuracy of every setting in every resample; all settings see the same drawn images and seeds.
+
+    Args:
+        right: Which answers are right, bool (n_settings, n_seeds, n_images).
+        n_bootstrap: Number of resamples, at least 2.
+        seed: Seed of the resamples.
+
+    Returns:
+        (n_bootstrap, n_settings), fractions.
+    """
+    right = _check_right(right, n_axes=3).astype(float)
+    if n_bootstrap < 2:
+        raise ValueError(f"n_bootstrap: expected at least 2 resamples, got {n_bootstrap}; 1000 are usual.")
+    _, n_seeds, n_images = right.shape
+    rng = np.random.default_rng(seed)
+    drawn_images = draw_bootstrap_counts(n_images, n_bootstrap, rng) / n_images
+    drawn_seeds = draw_bootstrap_counts(n_seeds, n_bootstrap, rng) / n_seeds
+    of_seed = right @ drawn_images.T  # (n_settings, n_seeds, n_bootstrap)
+    return np.einsum("ksb,bs->bk", of_seed, drawn_seeds)
+
+
+def join_right(is_right: Any) -> str:
+    """Which answers are right as one string of 0 and 1, which fits into a flat row.
+
+    Example:
+        >>> join_right([True, False])
+        '10'
+    """
+    return "".join("1" if value else "0" for value in np.asarray(is_right, dtype=bool))
+
+
+def split_right(texts: Any) -> np.ndarray:
+    """What `join_right` made, as bool (n_texts, n_images).
+
+    Raises:
+        ValueError: If the strings differ in length, or hold anything but 0 and 1.
+
+    Example:
+        >>> split_right(["10", "11"]).mean()
+        np.float64(0.75)
+    """
+    texts = [str(text) for text in texts]
+    if len({len(text) for text in texts}) != 1 or set("".join(texts)) - {"0", "1"}:
+        raise ValueError("Expected strings of 0 and 1, all of one length: rows that were scored on the same images.")
+    return np.array([[character == "1" for character in text] for text in texts])
+
+
+def _check_right(right: Any, *, n_axes: int) -> np.ndarray:
+    array = np.asarray(right)
+    if array.ndim != n_axes or array.size == 0 or array.dtype != bool:
+        axes = ("n_settings", "n_seeds", "n_images")[-n_axes:]
+        raise ValueError(f"Expected bool ({', '.join(axes)}), not empty; got {array.dtype} {array.shape}.")
+    return array

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .intervals import Score, compute_bootstrap_error, make_fraction_score, make_score
-from .label_arrays import check_multi_hot, check_probabilities, divide_or_nan
+from .metrics import check_multi_hot, check_probabilities, divide_or_nan
 
 
 def measure_exact_match(y_true: Any, y_pred: Any) -> Score:

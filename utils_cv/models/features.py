@@ -1,41 +1,17 @@
 """Features of a frozen backbone, as fast as the machine gives them: ONNX Runtime on a CPU, torch on a GPU."""
 
 import functools
-import hashlib
-import importlib.metadata
-import tempfile
-import warnings
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 from tqdm.auto import tqdm
 
-from utils_cv.system.files import get_cache_dir, write_atomic
 from utils_cv.system.machine import choose_device, keep_memory
 
-from .backbones import DEFAULT_BACKBONE, describe_backbone, load_backbone
-from .padding import fix_padding
+from .backbones import DEFAULT_BACKBONE
+from .onnx_export import Normalized, _load_normalized, export_to_cache
 from .runtimes import load_onnx
-
-
-class Normalized(nn.Module):
-    """A network that takes images as bytes, (n, size, size, 3), and normalises them itself."""
-
-    scale: torch.Tensor
-    shift: torch.Tensor
-
-    def __init__(self, body: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-        super().__init__()
-        self.register_buffer("scale", 1 / (255 * torch.tensor(std).view(1, 3, 1, 1)))
-        self.register_buffer("shift", -(torch.tensor(mean) / torch.tensor(std)).view(1, 3, 1, 1))
-        self.body = body
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Turn bytes into what the body gives."""
-        return self.body(pixels.permute(0, 3, 1, 2).float() * self.scale + self.shift)
 
 
 def compute_features(
@@ -136,7 +112,7 @@ def make_runner(
         A function of one batch.
     """
     if choose_runtime(runtime) == "onnx":
-        return load_onnx(export_network(network, im_size_px, name=name))
+        return load_onnx(export_to_cache(network, im_size_px, name=name))
     keep_memory()
     device = choose_device()
     network = network.eval().to(device)
@@ -149,77 +125,10 @@ def make_runner(
     return run
 
 
-def export_backbone(backbone: str, im_size_px: int) -> Path:
-    """Export a frozen backbone to ONNX in the user's cache folder, unless it is there already.
-
-    Args:
-        backbone: Any name that `utils_cv.models.backbones.load_backbone` takes.
-        im_size_px: Side of the images it will take.
-
-    Returns:
-        The file; its name changes with weights and versions, so that it is never stale.
-    """
-    return export_network(_load_normalized(backbone), im_size_px, name=backbone)
-
-
-def export_network(network: Normalized, im_size_px: int, *, name: str) -> Path:
-    """Export a network to ONNX in the user's cache folder, unless it is there already.
-
-    Args:
-        network: Takes bytes; it is not changed.
-        im_size_px: Side of the images it will take.
-        name: The beginning of the file's name.
-
-    Returns:
-        The file; its name changes with weights and versions, so that it is never stale.
-    """
-    path = name_export(network, im_size_px, name=name)
-    if not path.is_file():
-        export_onnx(_fix_padding(network, im_size_px), im_size_px, path)
-    return path
-
-
-def name_export(network: Normalized, im_size_px: int, *, name: str) -> Path:
-    """Name the file in the user's cache folder that a network is exported to; it need not exist yet."""
-    return get_cache_dir("onnx") / f"{name.replace('/', '_')}_{im_size_px}px_{_fingerprint(network)}.onnx"
-
-
-def export_onnx(model: nn.Module, im_size_px: int, path: Path) -> None:
-    """Export a network that takes bytes, (n, size, size, 3), for any number of images; the file appears whole."""
-    example = torch.zeros(2, im_size_px, im_size_px, 3, dtype=torch.uint8)
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter warns about its own internals
-        temporary = Path(folder) / "model.onnx"
-        torch.onnx.export(
-            model.eval(),
-            (example,),
-            str(temporary),
-            input_names=["pixels"],
-            output_names=["output"],
-            dynamic_shapes={"pixels": {0: torch.export.Dim("n")}},
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
-        with write_atomic(path) as out_path:
-            out_path.write_bytes(temporary.read_bytes())
-
-
 @functools.lru_cache(maxsize=2)
 def _make_backbone_runner(backbone: str, im_size_px: int, runtime: str) -> Callable[[np.ndarray], np.ndarray]:
     """Keep the last two: studies ask for the features of one backbone hundreds of times."""
     return make_runner(_load_normalized(backbone), im_size_px, name=backbone, runtime=runtime)
-
-
-def _load_normalized(backbone: str) -> Normalized:
-    facts = describe_backbone(backbone)
-    return Normalized(load_backbone(backbone, n_classes=0), facts.mean, facts.std)
-
-
-def _fix_padding(network: Normalized, im_size_px: int) -> Normalized:
-    fixed = Normalized(fix_padding(network.body, im_size_px), (0.0,) * 3, (1.0,) * 3)
-    fixed.scale, fixed.shift = network.scale, network.shift
-    return fixed.eval()
 
 
 def _check_pixels(pixels: np.ndarray) -> None:
@@ -228,13 +137,3 @@ def _check_pixels(pixels: np.ndarray) -> None:
             f"Got pixels of shape {pixels.shape} and type {pixels.dtype}; expected uint8 (n, size, size, 3). "
             "Open images with utils_cv.data.images.load_images."
         )
-
-
-def _fingerprint(model: nn.Module) -> str:
-    """Hash the structure, the weights and the versions that an export depends on."""
-    digest = hashlib.sha256(str(model).encode())
-    for package in ("torch", "onnx", "onnxscript", "timm"):
-        digest.update(importlib.metadata.version(package).encode())
-    for name, value in model.state_dict().items():
-        digest.update(name.encode() + value.cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from utils_cv.data.image_inputs import ImageLike, list_images, open_pixels
-from utils_cv.evaluation.label_arrays import LABEL_SEPARATOR
+from utils_cv.data.images import ImageLike, list_images, open_pixels
+from utils_cv.evaluation.metrics import LABEL_SEPARATOR
 from utils_cv.system.files import write_atomic
 from utils_cv.system.machine import count_cpus
 from utils_cv.system.threads import map_in_threads
 
-from .model_cards import make_model_card
 from .model_files import (
     CARD_NAME,
     INFO_NAME,
@@ -35,7 +34,7 @@ from .model_files import (
 from .runtimes import load_onnx, load_openvino
 
 if TYPE_CHECKING:
-    from utils_cv.data.table_images import TableImages
+    from utils_cv.data.image_table import TableImages
     from utils_cv.evaluation.intervals import Score
 
 RUNTIME_FILES = {"onnx": ONNX_NAME, "int8": INT8_NAME, "openvino": ONNX_NAME, "torch": WEIGHTS_NAME}
@@ -203,7 +202,7 @@ def save_classifier(
     if images is not None:
         info = dataclasses.replace(info, table_sha256=hash_table(images.table))
     if int8 and images is not None:
-        from .int8_gate import make_int8
+        from .quantization import make_int8
 
         info = dataclasses.replace(
             info, int8=make_int8(folder / ONNX_NAME, folder / INT8_NAME, images, max_loss=max_loss)
@@ -268,3 +267,108 @@ def _describe(
         training=training,
         versions=list_versions(),
     )
+
+
+def make_model_card(info: ModelInfo, *, title: str, licence: str = "other") -> str:
+    """Write a model card in Markdown, with the front matter that the Hugging Face Hub reads.
+
+    Args:
+        info: The facts of the model.
+        title: Its name.
+        licence: Licence of the model as a whole, such as "mit"; "other" says that its owner has to state it.
+
+    Returns:
+        The text of `README.md`.
+
+    Example:
+        >>> print(make_model_card(info, title="fridge objects"))  # doctest: +SKIP
+    """
+    sections = [
+        _make_front_matter(info, title, licence),
+        f"# {title}",
+        _describe_model(info),
+        "## Scores\n\n" + _list_scores(info.scores),
+        "## Use\n\n" + _show_use(info),
+        "## Limits\n\n" + _list_limits(info),
+        "## Made with\n\n" + ", ".join(f"{name} {version}" for name, version in info.versions.items()) + ".",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _make_front_matter(info: ModelInfo, title: str, licence: str) -> str:
+    lines = [
+        "---",
+        f"license: {licence}",
+        "pipeline_tag: image-classification",
+        "library_name: utils_cv",
+        "tags:",
+        "- image-classification",
+        f"- {info.backbone}",
+        *(["- onnx"] if ONNX_NAME in info.files else []),
+    ]
+    if info.scores:
+        lines += ["metrics:", *dict.fromkeys(f"- {_quote(score['name'])}" for score in info.scores)]
+        lines += ["model-index:", f"- name: {_quote(title)}", "  results:"]
+        for score in info.scores:
+            lines += [
+                "  - task: {type: image-classification}",
+                f"    dataset: {{type: images, name: {_quote(score.get('split', 'test'))}}}",
+                f"    metrics: [{{type: {_quote(score['name'])}, value: {score['value']:.4f}}}]",
+            ]
+    return "\n".join([*lines, "---"])
+
+
+def _quote(text: Any) -> str:
+    """A YAML string in double quotes, which escapes as JSON does."""
+    import json
+
+    return json.dumps(str(text), ensure_ascii=False)
+
+
+def _describe_model(info: ModelInfo) -> str:
+    kind = "any number of" if info.is_multilabel else "one of"
+    facts = info.training
+    trained = f" It was trained on {facts['n_train']} images." if "n_train" in facts else ""
+    return (
+        f"An image classifier that gives each image {kind} {len(info.class_names)} labels: "
+        f"{', '.join(info.class_names)}.{trained} The network is {info.backbone} with a linear head; it takes square "
+        f"images of {info.im_size_px} px, made so by `{info.fit}`."
+    )
+
+
+def _list_scores(scores: list[dict[str, Any]]) -> str:
+    if not scores:
+        return "None were recorded."
+    lines = ["| score | value | 95 % interval | images |", "|---|---|---|---|"]
+    for score in scores:
+        interval = f"{score['low']:.3f} to {score['high']:.3f}" if {"low", "high"} <= set(score) else ""
+        lines.append(f"| {score['name']} | {score['value']:.3f} | {interval} | {score.get('n', '')} |")
+    return "\n".join(lines)
+
+
+def _show_use(info: ModelInfo) -> str:
+    lines = [
+        "```python",
+        "from utils_cv.models.saved_classifier import load_classifier",
+        "",
+        'classifier = load_classifier("path/to/this/folder")',
+        'classifier.predict_labels(["image.jpg"])',
+        "```",
+    ]
+    text = "\n".join(lines)
+    if INT8_NAME in info.files:
+        text += '\n\nThe 8-bit network is loaded by `load_classifier(..., runtime="int8")`.'
+    return text
+
+
+def _list_limits(info: ModelInfo) -> str:
+    limits = [
+        "The scores hold for images like those they were measured on; on images that look different they can be far "
+        "lower.",
+        "Every image gets a label, also one that shows none of the classes."
+        if not info.is_multilabel
+        else "A class that never occurred in training cannot be recognised.",
+        "The hashes in `model.json` detect damaged and mixed-up files. They do not protect against somebody who "
+        "replaces the file and its hash.",
+    ]
+    return "\n".join(f"- {limit}" for limit in limits)

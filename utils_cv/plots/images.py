@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from PIL import Image
 
-from utils_cv.evaluation.label_arrays import LABEL_SEPARATOR, check_same_length
+from utils_cv.evaluation.metrics import LABEL_SEPARATOR, check_same_length
 
 from .style import (
     COLORS,

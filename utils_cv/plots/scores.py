@@ -1,21 +1,26 @@
 """Figures of scores: confusion matrix, scores by class, precision-recall curves, reliability. Axes in, axes out."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter
 
 from .style import (
     COLORS,
     FONT_SIZE,
     GREY,
     INK,
+    Rows,
     draw_grid,
     draw_legend,
     format_percent,
     get_style,
     make_axes,
+    make_axes_grid,
+    make_plot_table,
     shorten,
     use_percent,
 )
@@ -154,4 +159,87 @@ def plot_reliability(reliability: pd.DataFrame, ax: Axes | None = None) -> Axes:
     use_percent(ax.yaxis)
     draw_grid(ax, "both")
     draw_legend(ax)
+    return ax
+
+
+def plot_differences(rows: Rows, *, panel: str = "", x_label: str = "change of accuracy") -> np.ndarray:
+    """Differences with their 95 % intervals and a line at 0; filled points are those whose interval leaves 0 out.
+
+    Args:
+        rows: `name`, `value`, `low`, `high` each, differences of fractions, and the column `panel`.
+        panel: Column whose values get axes of their own, side by side; "" draws one.
+        x_label: What is measured.
+
+    Returns:
+        The axes, one for each panel.
+
+    Example:
+        >>> axes = plot_differences([{"name": "mirror", "value": 0.02, "low": -0.01, "high": 0.05}])
+    """
+    table = make_plot_table(rows, ("name", "value", "low", "high"))
+    panels = list(table.groupby(panel, sort=False)) if panel else [("", table)]
+    n_rows = max(len(part) for _, part in panels)
+    axes = make_axes_grid(1, len(panels), width=2.4 + 2.9 * len(panels), height=0.36 * n_rows + 1.2)[0]
+    reach = 1.1 * float(np.abs(table[["low", "high", "value"]].to_numpy()).max()) or 0.1
+    for k, (ax, (title, part)) in enumerate(zip(axes, panels, strict=True)):
+        make_axes(ax, title=str(title), x_label=f"{x_label}, 95 % interval" if k == 0 else x_label)
+        ax.axvline(0, color=GREY, linewidth=1)
+        for position, row in enumerate(part.to_dict("records")):
+            is_shown = row["low"] > 0 or row["high"] < 0
+            color = COLORS[0] if row["value"] >= 0 else COLORS[1]
+            limits = np.abs([[row["low"] - row["value"]], [row["high"] - row["value"]]])
+            style: dict[str, Any] = {"markerfacecolor": color if is_shown else "white", "markeredgecolor": color}
+            ax.errorbar(
+                row["value"], position, xerr=limits, fmt="o", color=color, markersize=8, capsize=4, linewidth=2, **style
+            )
+        ax.set_yticks(range(len(part)), shorten(part["name"].tolist(), 30) if k == 0 else [""] * len(part))
+        ax.set_ylim(len(part) - 0.5, -0.5)
+        ax.set_xlim(-reach, reach)
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:+.0f}" if value else "0"))
+        draw_grid(ax, "x")
+    axes[0].set_xlabel(f"{x_label}, points, 95 % interval", fontsize=FONT_SIZE, color=INK)
+    for ax in axes[1:]:
+        ax.set_xlabel("points", fontsize=FONT_SIZE, color=INK)
+    return axes
+
+
+def make_difference_rows(table: pd.DataFrame, name: str, *, keep: Sequence[str] = ()) -> pd.DataFrame:
+    """Rename `difference`, `difference_low` and `difference_high` of a study to what `plot_differences` takes.
+
+    Args:
+        table: Rows of a study; those with `verdict` "baseline" are left out.
+        name: Column that names the rows.
+        keep: More columns to keep, such as the panel.
+    """
+    rows = table[table["verdict"] != "baseline"] if "verdict" in table else table
+    columns = {name: "name", "difference": "value", "difference_low": "low", "difference_high": "high"}
+    return rows[[*columns, *keep]].rename(columns=columns)
+
+
+def plot_scores(rows: Rows, ax: Axes | None = None, *, x_label: str = "accuracy", title: str = "") -> Axes:
+    """Scores with their 95 % intervals below each other: settings of an experiment side by side.
+
+    Args:
+        rows: `name`, `value`, `low`, `high` each, fractions; `{"name": "probe", **score._asdict()}` makes a row.
+        ax: Axes to draw into; None makes a figure.
+        x_label: What is measured.
+        title: Above the axes.
+
+    Example:
+        >>> ax = plot_scores([{"name": "probe", "value": 0.9, "low": 0.8, "high": 0.95}])
+    """
+    table = make_plot_table(rows, ("name", "value", "low", "high"))
+    positions = np.arange(len(table))
+    ax = make_axes(ax, height=max(1.5, 0.38 * len(table) + 1.0), title=title, x_label=f"{x_label}, 95 % interval")
+    limits = np.abs(table[["low", "high"]].to_numpy().T - table["value"].to_numpy())
+    style: dict[str, Any] = {"fmt": "o", "color": COLORS[0], "markersize": 8, "capsize": 4, "linewidth": 2}
+    ax.errorbar(table["value"], positions, xerr=limits, **style)
+    for position, (value, high) in enumerate(zip(table["value"], table["high"], strict=True)):
+        text: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": FONT_SIZE, "color": INK}
+        ax.annotate(f"{100 * value:.1f} %", (max(value, high), position), (8, 0), **text)
+    ax.set_yticks(positions, shorten(table["name"].tolist(), 40))
+    ax.set_ylim(len(table) - 0.5, -0.5)
+    ax.margins(x=0.12)
+    use_percent(ax.xaxis)
+    draw_grid(ax, "x")
     return ax

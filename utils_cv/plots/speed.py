@@ -11,8 +11,19 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from .label_placement import place_labels
-from .study_plots import Rows, make_plot_table
-from .style import COLORS, FONT_SIZE, GREY, INK, LIGHT_GREY, MARKERS, draw_grid, make_axes, use_percent
+from .style import (
+    COLORS,
+    FONT_SIZE,
+    GREY,
+    INK,
+    LIGHT_GREY,
+    MARKERS,
+    Rows,
+    draw_grid,
+    make_axes,
+    make_plot_table,
+    use_percent,
+)
 
 
 def find_pareto_front(latency_ms: Any, accuracy: Any) -> np.ndarray:

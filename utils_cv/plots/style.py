@@ -4,12 +4,13 @@ Nothing here changes matplotlib's global settings, and figures look the same und
 """
 
 import math
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeAlias
 
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import PercentFormatter
@@ -29,6 +30,7 @@ HATCHES = ("", "///", "...", "xxx")
 INK, GREY, LIGHT_GREY = "#000000", "#595959", "#D0D0D0"
 FONT_SIZE = 10  # points; nothing in a figure is smaller
 DPI = 100
+Rows: TypeAlias = pd.DataFrame | Sequence[Mapping[str, Any]]
 
 
 def make_axes(
@@ -114,3 +116,12 @@ def get_style(index: int) -> dict[str, Any]:
 def shorten(names: Sequence[str], n_characters: int) -> list[str]:
     """Names cut to a length, with an ellipsis where something is missing."""
     return [name if len(name) <= n_characters else f"{name[: n_characters - 1]}…" for name in map(str, names)]
+
+
+def make_plot_table(rows: Rows, columns: Sequence[str]) -> pd.DataFrame:
+    """Rows as a table, after a check that there are some and that they have these columns."""
+    table = pd.DataFrame(rows).reset_index(drop=True)
+    missing = [column for column in columns if column not in table]
+    if table.empty or missing:
+        raise ValueError(f"rows: expected at least one row with {', '.join(columns)}; missing: {missing or 'rows'}.")
+    return table

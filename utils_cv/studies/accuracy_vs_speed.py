@@ -15,9 +15,9 @@ from utils_cv.data import decoding, images
 from utils_cv.evaluation.metrics import compare_accuracy, measure_accuracy
 from utils_cv.models import features, quantization
 from utils_cv.models.backbones import describe_backbone
-from utils_cv.models.int8_gate import MAX_LOSS, decide_offer
 from utils_cv.models.model_files import list_versions, read_model_info
-from utils_cv.models.runners import INT8_RUNTIMES, list_runtimes, make_run
+from utils_cv.models.quantization import MAX_LOSS, decide_offer
+from utils_cv.models.runtimes import INT8_RUNTIMES, list_runtimes, make_run
 from utils_cv.models.saved_classifier import ImageClassifier
 from utils_cv.system.files import get_cache_dir, write_atomic
 from utils_cv.system.machine import count_cpus, keep_memory
@@ -25,9 +25,9 @@ from utils_cv.training import linear_probe as probes
 from utils_cv.training import training
 
 from . import speed_trials
+from .experiment import run_trials
 from .speed_times import measure_times
 from .speed_trials import SizedImages
-from .trials import run_trials
 
 TABLE_NAME = "table.csv"
 SCORE_COLUMNS = ["accuracy", "accuracy_low", "accuracy_high"]
@@ -59,7 +59,7 @@ def accuracy_vs_speed(
         backbones: Names that `utils_cv.models.backbones.load_backbone` takes. Where the weights cannot be had, for lack of a
             network, the architecture is timed and its accuracy is NaN.
         im_sizes_px: Sides of the images; 0 takes the size each backbone was pretrained on.
-        runtimes: See `utils_cv.models.runners.list_runtimes`.
+        runtimes: See `utils_cv.models.runtimes.list_runtimes`.
         vary: "all" studies every combination; "one" changes one thing at a time around the first of each.
         n_repeats: Timed runs of one image in each setting.
         batch_size: Images a call when images a second are measured.

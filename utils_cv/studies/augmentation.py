@@ -14,16 +14,13 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageEnhance
 
-from utils_cv.data.labels import encode_labels
+from utils_cv.data.image_table import TableImages, encode_labels
 from utils_cv.data.splits import take_per_class
-from utils_cv.data.table_images import TableImages
-from utils_cv.evaluation.differences import say_verdict
-from utils_cv.evaluation.repeats import compare_repeated, join_right, split_right
+from utils_cv.evaluation.intervals import compare_repeated, join_right, say_verdict, split_right
 from utils_cv.models.features import compute_features
 from utils_cv.training.linear_probe import fit_linear_head
 
-from .probe_trials import FIXED_STRENGTH
-from .trials import run_trials
+from .experiment import FIXED_STRENGTH, run_trials
 
 NONE = "none"
 # What is learned and what is scored; "any side up" images are turned by a random angle.

@@ -10,9 +10,8 @@ import torch
 
 from utils_cv.models.backbones import DEFAULT_BACKBONE, describe_backbone, load_backbone
 from utils_cv.system.machine import choose_device, count_cpus, keep_memory
-from utils_cv.system.rounds import measure_rounds, summarise_rounds
 from utils_cv.system.threads import map_in_threads
-from utils_cv.system.timing import Timer
+from utils_cv.system.timing import Timer, measure_rounds, summarise_rounds
 from utils_cv.training.augmentation import augment_pixels
 from utils_cv.training.learners import Classifier
 

@@ -11,11 +11,17 @@ import joblib
 import numpy as np
 import pandas as pd
 
-from utils_cv.evaluation.intervals import Score
-from utils_cv.evaluation.repeats import compare_repeated, join_right, measure_repeated, split_right
+from utils_cv.evaluation.intervals import Score, compare_repeated, join_right, measure_repeated, split_right
 
-from .probe_trials import FIXED_STRENGTH, Task, count_smallest_class, draw_pool_rows, make_task, predict_with_probe
-from .trials import run_trials
+from .experiment import (
+    FIXED_STRENGTH,
+    Task,
+    count_smallest_class,
+    draw_pool_rows,
+    make_task,
+    predict_with_probe,
+    run_trials,
+)
 
 # What is done about the rare class: what each does, in words.
 METHODS = {
@@ -48,7 +54,7 @@ def measure_imbalance(
         n_seeds: Draws of the images.
         seed: The first seed.
         strength: Of the regularisation; None lets cross-validation choose, which duplicates of "repeat" mislead.
-        rows_path: As in `utils_cv.studies.trials.run_trials`.
+        rows_path: As in `utils_cv.studies.experiment.run_trials`.
         n_jobs: As there.
         show_progress: Show a bar with the time left.
 

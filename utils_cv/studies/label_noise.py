@@ -9,11 +9,10 @@ import joblib
 import numpy as np
 import pandas as pd
 
-from utils_cv.evaluation.label_errors import plant_wrong_labels, predict_out_of_fold
-from utils_cv.evaluation.repeats import compare_repeated, join_right, measure_repeated, split_right
+from utils_cv.evaluation.intervals import compare_repeated, join_right, measure_repeated, split_right
+from utils_cv.training.out_of_fold import predict_out_of_fold
 
-from .probe_trials import FIXED_STRENGTH, make_task, predict_with_probe
-from .trials import run_trials
+from .experiment import FIXED_STRENGTH, make_task, predict_with_probe, run_trials
 
 # Kinds of wrong labels and of training, in words.
 KINDS = {
@@ -45,7 +44,7 @@ def measure_label_noise(
         rates: Shares of wrong labels, in [0, 1]: of all training images, or of those of the one class. 0 is added.
         n_seeds: Draws of the images with wrong labels.
         seed: The first seed.
-        rows_path: As in `utils_cv.studies.trials.run_trials`.
+        rows_path: As in `utils_cv.studies.experiment.run_trials`.
         n_jobs: As there.
         show_progress: Show a bar with the time left.
 
@@ -158,3 +157,50 @@ def _run_trial(
         "source_recall": float((y_pred[y_true == codes[0]] == codes[0]).mean()) if source else None,
         "right": join_right(y_true == y_pred),
     }
+
+
+def plant_wrong_labels(
+    labels: np.ndarray,
+    fraction: float,
+    *,
+    n_classes: int,
+    source: int | None = None,
+    target: int | None = None,
+    seed: int = 0,
+) -> np.ndarray:
+    """Give some images a wrong label, as careless or confused annotators would.
+
+    Args:
+        labels: True class codes, (n_images,).
+        fraction: Share of the images that get a wrong label, in [0, 1]; of the images of `source` where it is given.
+        n_classes: Number of classes.
+        source: Only images of this class get a wrong label; None: of any class.
+        target: The wrong label; None: any other class, each equally often.
+        seed: For one seed the images of a smaller fraction are among those of a larger one.
+
+    Returns:
+        Class codes (n_images,); exactly `round(fraction * n)` differ from `labels`.
+
+    Raises:
+        ValueError: If the fraction lies outside [0, 1], there are fewer than two classes, or source and target are
+            the same.
+
+    Example:
+        >>> labels = plant_wrong_labels(np.array([0, 0, 1, 1]), 0.5, n_classes=2)
+        >>> int((labels != [0, 0, 1, 1]).sum())
+        2
+    """
+    if not 0 <= fraction <= 1 or n_classes < 2 or (target is not None and target == source):
+        raise ValueError(
+            f"Got fraction={fraction}, n_classes={n_classes}, source={source}, target={target}; expected a fraction "
+            "in [0, 1], two classes or more, and a target that is another class than the source."
+        )
+    rng = np.random.default_rng(seed)
+    is_open = np.ones(len(labels), bool) if source is None else labels == source
+    order = rng.permutation(len(labels))
+    steps = rng.integers(1, n_classes, len(labels))  # how many classes further the wrong label lies
+    candidates = order[(is_open & (labels != target))[order]]
+    chosen = candidates[: round(fraction * int(is_open.sum()))]
+    planted = labels.copy()
+    planted[chosen] = (labels[chosen] + steps[chosen]) % n_classes if target is None else target
+    return planted

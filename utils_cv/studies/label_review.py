@@ -8,12 +8,12 @@ import joblib
 import numpy as np
 import pandas as pd
 
-from utils_cv.evaluation.intervals import Score
-from utils_cv.evaluation.label_errors import plant_wrong_labels, predict_out_of_fold, rank_suspects
-from utils_cv.evaluation.repeats import compare_repeated, join_right, measure_repeated, split_right
+from utils_cv.evaluation.intervals import Score, compare_repeated, join_right, measure_repeated, split_right
+from utils_cv.evaluation.label_errors import rank_suspects
+from utils_cv.training.out_of_fold import predict_out_of_fold
 
-from .probe_trials import make_task, predict_with_probe
-from .trials import run_trials
+from .experiment import make_task, predict_with_probe, run_trials
+from .label_noise import plant_wrong_labels
 
 # Which images are looked at.
 POLICIES = ("most suspect first", "at random")
@@ -46,7 +46,7 @@ def measure_review(
         n_rounds: Rounds.
         n_seeds: Draws of the wrong labels.
         seed: The first seed.
-        rows_path: As in `utils_cv.studies.trials.run_trials`.
+        rows_path: As in `utils_cv.studies.experiment.run_trials`.
         n_jobs: As there.
         show_progress: Show a bar with the time left.
 

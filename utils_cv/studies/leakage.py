@@ -13,13 +13,17 @@ import pandas as pd
 from PIL import Image, ImageEnhance
 
 from utils_cv.data.splits import split_folds
-from utils_cv.evaluation.differences import compare_means, compare_scores
-from utils_cv.evaluation.intervals import Score
-from utils_cv.evaluation.repeats import compare_repeated, join_right, split_right
+from utils_cv.evaluation.intervals import (
+    Score,
+    compare_means,
+    compare_repeated,
+    compare_scores,
+    join_right,
+    split_right,
+)
 from utils_cv.training.linear_probe import fit_linear_head
 
-from .probe_trials import FIXED_STRENGTH
-from .trials import run_trials
+from .experiment import FIXED_STRENGTH, run_trials
 
 RANDOM, GROUPED = "random split", "scenes kept together"
 

@@ -10,12 +10,10 @@ import numpy as np
 import pandas as pd
 
 from utils_cv.data.splits import hold_out_valid
-from utils_cv.evaluation.intervals import Score
+from utils_cv.evaluation.intervals import Score, compare_repeated, join_right, measure_repeated, split_right
 from utils_cv.evaluation.metrics import measure_accuracy
-from utils_cv.evaluation.repeats import compare_repeated, join_right, measure_repeated, split_right
 
-from .probe_trials import FIXED_STRENGTH, count_smallest_class, draw_pool_rows, make_task, predict_with_probe
-from .trials import run_trials
+from .experiment import FIXED_STRENGTH, count_smallest_class, draw_pool_rows, make_task, predict_with_probe, run_trials
 
 
 def list_sizes(table: pd.DataFrame, *, smallest: int = 5) -> list[int]:
@@ -72,7 +70,7 @@ def measure_learning_curve(
         n_seeds: Draws of each size.
         seed: The first seed.
         options: Arguments for the recipe: `strength` for "probe", those of `utils_cv.training.training.fine_tune` for "top".
-        rows_path: As in `utils_cv.studies.trials.run_trials`; finished trials are not run again.
+        rows_path: As in `utils_cv.studies.experiment.run_trials`; finished trials are not run again.
         n_jobs: As there.
         show_progress: Show a bar with the time left.
 
@@ -185,7 +183,7 @@ def _learn_probe(
 def _learn_top(
     table: pd.DataFrame, inputs: np.ndarray, rows: np.ndarray, seed: int, options: dict[str, Any]
 ) -> np.ndarray:
-    from utils_cv.data.table_images import TableImages
+    from utils_cv.data.image_table import TableImages
     from utils_cv.training.training import fine_tune, predict_images
 
     task = make_task(table, inputs)

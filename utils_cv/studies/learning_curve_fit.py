@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from utils_cv.evaluation.intervals import Score
-from utils_cv.evaluation.repeats import resample_means, split_right
+from utils_cv.evaluation.intervals import Score, resample_means, split_right
 
 # Exponents to choose from. Published ones for images lie between 0.1 and 0.7.
 EXPONENTS = np.linspace(0.05, 1.5, 59)

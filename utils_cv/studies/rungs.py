@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from utils_cv.data.image_table import TableImages
 from utils_cv.data.splits import take_per_class
-from utils_cv.data.table_images import TableImages
 from utils_cv.evaluation.metrics import compare_accuracy, measure_accuracy
 from utils_cv.training.training import Trained, fine_tune, linear_probe, predict_images
 

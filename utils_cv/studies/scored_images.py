@@ -5,9 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from utils_cv.data.image_table import find_dir, load_image_table
-from utils_cv.data.labels import encode_labels
-from utils_cv.data.table_images import TableImages, load_table_images
+from utils_cv.data.image_table import TableImages, encode_labels, find_dir, load_image_table, load_table_images
 from utils_cv.models.backbones import DEFAULT_BACKBONE
 from utils_cv.models.features import compute_features
 from utils_cv.training.linear_probe import fit_linear_head

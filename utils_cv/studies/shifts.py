@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from utils_cv.evaluation.differences import compare_fractions, compare_means
-from utils_cv.evaluation.intervals import Score, compute_wilson_interval
+from utils_cv.evaluation.intervals import Score, compare_fractions, compare_means, compute_wilson_interval
 from utils_cv.evaluation.metrics import measure_accuracy
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from utils_cv.data.image_inputs import open_pixels
-from utils_cv.models.runners import make_run
+from utils_cv.data.images import open_pixels
+from utils_cv.models.runtimes import make_run
 from utils_cv.system.timing import measure_in_turn
 
 from .speed_trials import find_model_dir

@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from utils_cv.data.labels import list_class_names, split_labels
-from utils_cv.data.table_images import TableImages, load_table_images
+from utils_cv.data.image_table import TableImages, list_class_names, load_table_images, split_labels
 from utils_cv.models.backbones import describe_backbone, load_backbone
-from utils_cv.models.int8_gate import N_CALIBRATION
 from utils_cv.models.model_files import INFO_NAME, ONNX_NAME, read_model_info
-from utils_cv.models.quantization import choose_calibration_rows, quantize_onnx
-from utils_cv.models.runners import INT8_RUNTIMES, STUDY_INT8_NAME, Run, make_run, measure_file_mb
+from utils_cv.models.quantization import N_CALIBRATION, choose_calibration_rows, quantize_onnx
+from utils_cv.models.runtimes import INT8_RUNTIMES, STUDY_INT8_NAME, Run, make_run, measure_file_mb
 from utils_cv.models.saved_classifier import decide_labels, save_classifier, to_probabilities
 from utils_cv.system.files import write_atomic
 from utils_cv.system.timing import measure_fresh_process
@@ -24,7 +22,7 @@ from utils_cv.training.training import linear_probe
 
 _PEAK_MEMORY_SCRIPT = """
 import numpy as np
-from utils_cv.models.runners import make_run
+from utils_cv.models.runtimes import make_run
 make_run({folder!r}, {runtime!r})(np.zeros((1, {size}, {size}, 3), np.uint8))
 """
 

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from utils_cv.evaluation.label_arrays import check_same_length
-from utils_cv.evaluation.label_errors import plant_wrong_labels
+from utils_cv.evaluation.metrics import check_same_length
+
+from .label_noise import plant_wrong_labels
 
 KINDS = ("at random", "where the model errs")
 

@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 
 from utils_cv.evaluation.intervals import Z_95, compute_wilson_interval
-from utils_cv.evaluation.label_arrays import check_same_length
-from utils_cv.evaluation.metrics import compare_accuracy
+from utils_cv.evaluation.metrics import check_same_length, compare_accuracy
 
 
 def count_images_for_width(accuracy: float, half_width: float) -> int:

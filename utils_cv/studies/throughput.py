@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from utils_cv.models.model_files import read_model_info
-from utils_cv.models.runners import make_run
+from utils_cv.models.runtimes import make_run
 from utils_cv.system.timing import measure_in_turn
 
 
@@ -27,7 +27,7 @@ def measure_throughput(
         folder: Where `save_classifier` wrote it.
         batch_sizes: Images a call.
         n_threads: Threads of one call.
-        runtime: See `utils_cv.models.runners.list_runtimes`; PyTorch has one number of threads for the whole process, so
+        runtime: See `utils_cv.models.runtimes.list_runtimes`; PyTorch has one number of threads for the whole process, so
             only the other runtimes can compare them.
         n_repeats: Timed calls of each setting.
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from utils_cv.data.table_images import load_table_images
+from utils_cv.data.image_table import load_table_images
 from utils_cv.models.backbones import DEFAULT_BACKBONE
 from utils_cv.training.training import fine_tune, linear_probe
 

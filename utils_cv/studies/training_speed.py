@@ -20,8 +20,8 @@ from utils_cv.data.image_cache import ImageCache
 from utils_cv.data.images import load_image, load_images, resize_image
 from utils_cv.system.files import write_atomic
 from utils_cv.system.machine import count_cpus
-from utils_cv.system.rounds import measure_rounds, summarise_rounds
 from utils_cv.system.threads import map_in_threads
+from utils_cv.system.timing import measure_rounds, summarise_rounds
 
 from .storage import STORAGES, SlowedReader, Storage
 

@@ -17,10 +17,26 @@ import pandas as pd
 # takes up to 1.6 times as long. Wider spreads mean that something else was running.
 _BUSY_MEDIAN_RATIO = 1.3
 _BUSY_P95_RATIO = 2.0
-
 # PyTorch's OpenMP threads look for work for some milliseconds after a call before they sleep; 5 were not always enough.
 _SETTLE_MS = 10.0
 _MAX_SETTLING_CALLS = 100
+# VmHWM starts at zero for a new program; ru_maxrss, the portable figure, starts at the size of the parent on Linux.
+_REPORT_PEAK_MEMORY = """
+def _report_peak_memory():
+    import pathlib, sys
+    status = pathlib.Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        n_bytes = int(line.split()[1]) * 1024
+    elif sys.platform == "win32":
+        import psutil
+        n_bytes = psutil.Process().memory_info().peak_wset
+    else:
+        import resource
+        n_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    sys.stderr.write(f"\\npeak memory: {n_bytes}")
+_report_peak_memory()
+"""
 
 
 class Timer:
@@ -232,25 +248,6 @@ class FreshProcess(NamedTuple):
     output: str
 
 
-# VmHWM starts at zero for a new program; ru_maxrss, the portable figure, starts at the size of the parent on Linux.
-_REPORT_PEAK_MEMORY = """
-def _report_peak_memory():
-    import pathlib, sys
-    status = pathlib.Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        n_bytes = int(line.split()[1]) * 1024
-    elif sys.platform == "win32":
-        import psutil
-        n_bytes = psutil.Process().memory_info().peak_wset
-    else:
-        import resource
-        n_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    sys.stderr.write(f"\\npeak memory: {n_bytes}")
-_report_peak_memory()
-"""
-
-
 def measure_fresh_process(script: str, *, timeout_s: float = 600, folder: Path | None = None) -> FreshProcess:
     r"""Runs Python code in a fresh interpreter and measures its time and peak memory.
 
@@ -282,3 +279,63 @@ def measure_fresh_process(script: str, *, timeout_s: float = 600, folder: Path |
         raise RuntimeError(f"the script ended with status {result.returncode}:\n{last_lines}")
     n_bytes = int(result.stderr.rpartition("peak memory: ")[2])
     return FreshProcess(timer.seconds, n_bytes / 1e6, result.stdout)
+
+
+def measure_rounds(functions: Mapping[str, Callable[[], object]], *, n_rounds: int, n_images: int = 1) -> pd.DataFrame:
+    """Time functions in rounds, each once a round, after one round that is not counted.
+
+    Args:
+        functions: Each called without arguments; the keys name the rows.
+        n_rounds: Counted rounds.
+        n_images: How many images each call works on.
+
+    Returns:
+        One row a round and function: `round`, `name`, `ms` per image.
+
+    Raises:
+        ValueError: If there is nothing to time.
+    """
+    rounds = []
+    for i in range(n_rounds):
+        times = measure_in_turn(functions, n_warmup=int(i == 0), n_repeats=1, settle_ms=0, warn=False)
+        rounds.append(pd.DataFrame({"round": i, "name": times["name"], "ms": times["median_ms"] / n_images}))
+    if not rounds:
+        raise ValueError(f"n_rounds: expected 1 or more, got {n_rounds}.")
+    return pd.concat(rounds, ignore_index=True)
+
+
+def summarise_rounds(rounds: pd.DataFrame, *, baseline: str) -> pd.DataFrame:
+    """Medians of rounds, and how many times faster than the baseline each setting was.
+
+    Args:
+        rounds: Of `measure_rounds`.
+        baseline: Name of the setting to compare with.
+
+    Returns:
+        One row a setting: `name`, `median_ms` per image, `images_per_second`, `ratio` (times faster than the baseline,
+        median of the rounds), `ratio_low` and `ratio_high` (lowest and highest round; of 6 rounds or more this range
+        holds the true median with a probability of at least 0.97), `n_rounds`.
+
+    Raises:
+        ValueError: If the baseline was not measured.
+
+    Example:
+        >>> rounds = pd.DataFrame({"round": [0, 0], "name": ["slow", "fast"], "ms": [20.0, 5.0]})
+        >>> summarise_rounds(rounds, baseline="slow")["ratio"].tolist()
+        [1.0, 4.0]
+    """
+    wide = rounds.pivot(index="round", columns="name", values="ms")[list(rounds["name"].unique())]
+    if baseline not in wide:
+        raise ValueError(f"No setting {baseline!r} was measured; there are {', '.join(wide)}.")
+    ratios = wide.rdiv(wide[baseline], axis=0)
+    medians = wide.median()
+    columns = {
+        "name": list(wide),
+        "median_ms": medians.to_numpy(),
+        "images_per_second": 1e3 / medians.to_numpy(),
+        "ratio": ratios.median().to_numpy(),
+        "ratio_low": ratios.min().to_numpy(),
+        "ratio_high": ratios.max().to_numpy(),
+        "n_rounds": len(wide),
+    }
+    return pd.DataFrame(columns)

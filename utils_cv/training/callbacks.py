@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from utils_cv.evaluation.calibration import ValidationScore, measure_gain, score_logits
 from utils_cv.evaluation.intervals import compute_wilson_interval
-from utils_cv.evaluation.validation_scores import ValidationScore, measure_gain, score_logits
 from utils_cv.system.machine import set_seed
 
 with warnings.catch_warnings():

@@ -20,10 +20,11 @@ with warnings.catch_warnings():
     from fastai.data.core import DataLoaders
     from fastai.data.load import DataLoader
 
-from utils_cv.data.table_images import TableImages
-from utils_cv.evaluation.validation_scores import ValidationScore, score_logits
-from utils_cv.models.blocks import cut_body
-from utils_cv.models.features import Normalized, choose_runtime, export_network, make_runner, run_in_batches
+from utils_cv.data.image_table import TableImages
+from utils_cv.evaluation.calibration import ValidationScore, score_logits
+from utils_cv.models.backbones import cut_body
+from utils_cv.models.features import choose_runtime, make_runner, run_in_batches
+from utils_cv.models.onnx_export import Normalized, export_to_cache
 from utils_cv.system.machine import choose_device, keep_memory
 
 from . import callbacks, checkpoints, distribution, learners
@@ -201,7 +202,7 @@ def export_lower(model: learners.Classifier, im_size_px: int, *, name: str) -> N
     """Export the lower part for ONNX Runtime where that is what runs it, unless it was done before."""
     if choose_runtime() == "onnx":
         lower = _normalize(cut_body(model.body, im_size_px)[0], model)
-        export_network(lower, im_size_px, name=f"{name}_lower")
+        export_to_cache(lower, im_size_px, name=f"{name}_lower")
 
 
 def _normalize(lower: nn.Module, model: learners.Classifier) -> Normalized:

@@ -8,7 +8,7 @@ from matplotlib import colormaps
 from PIL import Image
 from torch import nn
 
-from utils_cv.models.blocks import list_blocks
+from utils_cv.models.backbones import list_blocks
 
 from .learners import Classifier
 

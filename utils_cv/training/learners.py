@@ -22,9 +22,9 @@ with warnings.catch_warnings():
     from fastai.torch_core import TensorCategory, TensorMultiCategory
     from fastai.vision.core import PILImage
 
+from utils_cv.data.image_table import TableImages
 from utils_cv.data.images import Fit, load_image, resize_image
-from utils_cv.data.table_images import TableImages
-from utils_cv.models.blocks import list_blocks
+from utils_cv.models.backbones import list_blocks
 from utils_cv.system.machine import choose_device, keep_memory
 
 from .augmentation import make_augmentations

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from utils_cv.data.image_table import TableImages
 from utils_cv.data.splits import split_folds
-from utils_cv.data.table_images import TableImages
-from utils_cv.evaluation.validation_scores import ValidationScore, measure_gain, score_logits
+from utils_cv.evaluation.calibration import ValidationScore, measure_gain, score_logits
 from utils_cv.models.backbones import DEFAULT_BACKBONE
 from utils_cv.system.timing import Timer
 

@@ -4,8 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from utils_cv.data.labels import encode_labels
-from utils_cv.data.table_images import TableImages
+from utils_cv.data.image_table import TableImages, encode_labels
 from utils_cv.models.backbones import DEFAULT_BACKBONE, describe_backbone, load_backbone
 from utils_cv.system.machine import set_seed
 from utils_cv.system.timing import Timer

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from utils_cv.data.image_table import TableImages
 from utils_cv.data.images import Fit
-from utils_cv.data.table_images import TableImages
 
 from . import learners
 

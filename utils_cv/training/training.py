@@ -13,13 +13,13 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from utils_cv.data.image_table import TableImages, encode_labels
 from utils_cv.data.images import load_image, resize_image
-from utils_cv.data.labels import encode_labels
-from utils_cv.data.table_images import TableImages
+from utils_cv.evaluation.calibration import compute_losses, score_logits
 from utils_cv.evaluation.intervals import compute_wilson_interval
-from utils_cv.evaluation.validation_scores import compute_losses, score_logits
 from utils_cv.models.backbones import DEFAULT_BACKBONE, describe_backbone, load_backbone
-from utils_cv.models.features import Normalized, choose_runtime, export_network, make_runner, run_in_batches
+from utils_cv.models.features import choose_runtime, make_runner, run_in_batches
+from utils_cv.models.onnx_export import Normalized, export_to_cache
 from utils_cv.system.machine import set_seed
 from utils_cv.system.timing import Timer
 
@@ -89,7 +89,7 @@ def linear_probe(
         network = Normalized(body, facts.mean, facts.std)
         with Timer() as export_timer:
             if runtime == "onnx":
-                export_network(network, size_px, name=backbone)
+                export_to_cache(network, size_px, name=backbone)
         run = make_runner(network, size_px, name=backbone, runtime=runtime)
         features = run_in_batches(run, images.pixels[train_rows])
         if allows_mirror(augment):

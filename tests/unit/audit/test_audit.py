@@ -8,8 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageEnhance
 
-from utils_cv.audit.audit import add_groups, audit_images, drop_duplicates
-from utils_cv.audit.audit_report import AuditLimits
+from utils_cv.audit.audit import AuditLimits, add_groups, audit_images, drop_duplicates
 from utils_cv.data.image_table import find_repository, load_image_table
 from utils_cv.data.splits import split_grouped
 

@@ -1,11 +1,16 @@
-"""Tests of utils_cv.audit.duplicates and utils_cv.audit.thumbnail_overlap: copies are found, different images are not."""
+"""Tests of utils_cv.audit.duplicates and utils_cv.audit.duplicates: copies are found, different images are not."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from utils_cv.audit.duplicates import compute_hash_codes, find_near_duplicates, group_by_pairs
-from utils_cv.audit.thumbnail_overlap import make_resampling, measure_overlap
+from utils_cv.audit.duplicates import (
+    compute_hash_codes,
+    find_near_duplicates,
+    group_by_pairs,
+    make_resampling,
+    measure_overlap,
+)
 from utils_cv.data.images import difference_hash
 
 N_IMAGES = 20

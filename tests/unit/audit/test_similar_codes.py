@@ -1,9 +1,9 @@
-"""Tests of utils_cv.audit.similar_codes against comparing all with all."""
+"""Tests of utils_cv.audit.duplicates against comparing all with all."""
 
 import numpy as np
 import pytest
 
-from utils_cv.audit.similar_codes import (
+from utils_cv.audit.duplicates import (
     compute_sign_codes,
     find_similar_codes,
     find_similar_features,

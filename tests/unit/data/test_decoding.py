@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, TiffImagePlugin, features
 
-from utils_cv.data.color_modes import convert_to_rgb
-from utils_cv.data.decoding import ImageError, decode_image, open_image, read_image, read_upright_size
+from utils_cv.data.decoding import ImageError, convert_to_rgb, decode_image, open_image, read_image, read_upright_size
 
 RED, GREEN, BLUE = (200, 30, 40), (20, 180, 60), (10, 60, 220)
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from utils_cv.data.image_inputs import list_images, open_pixels
-from utils_cv.data.images import ImageError, load_pixels
+from utils_cv.data.images import ImageError, list_images, load_pixels, open_pixels
 
 
 @pytest.fixture

@@ -1,13 +1,12 @@
-"""Tests of utils_cv.data.table_images: files that cannot be opened are skipped, counted and listed, and the rest goes on."""
+"""Tests of utils_cv.data.image_table: files that cannot be opened are skipped, counted and listed, and the rest goes on."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from utils_cv.data.image_table import load_image_table
+from utils_cv.data.image_table import load_image_table, load_table_images
 from utils_cv.data.images import load_pixels
-from utils_cv.data.table_images import load_table_images
 
 
 @pytest.fixture

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
-from utils_cv.evaluation.differences import compare_fractions, compare_means, compare_scores, say_verdict
-from utils_cv.evaluation.intervals import Score
+from utils_cv.evaluation.intervals import Score, compare_fractions, compare_means, compare_scores, say_verdict
 
 
 def test_single_images_give_the_paired_t_interval():

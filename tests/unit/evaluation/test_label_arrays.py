@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from utils_cv.evaluation.label_arrays import (
+from utils_cv.evaluation.metrics import (
     check_class_names,
     check_labels,
     check_multi_hot,

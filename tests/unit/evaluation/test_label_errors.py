@@ -4,15 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.unit.test_learning_curve import make_data
-from utils_cv.evaluation.label_errors import (
-    plant_wrong_labels,
-    predict_out_of_fold,
-    rank_suspects,
-    score_suspects,
-    trace_suspects,
-)
-from utils_cv.studies.probe_trials import make_task
+from tests.unit.studies.test_learning_curve import make_data
+from utils_cv.evaluation.label_errors import rank_suspects, score_suspects, trace_suspects
+from utils_cv.studies.experiment import make_task
+from utils_cv.studies.label_noise import plant_wrong_labels
+from utils_cv.training.out_of_fold import predict_out_of_fold
 
 LABELS = np.repeat([0, 1, 2], 50)
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
-from utils_cv.evaluation.ranking import compute_average_precision, compute_precision_recall, measure_average_precision
+from utils_cv.evaluation.metrics import compute_average_precision, compute_precision_recall, measure_average_precision
 
 # few distinct probabilities, so that ties are common
 ranked = st.lists(st.tuples(st.booleans(), st.integers(0, 4)), min_size=1, max_size=40).map(
@@ -43,7 +43,7 @@ def test_curve_agrees_with_scikit_learn(arrays):
 @given(st.integers(0, 1000))
 def test_mean_average_precision_and_its_resamples_agree_with_repeated_images(seed):
     """A resample with counts must give what scikit-learn gives on the images repeated that often."""
-    from utils_cv.evaluation.ranking import _resample_average_precision
+    from utils_cv.evaluation.metrics import _resample_average_precision
 
     rng = np.random.default_rng(seed)
     y_true, probabilities = rng.random(30) < 0.4, rng.integers(0, 6, 30) / 5

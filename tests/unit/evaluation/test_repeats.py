@@ -3,9 +3,15 @@
 import numpy as np
 import pytest
 
-from utils_cv.evaluation.intervals import compute_wilson_interval
+from utils_cv.evaluation.intervals import (
+    compare_repeated,
+    compute_wilson_interval,
+    join_right,
+    measure_repeated,
+    resample_means,
+    split_right,
+)
 from utils_cv.evaluation.metrics import compare_accuracy
-from utils_cv.evaluation.repeats import compare_repeated, join_right, measure_repeated, resample_means, split_right
 
 
 def draw_right(rng, n_seeds, n_images, *, image_sd=0.2, seed_sd=0.05, level=0.8):

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, log_loss
 
-from utils_cv.evaluation.calibration import fit_temperature
-from utils_cv.evaluation.validation_scores import compute_losses, score_logits
+from utils_cv.evaluation.calibration import compute_losses, fit_temperature, score_logits
 
 
 def make_logits(n=60, n_classes=3, *, seed=0, scale=1.0):

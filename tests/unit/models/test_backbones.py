@@ -7,8 +7,7 @@ from timm.data import ImageNetInfo
 
 from utils_cv.data.image_table import find_repository
 from utils_cv.data.images import load_pixels
-from utils_cv.models.backbones import PACKAGED, describe_backbone, list_backbones, load_backbone
-from utils_cv.models.weights import find_packaged_weights
+from utils_cv.models.backbones import PACKAGED, describe_backbone, find_packaged_weights, list_backbones, load_backbone
 
 DEMO_DIR = find_repository() / "data" / "fridge_objects"
 

@@ -5,8 +5,7 @@ import torch
 import torchvision
 from torch import nn
 
-from utils_cv.models.backbones import load_backbone
-from utils_cv.models.blocks import cut_body, list_blocks
+from utils_cv.models.backbones import cut_body, list_blocks, load_backbone
 
 
 @pytest.mark.parametrize(

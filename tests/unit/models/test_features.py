@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from utils_cv.models.backbones import load_backbone
-from utils_cv.models.features import choose_runtime, compute_features, export_backbone, export_onnx
+from utils_cv.models.features import choose_runtime, compute_features
+from utils_cv.models.onnx_export import export_backbone, export_onnx
 from utils_cv.models.runtimes import load_onnx
 
 SIZE_PX = 64
@@ -55,15 +56,15 @@ def test_an_export_is_made_once(features):
 
 
 def test_other_weights_get_another_export(tmp_path, monkeypatch):
-    from utils_cv.models import features
+    from utils_cv.models import onnx_export
 
     written = []
     monkeypatch.setattr(features, "export_onnx", lambda model, size, path: written.append(path))
     monkeypatch.setattr(features, "get_cache_dir", lambda name: tmp_path)
     for seed in (0, 1):
         torch.manual_seed(seed)
-        network = features.Normalized(torch.nn.Conv2d(3, 2, 1), (0.5,) * 3, (0.5,) * 3)
-        features.export_network(network, 8, name="a/b")
+        network = onnx_export.Normalized(torch.nn.Conv2d(3, 2, 1), (0.5,) * 3, (0.5,) * 3)
+        onnx_export.export_to_cache(network, 8, name="a/b")
     assert len({path.name for path in written}) == 2
     assert written[0].name.startswith("a_b_8px_")
 

@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from utils_cv.data.table_images import TableImages
+from utils_cv.data.image_table import TableImages
 from utils_cv.evaluation.intervals import Score
 from utils_cv.evaluation.metrics import compare_accuracy
-from utils_cv.models import int8_gate
-from utils_cv.models.int8_gate import decide_offer, judge_int8, make_int8
+from utils_cv.models import quantization as int8_gate
+from utils_cv.models.quantization import decide_offer, judge_int8, make_int8
 
 
 def make_images(n_valid=600, *, n_train=4):

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from utils_cv.models.model_cards import make_model_card
 from utils_cv.models.model_files import ModelInfo
+from utils_cv.models.saved_classifier import make_model_card
 
 INFO = ModelInfo(
     class_names=["can", 'carton "large"'],

@@ -8,10 +8,17 @@ import torch
 from safetensors import safe_open
 
 from utils_cv.models.backbones import load_backbone
-from utils_cv.models.features import Normalized, export_onnx, name_export
 from utils_cv.models.model_files import ModelFileError, ModelInfo
-from utils_cv.models.onnx_export import copy_network, export_network, read_network, write_network_weights
-from utils_cv.models.padding import fix_padding
+from utils_cv.models.onnx_export import (
+    Normalized,
+    copy_network,
+    export_network,
+    export_onnx,
+    fix_padding,
+    name_export,
+    read_network,
+    write_network_weights,
+)
 from utils_cv.models.runtimes import load_onnx
 from utils_cv.training.learners import Classifier
 

@@ -6,7 +6,7 @@ import torch
 from timm.layers import Conv2dSame
 from torch import nn
 
-from utils_cv.models.padding import fix_padding
+from utils_cv.models.onnx_export import fix_padding
 
 
 @pytest.mark.parametrize("im_size_px", [31, 32, 33, 45])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from utils_cv.models.features import Normalized, export_onnx
+from utils_cv.models.onnx_export import Normalized, export_onnx
 from utils_cv.models.quantization import choose_calibration_rows, list_operations, quantize_onnx
 from utils_cv.models.runtimes import load_onnx
 

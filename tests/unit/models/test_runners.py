@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from utils_cv.models import runners
-from utils_cv.models.runners import INT8_RUNTIMES, STUDY_INT8_NAME, list_runtimes, make_run, measure_file_mb
+from utils_cv.models import runtimes as runners
+from utils_cv.models.runtimes import INT8_RUNTIMES, STUDY_INT8_NAME, list_runtimes, make_run, measure_file_mb
 from utils_cv.models.saved_classifier import save_classifier
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)

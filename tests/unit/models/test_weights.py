@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from utils_cv.models.weights import find_packaged_weights, read_weights
+from utils_cv.models.backbones import find_packaged_weights, read_weights
 
 
 def save(path):

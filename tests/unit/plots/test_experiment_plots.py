@@ -4,15 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from utils_cv.plots.experiment_plots import (
-    make_difference_rows,
-    plot_accuracy_by_width,
-    plot_differences,
-    plot_distances,
-    plot_opening,
-    plot_rates,
-    plot_stages,
-)
+from utils_cv.plots.curves import plot_accuracy_by_width, plot_distances, plot_opening, plot_rates, plot_stages
+from utils_cv.plots.scores import make_difference_rows, plot_differences
 
 
 def make_differences():

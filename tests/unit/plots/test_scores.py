@@ -6,9 +6,7 @@ import pandas as pd
 import pytest
 
 from utils_cv.evaluation.calibration import compute_reliability_table
-from utils_cv.evaluation.label_arrays import make_multi_hot
-from utils_cv.evaluation.metrics import compute_class_table, compute_confusion
-from utils_cv.evaluation.ranking import compute_precision_recall
+from utils_cv.evaluation.metrics import compute_class_table, compute_confusion, compute_precision_recall, make_multi_hot
 from utils_cv.plots.scores import plot_class_scores, plot_confusion, plot_precision_recall, plot_reliability
 
 

@@ -4,7 +4,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from utils_cv.plots.study_plots import plot_history, plot_learning_curve, plot_scores
+from utils_cv.plots.curves import plot_history, plot_learning_curve
+from utils_cv.plots.scores import plot_scores
 
 
 def test_history_separates_losses_from_scores():

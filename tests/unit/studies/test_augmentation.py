@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageOps
 
-from utils_cv.data.table_images import TableImages
+from utils_cv.data.image_table import TableImages
 from utils_cv.studies import augmentation
 from utils_cv.studies.augmentation import CHANGES, WORLDS, change_images, compare_augmentations, turn_image
 

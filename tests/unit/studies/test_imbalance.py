@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.unit.test_learning_curve import make_data
+from tests.unit.studies.test_learning_curve import make_data
 from utils_cv.studies.imbalance import METHODS, compare_methods, measure_imbalance, summarize_imbalance
 
 

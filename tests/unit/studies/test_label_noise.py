@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from tests.unit.test_learning_curve import make_data
+from tests.unit.studies.test_learning_curve import make_data
 from utils_cv.studies import label_noise
+from utils_cv.studies.experiment import FIXED_STRENGTH
 from utils_cv.studies.label_noise import KINDS, list_noise_losses, measure_label_noise, summarize_label_noise
 from utils_cv.studies.label_review import POLICIES, measure_review, measure_review_gain, summarize_review
-from utils_cv.studies.probe_trials import FIXED_STRENGTH
 
 
 @pytest.fixture(scope="module")

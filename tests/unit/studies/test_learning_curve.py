@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from utils_cv.evaluation.repeats import join_right, split_right
+from utils_cv.evaluation.intervals import join_right, split_right
+from utils_cv.studies.experiment import draw_pool_rows, make_task
 from utils_cv.studies.learning_curve import compare_recipes, list_sizes, measure_learning_curve, summarize_curve
 from utils_cv.studies.learning_curve_fit import find_enough, fit_curve, forecast_last, predict_accuracy, predict_gain
-from utils_cv.studies.probe_trials import draw_pool_rows, make_task
 
 
 def make_data(n_train=40, n_test=30, *, n_classes=3, n_features=12, distance=1.1, seed=0):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from utils_cv.plots.throughput_plots import plot_throughput, plot_training_effort
+from utils_cv.plots.curves import plot_throughput, plot_training_effort
 from utils_cv.studies import throughput
 from utils_cv.studies.throughput import measure_throughput
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from utils_cv.studies.trials import TrialError, run_trials
+from utils_cv.studies.experiment import TrialError, run_trials
 
 SETTINGS = [{"x": x, "name": name, "seed": 0} for x in (3, 1, 2) for name in ("plain", "weighted")]
 

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from utils_cv.system.rounds import measure_rounds, summarise_rounds
+from utils_cv.system.timing import measure_rounds, summarise_rounds
 
 
 def test_functions_are_called_in_turn_after_one_round_that_does_not_count():
@@ -21,7 +21,7 @@ def test_times_are_per_image():
 
     with pytest.MonkeyPatch.context() as patch:
         fake = lambda *_, **__: pd.DataFrame({"name": Clock.name, "median_ms": [next(ms)]})  # noqa: E731
-        patch.setattr("utils_cv.system.rounds.measure_in_turn", fake)
+        patch.setattr("utils_cv.system.timing.measure_in_turn", fake)
         assert measure_rounds({"x": print}, n_rounds=1, n_images=4)["ms"].item() == 2.0
 
 

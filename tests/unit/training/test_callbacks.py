@@ -8,16 +8,8 @@ import torch
 from fastai.callback.core import CancelFitException
 from torch import nn
 
-from utils_cv.evaluation.validation_scores import ValidationScore
-from utils_cv.training.callbacks import (
-    FreezeStatistics,
-    KeepBest,
-    KeepLast,
-    Record,
-    StopEarly,
-    Validate,
-    soften,
-)
+from utils_cv.evaluation.calibration import ValidationScore
+from utils_cv.training.callbacks import FreezeStatistics, KeepBest, KeepLast, Record, StopEarly, Validate, soften
 
 START = {"valid_loss": 0.5, "valid_accuracy": 0.9}
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from utils_cv.training import model_selection as ladder
 from utils_cv.training.model_selection import climb_ladder
 from utils_cv.training.training import fine_tune, predict_images
-from utils_cv.training import model_selection as ladder
 
 OPTIONS = {"epochs": 2, "batch_size": 4, "n_folds": 2, "show_progress": False}
 
