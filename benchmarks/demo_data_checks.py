@@ -99,7 +99,7 @@ def list_imagenet_shares(sets: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def list_with_cut_out(sets: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """List the sets as they are, and fridge_objects cut to its objects: is it the object that is not recognised?"""
+    """List the sets as they are, and fridge_objects cut to its objects: is it the object that is not recognized?"""
     yield from sets.items()
     table = sets["fridge_objects"]["table"]
     yield "fridge_objects, cut out", {"table": table, "features": compute_features(cut_to_objects(table))}

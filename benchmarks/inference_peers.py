@@ -29,9 +29,9 @@ from utils_cv.data.images import load_pixels
 from utils_cv.models.quantization import N_CALIBRATION, choose_calibration_rows, quantize_onnx
 from utils_cv.models.runtimes import STUDY_INT8_NAME, make_run
 from utils_cv.models.saved_classifier import load_classifier, save_classifier
-from utils_cv.system.machine import describe_machine, keep_memory
+from utils_cv.system.machine import describe_machine, tune_allocator
 from utils_cv.system.timing import measure_fresh_process, measure_in_turn
-from utils_cv.training.training import Trained, linear_probe
+from utils_cv.training.training import TrainedModel, linear_probe
 
 N_IN_A_ROW = 10  # predictions a turn: enough for caches and clocks to settle
 OURS = """
@@ -46,7 +46,7 @@ print(load_learner({learner!r}).predict({path!r})[0])
 """
 
 
-def save_models(trained: Trained, folder: Path, images: TableImages) -> None:
+def save_models(trained: TrainedModel, folder: Path, images: TableImages) -> None:
     """Save the classifier, its 8-bit copy, and fastai's own learner as its documentation makes and exports it."""
     from fastai.learner import Learner
     from fastai.losses import CrossEntropyLossFlat
@@ -92,7 +92,7 @@ def compare_peers(folder: Path, path: str, ways: list[str], n_rounds: int) -> No
 
 def compare_runtimes(folder: Path, pixels: np.ndarray, runtimes: list[str], n_repeats: int) -> None:
     """The network alone, one image; and what we add around the bare session."""
-    keep_memory()
+    tune_allocator()
     runs = {runtime: make_run(folder, runtime) for runtime in runtimes}
     one = np.ascontiguousarray(pixels[:1])
     show("the network alone, one image", {name: functools.partial(run, one) for name, run in runs.items()}, n_repeats)

@@ -52,7 +52,7 @@ def predict(path: Path, pixels: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    """Train, quantise in every way, and compare."""
+    """Train, quantize in every way, and compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", default="", help="default: fridge_objects, its video and its shifted set")
     parser.add_argument("--backbone", default="efficientnet_lite0")

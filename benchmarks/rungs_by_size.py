@@ -43,7 +43,7 @@ def compare_once(images: TableImages, depth: str, keep: Literal["best", "last"],
     return table.assign(probe_seconds=probe.seconds, tuned_seconds=tuned.seconds)
 
 
-def summarise(size: int, answers: pd.DataFrame) -> list[dict[str, object]]:
+def summarize(size: int, answers: pd.DataFrame) -> list[dict[str, object]]:
     """One row a set and one for all: mean accuracies, and the gain with its interval over scenes."""
     rows = []
     for source in ("all", *SETS):
@@ -74,7 +74,7 @@ def main() -> None:
     for size in arguments.sizes:
         parts = [take_images(images, size, seed=seed) for seed in range(arguments.seeds)]
         answers = [compare_once(part, arguments.depth, arguments.keep, seed) for seed, part in enumerate(parts)]
-        rows += summarise(size, pd.concat(answers, ignore_index=True))
+        rows += summarize(size, pd.concat(answers, ignore_index=True))
         print(pd.DataFrame(rows).round(3).to_string(index=False), flush=True)
 
 

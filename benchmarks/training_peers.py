@@ -55,7 +55,7 @@ def measure(folder: str, recipe: str, seed: int, out_dir: Path, timeout_s: float
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def summarise(table: pd.DataFrame, results: dict[str, dict]) -> pd.DataFrame:
+def summarize(table: pd.DataFrame, results: dict[str, dict]) -> pd.DataFrame:
     """Make one row a recipe: accuracy with interval, seconds, memory, and both against the first recipe."""
     test = table[table["split"] == "test"]
     truth = encode_labels(test["label"], list_class_names(table))
@@ -94,7 +94,7 @@ def main() -> None:
     for recipe in arguments.recipes:
         print(f"{recipe} ...", file=sys.stderr, flush=True)
         results[recipe] = measure(arguments.folder, recipe, arguments.seed, arguments.out, arguments.timeout_s)
-        print(summarise(load_table(arguments.folder), results).to_string(index=False), flush=True)
+        print(summarize(load_table(arguments.folder), results).to_string(index=False), flush=True)
     print(describe_machine())
 
 

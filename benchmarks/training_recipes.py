@@ -64,12 +64,12 @@ def _climb(table: pd.DataFrame, seed: int, depths: list[str]) -> Result:
 def run_ladder(table: pd.DataFrame, seed: int) -> Result:
     """Our ladder as one call: the rung that cross-validation chose, trained on all train images."""
     from utils_cv.data.image_table import load_table_images
-    from utils_cv.training.model_selection import climb_ladder
+    from utils_cv.training.model_selection import select_recipe
     from utils_cv.training.training import predict_images
 
     with Timer() as timer:
         images = load_table_images(table[table["split"] == "train"].reset_index(drop=True), SIZE_PX)
-        climb = climb_ladder(images, seed=seed, show_progress=False)
+        climb = select_recipe(images, seed=seed, show_progress=False)
     print(climb.scores.round(3).to_string(index=False))
     print("chosen:", climb.rung)
     return timer.seconds, predict_images(climb.trained, load_table_images(table, SIZE_PX)).y_pred

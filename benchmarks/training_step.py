@@ -33,9 +33,9 @@ import json, time
 import torch
 from utils_cv.models.backbones import load_backbone
 from utils_cv.training.callbacks import FreezeStatistics
-from utils_cv.system.machine import keep_memory
+from utils_cv.system.machine import tune_allocator
 if {keep}:
-    keep_memory()
+    tune_allocator()
 torch.manual_seed(0)
 memory_format = torch.channels_last if {channels_last} else torch.contiguous_format
 model = load_backbone(n_classes=4).train().to(memory_format=memory_format)

@@ -52,7 +52,7 @@ def _run(options: argparse.Namespace) -> None:
         rows.append((out_path, time.perf_counter() - start, results))
     print(f"\n{'executed notebook':<58} {'seconds':>8}  results")
     for out_path, seconds, results in rows:
-        print(f"{out_path!s:<58} {seconds:8.0f}  {_summarise(results)}")
+        print(f"{out_path!s:<58} {seconds:8.0f}  {_summarize(results)}")
     print("\nLook at them with: make lab")
 
 
@@ -74,7 +74,7 @@ def _parse_parameters(path: Path, texts: list[str]) -> dict[str, Any]:
     return parameters
 
 
-def _summarise(results: Results) -> str:
+def _summarize(results: Results) -> str:
     """Join the single values, an accuracy with its interval, in one line."""
     singles = {name: value for name, value in results.items() if not isinstance(value, list)}
     words = []

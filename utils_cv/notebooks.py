@@ -142,7 +142,7 @@ def run_notebook(
 
     path, out_path, parameters = Path(path), Path(out_path), dict(parameters or {})
     if not path.is_file():
-        raise FileNotFoundError(f"No notebook at {path}. There are: {_list_neighbours(path)}.")
+        raise FileNotFoundError(f"No notebook at {path}. There are: {_list_neighbors(path)}.")
     _check_parameters(path, list_parameters(path), parameters)
     out_path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + timeout_s
@@ -220,7 +220,7 @@ def _check_parameters(path: Path, defaults: Mapping[str, Any], parameters: Mappi
             )
 
 
-def _list_neighbours(path: Path) -> str:
+def _list_neighbors(path: Path) -> str:
     names = sorted(other.name for other in path.parent.glob("*.ipynb")) if path.parent.is_dir() else []
     return ", ".join(names) or f"no notebooks in {path.parent}"
 

@@ -77,7 +77,7 @@ def test_a_notebook_without_results_says_so(tmp_path):
         run_notebook(path, tmp_path / "out.ipynb", show_progress=False)
 
 
-def test_a_missing_notebook_names_its_neighbours(tmp_path):
+def test_a_missing_notebook_names_its_neighbors(tmp_path):
     write(tmp_path / "a.ipynb", "N = 0")
     with pytest.raises(FileNotFoundError, match=r"There are: a\.ipynb"):
         run_notebook(tmp_path / "b.ipynb", tmp_path / "out.ipynb")

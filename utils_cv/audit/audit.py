@@ -17,8 +17,8 @@ from utils_cv.system.threads import map_in_threads
 
 from .duplicates import (
     THUMBNAIL_PX,
+    find_duplicates,
     find_similar_features,
-    find_twins,
     group_by_pairs,
     list_conflicts,
     list_duplicates,
@@ -213,7 +213,7 @@ def audit_images(
     candidates = None if backbone is None else _propose_pairs(table["path"][is_open], backbone, show_progress)
     if candidates is not None:
         candidates = np.flatnonzero(is_open)[candidates]
-    _, groups = find_twins(hashes, thumbnails, candidates)
+    _, groups = find_duplicates(hashes, thumbnails, candidates)
     opened = facts[is_open]
     return AuditReport(
         facts=facts,

@@ -39,11 +39,11 @@ _MIN_CORRELATION = 0.45
 _GRID = 16
 _SIDES_KEPT = (1.0, 0.95, 0.9, 0.85)
 _N_STARTS = 3
-_NEIGHBOURHOOD = 5  # cells
+_NEIGHBORHOOD = 5  # cells
 _PAIRS_PER_STEP = 64  # larger steps leave the processor's cache and take several times as long
 
 
-def find_twins(
+def find_duplicates(
     hashes: np.ndarray, thumbnails: np.ndarray, candidates: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find all images that are the same file, or nearly the same image.
@@ -81,7 +81,7 @@ def list_duplicates(
 
     Args:
         table: An image table.
-        groups: (n,) from `find_twins`.
+        groups: (n,) from `find_duplicates`.
         hashes: (n,) of the content of each file.
         thumbnails: (n, 32, 32) uint8, grey.
 
@@ -364,9 +364,9 @@ def sort_pairs(pairs: np.ndarray) -> np.ndarray:
 
 
 def _bring_band_to_front(codes: np.ndarray, band: int) -> np.ndarray:
-    """Reorder bits so that every fourth one, from `band` on, comes first: neighbours in an image are often alike."""
+    """Reorder bits so that every fourth one, from `band` on, comes first: neighbors in an image are often alike."""
     bits = np.unpackbits(codes.astype(">u8").view(np.uint8).reshape(-1, 8), axis=1)  # (n, 64)
-    places = np.argsort((np.arange(64) * 29 + 16 * band) % 64)  # 29 is odd: every place once, far from its neighbours
+    places = np.argsort((np.arange(64) * 29 + 16 * band) % 64)  # 29 is odd: every place once, far from its neighbors
     return pack_bits(bits[:, places])
 
 
@@ -411,7 +411,7 @@ def measure_overlap(thumbnails: np.ndarray, pairs: np.ndarray) -> np.ndarray:
 
     Every part of 85 to 100 % of the width and of the height is tried, from one image on the other and the other way.
     Brightness and contrast do not matter. Where it fits best, the cells must go up and down together and so must
-    their differences from their neighbourhood: two photographs of a bright wall above a dark table agree in the
+    their differences from their neighborhood: two photographs of a bright wall above a dark table agree in the
     first, only copies in both.
 
     Args:
@@ -440,12 +440,12 @@ def _shrink(thumbnails: np.ndarray) -> np.ndarray:
 
 
 def _correlate(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return (_standardise(a) * _standardise(b)).sum(axis=(1, 2))
+    return (_standardize(a) * _standardize(b)).sum(axis=(1, 2))
 
 
-def _standardise(cells: np.ndarray) -> np.ndarray:
-    centred = cells - cells.mean(axis=(1, 2), keepdims=True)
-    return centred / np.maximum(np.linalg.norm(centred, axis=(1, 2), keepdims=True), 1e-3)
+def _standardize(cells: np.ndarray) -> np.ndarray:
+    centered = cells - cells.mean(axis=(1, 2), keepdims=True)
+    return centered / np.maximum(np.linalg.norm(centered, axis=(1, 2), keepdims=True), 1e-3)
 
 
 @cache
@@ -460,13 +460,13 @@ def _make_windows() -> np.ndarray:
 
 @cache
 def _make_local_mean() -> np.ndarray:
-    """Matrix (_GRID, _GRID) that averages each cell of a line with its neighbours."""
+    """Matrix (_GRID, _GRID) that averages each cell of a line with its neighbors."""
     cells = np.arange(_GRID)
-    near = np.abs(cells[:, None] - cells) <= _NEIGHBOURHOOD // 2
+    near = np.abs(cells[:, None] - cells) <= _NEIGHBORHOOD // 2
     return (near / near.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def _subtract_neighbourhood(cells: np.ndarray) -> np.ndarray:
+def _subtract_neighborhood(cells: np.ndarray) -> np.ndarray:
     local_mean = _make_local_mean()
     return cells - local_mean @ cells @ local_mean.T
 
@@ -481,10 +481,10 @@ def _fit_on_parts(whole: np.ndarray, part: np.ndarray) -> np.ndarray:
     cells = np.stack([(lines @ column).reshape(n, n_windows, _GRID**2) for column in columns], axis=2)
     cells = cells.reshape(n, n_windows**2, _GRID**2)
     shrunk = _shrink(part)
-    target = _standardise(shrunk).reshape(n, _GRID**2)
+    target = _standardize(shrunk).reshape(n, _GRID**2)
     spread = np.einsum("nwc,nwc->nw", cells, cells) - _GRID**2 * cells.mean(axis=2) ** 2
     correlations = np.einsum("nwc,nc->nw", cells, target) / np.sqrt(np.maximum(spread, 1e-3))  # (n, n_windows**2)
     best = correlations.argmax(axis=1)
     best_cells = cells[np.arange(n), best].reshape(n, _GRID, _GRID)
-    detail = _correlate(_subtract_neighbourhood(best_cells), _subtract_neighbourhood(shrunk))
+    detail = _correlate(_subtract_neighborhood(best_cells), _subtract_neighborhood(shrunk))
     return np.minimum(correlations[np.arange(n), best], detail)

@@ -14,7 +14,7 @@ from .audit import AuditReport
 _VIEW_PX = 224
 
 
-def plot_twins(
+def plot_duplicates(
     report: AuditReport, kind: Literal["leaks", "conflicts", "duplicates"] = "leaks", *, n_pairs: int = 4
 ) -> np.ndarray:
     """Show images and their twins side by side, two pairs a row, the least similar first: those need a look most.
@@ -28,7 +28,7 @@ def plot_twins(
         The axes (2 × pairs shown,), an image and its twin in turn; without pairs one empty axes that says so.
 
     Example:
-        >>> plot_twins(report, "conflicts")  # doctest: +SKIP
+        >>> plot_duplicates(report, "conflicts")  # doctest: +SKIP
     """
     found: pd.DataFrame = getattr(report, kind)
     if found.empty:
@@ -42,7 +42,7 @@ def plot_twins(
     return plot_images(images, [title.replace(" ()", "") for title in titles], n_columns=4)
 
 
-def plot_poor_images(report: AuditReport, *, n_images: int = 8) -> np.ndarray:
+def plot_low_quality(report: AuditReport, *, n_images: int = 8) -> np.ndarray:
     """Show images that are dark, nearly empty, blurred or tiny.
 
     Args:

@@ -31,7 +31,7 @@ class ImageFacts(NamedTuple):
         megapixels: Width × height in 10**6.
         oddities: What deserves a second look about the file, joined by `; `.
         brightness: Mean grey value, 0 black to 1 white.
-        contrast: Standard deviation of the grey values, 0 to 0.5; 0 is one plain colour.
+        contrast: Standard deviation of the grey values, 0 to 0.5; 0 is one plain color.
         blur: 0 sharp to 1 blurred, see `measure_blur`.
     """
 

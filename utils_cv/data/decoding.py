@@ -37,8 +37,8 @@ _TURN_BY_ORIENTATION = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-Colour = tuple[int, int, int]
-WHITE: Colour = (255, 255, 255)
+Color = tuple[int, int, int]
+WHITE: Color = (255, 255, 255)
 
 
 class ImageError(ValueError):
@@ -85,7 +85,7 @@ class HeaderFacts(NamedTuple):
 
 
 def decode_image(
-    content: bytes, path: str | Path = "image", *, target_px: int | None = None, background: Colour = WHITE
+    content: bytes, path: str | Path = "image", *, target_px: int | None = None, background: Color = WHITE
 ) -> Image.Image:
     """Open an image from the content of a file, for example an upload; otherwise like `utils_cv.data.images.load_image`.
 
@@ -102,7 +102,7 @@ def decode_image(
 
 
 def read_image(
-    content: bytes, path: str | Path = "image", *, target_px: int | None = None, background: Colour = WHITE
+    content: bytes, path: str | Path = "image", *, target_px: int | None = None, background: Color = WHITE
 ) -> tuple[Image.Image, HeaderFacts]:
     """Open an image as `decode_image` does, and tell what its header says instead of warning about it.
 
@@ -139,7 +139,7 @@ def read_image(
 
 
 def _is_deep(image: Image.Image, content: bytes) -> bool:
-    has_16_bit_png = image.format == "PNG" and content[24:25] == b"\x10"  # of colour images Pillow keeps 8 bits
+    has_16_bit_png = image.format == "PNG" and content[24:25] == b"\x10"  # of color images Pillow keeps 8 bits
     return has_16_bit_png or image.mode in {"I", "F"} or image.mode.startswith("I;16")
 
 
@@ -253,12 +253,12 @@ def turn_upright(image: Image.Image, orientation: int) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def convert_to_rgb(image: Image.Image, background: Colour = WHITE) -> Image.Image:
+def convert_to_rgb(image: Image.Image, background: Color = WHITE) -> Image.Image:
     """Convert an image of any mode to 8-bit RGB, on a background where it is transparent.
 
     Args:
         image: Any mode that Pillow opens. 16-bit grey is divided by 257; other integers and floats are scaled.
-        background: Colour behind transparent parts, (red, green, blue) from 0 to 255.
+        background: Color behind transparent parts, (red, green, blue) from 0 to 255.
 
     Returns:
         A new RGB image without metadata.

@@ -52,7 +52,7 @@ def downsize_images(
 
     The tree and the names stay, so CSV files (copied as well) still fit. Images whose shorter side is at most
     `min_side_px` are copied byte by byte. The others are made upright and smaller (Lanczos) and written in the format
-    of their extension; they keep grey, alpha, 16 bits, CMYK and the colour profile where the format can, lose EXIF
+    of their extension; they keep grey, alpha, 16 bits, CMYK and the color profile where the format can, lose EXIF
     and other metadata (place and time among them), and animations keep their first image.
 
     Run again after an interruption, it goes on where it stopped. Nothing in `in_dir` is changed, and no file that is
@@ -166,7 +166,7 @@ def _write_smaller(content: bytes, path: Path, out_path: Path, size_wh: tuple[in
             kept_modes = _KEPT_MODES.get(file_format, {"RGB"})
             profile = image.info.get("icc_profile")
             if image.mode not in kept_modes | {"P", "RGB", "RGBA"}:
-                profile = None  # it describes the colours of a mode that is given up
+                profile = None  # it describes the colors of a mode that is given up
             upright = turn_upright(_choose_mode(image, kept_modes), orientation)
             smaller = upright.resize(size_wh, Image.Resampling.LANCZOS)
             buffer = io.BytesIO()

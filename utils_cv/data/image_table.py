@@ -122,7 +122,7 @@ def find_dir(name: str | Path) -> Path:
     """Find a data folder or file: absolute, else from the working directory, else from the repository's root.
 
     Raises:
-        FileNotFoundError: If it is nowhere; names the places and, where there is one, a similar neighbour.
+        FileNotFoundError: If it is nowhere; names the places and, where there is one, a similar neighbor.
     """
     given = Path(name).expanduser()
     places = [given] if given.is_absolute() else [Path.cwd() / given, find_repository() / given]
@@ -160,7 +160,7 @@ def fetch_public_set(name: str, data_dir: str | Path | None = None) -> pd.DataFr
     """Fetch a well-known public photo set through torchvision, once, and return its image table.
 
     torchvision downloads, with its progress bar and its checksums, and unpacks; a set that is there already is only
-    read. The photos are not part of this repository: their licences are those of their makers.
+    read. The photos are not part of this repository: their licenses are those of their makers.
 
     Args:
         name: "oxford_pets" (37 breeds, 0.8 GB), "flowers_102" (0.35 GB), "eurosat" (10 kinds of land, 0.1 GB) or "dtd"
@@ -315,7 +315,7 @@ def _refuse_strays(root: Path, strays: list[Path]) -> None:
 
 
 def _describe(folder: Path) -> str:
-    """Say what a folder without images holds, so that a wrong folder is recognised."""
+    """Say what a folder without images holds, so that a wrong folder is recognized."""
     entries = [path for path in folder.iterdir() if not path.name.startswith(".")]
     if not entries:
         return " The folder is empty."
@@ -397,7 +397,7 @@ def load_table_images(table: pd.DataFrame, im_size_px: int, *, fit: Fit = "squas
     Args:
         table: An image table.
         im_size_px: Side of the square images, in pixels.
-        fit: "squash" keeps all of the image, "crop" its centre, "pad" its proportions.
+        fit: "squash" keeps all of the image, "crop" its center, "pad" its proportions.
 
     Returns:
         The opened images, with the table of what was skipped.

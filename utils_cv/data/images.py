@@ -13,7 +13,7 @@ from PIL import Image
 from utils_cv.system.machine import count_cpus
 from utils_cv.system.threads import map_in_threads
 
-from .decoding import WHITE, Colour, ImageError, decode_image
+from .decoding import WHITE, Color, ImageError, decode_image
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,8 +22,8 @@ from typing import TypeAlias
 from .decoding import convert_to_rgb, read_orientation, turn_upright
 
 Fit = Literal["squash", "crop", "pad"]
-# Grey is near the mean of photographs: after normalisation a network sees about zero in the padding.
-GREY: Colour = (128, 128, 128)
+# Grey is near the mean of photographs: after normalization a network sees about zero in the padding.
+GREY: Color = (128, 128, 128)
 # The same on every system: the tables of file types that Python asks the operating system for differ.
 # With Pillow's name of the format that a file should then have; the content decides how it is opened.
 FORMAT_BY_EXTENSION = {
@@ -93,18 +93,18 @@ def _is_image_name(name: str) -> bool:
     return not name.startswith(".") and Path(name).suffix.lower() in FORMAT_BY_EXTENSION
 
 
-def load_image(path: str | Path, *, target_px: int | None = None, background: Colour = WHITE) -> Image.Image:
+def load_image(path: str | Path, *, target_px: int | None = None, background: Color = WHITE) -> Image.Image:
     """Open an image file as it should be seen: upright, RGB, 8 bits.
 
     The format is decided by the content, whatever the extension says. The EXIF orientation is applied; broken EXIF
     data gives a warning. Transparent parts show the background. 16-bit and floating-point images are scaled, not
-    clipped. Of animations and multi-page files it is the first image. Colour profiles are not applied.
+    clipped. Of animations and multi-page files it is the first image. Color profiles are not applied.
 
     Args:
         path: JPEG, PNG, GIF, BMP, WebP, TIFF, PPM, JPEG 2000, AVIF where Pillow has it, HEIC with the extra `heic`.
         target_px: The shorter side that is wanted in the end. A large JPEG is then decoded at 1/2, 1/4 or 1/8 of its
             size, many times faster, to at least 1.6 times the wanted size. Default: the full size.
-        background: Colour behind transparent parts, (red, green, blue) from 0 to 255.
+        background: Color behind transparent parts, (red, green, blue) from 0 to 255.
 
     Returns:
         An RGB image without metadata, so that nobody turns it a second time. With `target_px` it may have any size
@@ -256,9 +256,9 @@ def load_images(
 def difference_hash(image: Image.Image) -> np.uint64:
     """Compute a 64-bit fingerprint that hardly changes when an image is resized, re-encoded or made brighter.
 
-    Each bit says whether one of 9 × 8 grey cells is brighter than its left neighbour. Two fingerprints that differ in
+    Each bit says whether one of 9 × 8 grey cells is brighter than its left neighbor. Two fingerprints that differ in
     at most 6 bits mean nearly the same image; two unrelated photographs differ in about 32. Mirrored or cropped
-    copies are not recognised, and flat images all look alike.
+    copies are not recognized, and flat images all look alike.
 
     Args:
         image: Any size.

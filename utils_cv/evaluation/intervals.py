@@ -58,12 +58,12 @@ def compute_wilson_interval(n_successes: Any, n: Any) -> tuple[Any, Any]:
         raise ValueError(f"Expected 0 <= n_successes <= n, got {n_successes} of {n}.")
     with np.errstate(invalid="ignore", divide="ignore"):  # 0 of 0 gives NaN
         fraction = successes / trials
-        centre = (fraction + Z_95**2 / (2 * trials)) / (1 + Z_95**2 / trials)
+        center = (fraction + Z_95**2 / (2 * trials)) / (1 + Z_95**2 / trials)
         spread = np.sqrt(fraction * (1 - fraction) / trials + (Z_95 / (2 * trials)) ** 2)
         half = Z_95 / (1 + Z_95**2 / trials) * spread
         # the minimum and maximum take away rounding errors such as 0.9999999999999999 for 10 of 10
-        low = np.where(successes == 0, 0.0, np.clip(centre - half, 0, fraction))
-        high = np.where(successes == trials, 1.0, np.clip(centre + half, fraction, 1))
+        low = np.where(successes == 0, 0.0, np.clip(center - half, 0, fraction))
+        high = np.where(successes == trials, 1.0, np.clip(center + half, fraction, 1))
     low, high = np.where(trials == 0, np.nan, low), np.where(trials == 0, np.nan, high)
     return (float(low), float(high)) if low.ndim == 0 else (low, high)
 
@@ -168,11 +168,11 @@ def compare_means(values_a: Any, values_b: Any, *, groups: Any = None) -> Score:
     residuals = np.bincount(codes, weights=a - b - value) * n / len(a)  # (n_groups,), what each group adds
     error = math.sqrt(float((residuals**2).sum()) / (n - 1) / n)
     half = float(t.ppf(0.975, n - 1)) * error
-    centre = value
+    center = value
     if half < 1e-12:  # no variation seen says little about the next image: one image more on either side
-        centre = value * n / (n + 2)
-        half = Z_95 * math.sqrt(((value**2 * n + 2) / (n + 2) - centre**2) / (n + 2))
-    return Score(value, max(centre - half, -1.0), min(centre + half, 1.0), n)
+        center = value * n / (n + 2)
+        half = Z_95 * math.sqrt(((value**2 * n + 2) / (n + 2) - center**2) / (n + 2))
+    return Score(value, max(center - half, -1.0), min(center + half, 1.0), n)
 
 
 def compare_fractions(n_a: float, total_a: int, n_b: float, total_b: int) -> Score:
@@ -219,11 +219,11 @@ def compare_scores(a: Score, b: Score) -> Score:
     return Score(value, low, value + math.hypot(a.high - a.value, b.value - b.low), min(a.n, b.n))
 
 
-def say_verdict(difference: Score) -> str:
+def describe_effect(difference: Score) -> str:
     """Say in a word what an interval of a difference shows: "helps", "hurts" or "no difference shown".
 
     Example:
-        >>> say_verdict(Score(0.05, 0.01, 0.09, n=160))
+        >>> describe_effect(Score(0.05, 0.01, 0.09, n=160))
         'helps'
     """
     if difference.low > 0:

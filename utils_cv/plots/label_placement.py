@@ -39,18 +39,18 @@ def place_labels(
     """
     ax.figure.figure.draw_without_rendering()  # settles the layout, so that pixels are final
     pixels_per_point = ax.figure.dpi / 72
-    centres = ax.transData.transform(np.column_stack([x, y]))
+    centers = ax.transData.transform(np.column_stack([x, y]))
     marker_radii = np.asarray(radii)[:, None] * pixels_per_point
-    markers = np.column_stack([centres - marker_radii, centres + marker_radii])
+    markers = np.column_stack([centers - marker_radii, centers + marker_radii])
     sizes = [_measure_text(ax, text) for text in texts]
-    places = [_list_places(*point, pixels_per_point) for point in zip(centres, marker_radii, sizes, strict=True)]
+    places = [_list_places(*point, pixels_per_point) for point in zip(centers, marker_radii, sizes, strict=True)]
     frame = np.array(ax.get_window_extent().extents) + np.array([4, 4, -4, -4])  # a margin inside the axes
     fixed_costs = [
         _weigh_place(boxes, distances, i, markers, obstacles, frame) for i, (boxes, distances) in enumerate(places)
     ]
-    for i, k in enumerate(_choose_places(places, fixed_costs, centres, markers)):
+    for i, k in enumerate(_choose_places(places, fixed_costs, centers, markers)):
         boxes, distances = places[i]
-        _write(ax, texts[i], centres[i], boxes[k], has_leader=distances[k] >= LEADER_FROM_POINTS)
+        _write(ax, texts[i], centers[i], boxes[k], has_leader=distances[k] >= LEADER_FROM_POINTS)
 
 
 def _weigh_place(
@@ -66,10 +66,10 @@ def _weigh_place(
 
 
 def _choose_places(
-    places: list[tuple[Box, np.ndarray]], fixed_costs: list[np.ndarray], centres: np.ndarray, markers: np.ndarray
+    places: list[tuple[Box, np.ndarray]], fixed_costs: list[np.ndarray], centers: np.ndarray, markers: np.ndarray
 ) -> list[int]:
     """Index of the cheapest place of each label, given the others; a few passes let early labels give way."""
-    leaders = [_sample_leaders(centre, *place) for centre, place in zip(centres, places, strict=True)]
+    leaders = [_sample_leaders(center, *place) for center, place in zip(centers, places, strict=True)]
     chosen = [0] * len(places)
     for n_pass in range(4):
         for i, (boxes, _) in enumerate(places):
@@ -93,25 +93,25 @@ def _measure_text(ax: Axes, text: str) -> np.ndarray:
 
 
 def _list_places(
-    centre: np.ndarray, radius: np.ndarray, size: np.ndarray, pixels_per_point: float
+    center: np.ndarray, radius: np.ndarray, size: np.ndarray, pixels_per_point: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Boxes (n_places, 4) around a marker, and their distances from it in points; nearest first."""
     angles = np.linspace(0, 2 * np.pi, N_DIRECTIONS, endpoint=False)
     directions = np.column_stack([np.cos(angles), np.sin(angles)])
     boxes = []
     for distance in DISTANCES_POINTS:
-        edge = centre + directions * (radius + distance * pixels_per_point)
+        edge = center + directions * (radius + distance * pixels_per_point)
         # the box hangs on the side that faces away from the point: right of it, its left edge touches, and so on
         low = edge + size * (np.clip(directions * 1.5, -1, 1) - 1) / 2
         boxes.append(np.column_stack([low, low + size]))
     return np.concatenate(boxes), np.repeat(DISTANCES_POINTS, N_DIRECTIONS).astype(float)
 
 
-def _sample_leaders(centre: np.ndarray, boxes: np.ndarray, distances: np.ndarray) -> np.ndarray:
+def _sample_leaders(center: np.ndarray, boxes: np.ndarray, distances: np.ndarray) -> np.ndarray:
     """Dots along the line from each box to its point (n_places, n_dots, 4); empty boxes where there is no line."""
     middles = (boxes[:, :2] + boxes[:, 2:]) / 2
     shares = np.linspace(0.1, 0.9, N_LEADER_DOTS)[:, None]
-    dots = centre + (middles - centre)[:, None] * shares  # (n_places, n_dots, 2)
+    dots = center + (middles - center)[:, None] * shares  # (n_places, n_dots, 2)
     half = np.where(distances >= LEADER_FROM_POINTS, np.sqrt(LEADER_DOT_AREA) / 2, 0.0)[:, None, None]
     return np.concatenate([dots - half, dots + half], axis=2)
 
@@ -129,14 +129,14 @@ def _sum_overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     return np.clip(high - low, 0, None).prod(axis=2).sum(axis=1)
 
 
-def _write(ax: Axes, text: str, centre: np.ndarray, box: Box, *, has_leader: bool) -> None:
+def _write(ax: Axes, text: str, center: np.ndarray, box: Box, *, has_leader: bool) -> None:
     to_points = 72 / ax.figure.dpi
     middle = (box[:2] + box[2:]) / 2
     arrow = {"arrowstyle": "-", "color": GREY, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 2} if has_leader else None
     ax.annotate(
         text,
-        xy=tuple(ax.transData.inverted().transform(centre)),
-        xytext=tuple((middle - centre) * to_points),
+        xy=tuple(ax.transData.inverted().transform(center)),
+        xytext=tuple((middle - center) * to_points),
         textcoords="offset points",
         ha="center",
         va="center",

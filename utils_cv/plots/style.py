@@ -1,4 +1,4 @@
-"""What all figures share: paper white, ink black, colours that colour-blind readers tell apart, text of 10 points.
+"""What all figures share: paper white, ink black, colors that color-blind readers tell apart, text of 10 points.
 
 Nothing here changes matplotlib's global settings, and figures look the same under any style the reader has set.
 """
@@ -105,7 +105,7 @@ def format_percent(fraction: float) -> str:
 
 
 def get_style(index: int) -> dict[str, Any]:
-    """Colour, marker and line style of the index-th series; two of the three differ also where colours repeat."""
+    """Color, marker and line style of the index-th series; two of the three differ also where colors repeat."""
     return {
         "color": COLORS[index % len(COLORS)],
         "marker": MARKERS[index % len(MARKERS)],

@@ -20,7 +20,7 @@ from utils_cv.models.quantization import MAX_LOSS, decide_offer
 from utils_cv.models.runtimes import INT8_RUNTIMES, list_runtimes, make_run
 from utils_cv.models.saved_classifier import ImageClassifier
 from utils_cv.system.files import get_cache_dir, write_atomic
-from utils_cv.system.machine import count_cpus, keep_memory
+from utils_cv.system.machine import count_cpus, tune_allocator
 from utils_cv.training import linear_probe as probes
 from utils_cv.training import training
 
@@ -86,7 +86,7 @@ def accuracy_vs_speed(
         >>> plot_accuracy_vs_latency(rows)  # doctest: +SKIP
     """
     _check_request(table, backbones, im_sizes_px, runtimes, vary)
-    keep_memory()
+    tune_allocator()
     fingerprint = _fingerprint(table, seed)
     work_dir = Path(work_dir) if work_dir else _find_work_dir(fingerprint)
     settings = _list_settings(backbones, im_sizes_px, runtimes, vary, seed)
@@ -101,7 +101,7 @@ def accuracy_vs_speed(
     answered = run_trials(answer, settings, description="score", show_progress=show_progress, **kept)
     rows = answered.merge(trained, on=["backbone", "im_size_px", "seed"], validate="many_to_one")
     rows.insert(0, "name", [_name(row) for row in rows.to_dict("records")])
-    y_true = speed_trials.normalise_labels(table.loc[table["split"] == "test", "label"])
+    y_true = speed_trials.normalize_labels(table.loc[table["split"] == "test", "label"])
     rows = _score(rows, y_true)
     times = measure_times(
         table, rows, work_dir, n_repeats=n_repeats, batch_size=batch_size, n_threads=n_threads or count_cpus()

@@ -16,7 +16,7 @@ from PIL import Image, ImageEnhance
 
 from utils_cv.data.image_table import TableImages, encode_labels
 from utils_cv.data.splits import take_per_class
-from utils_cv.evaluation.intervals import compare_repeated, join_right, say_verdict, split_right
+from utils_cv.evaluation.intervals import compare_repeated, describe_effect, join_right, split_right
 from utils_cv.models.features import compute_features
 from utils_cv.training.linear_probe import fit_linear_head
 
@@ -41,7 +41,7 @@ def _rotate_any(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     return turn_image(image, rng.uniform(-180, 180))
 
 
-def _change_colour(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+def _change_color(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
         image = enhance(image).enhance(math.exp(rng.uniform(-0.35, 0.35)))  # 0.7 to 1.4 times
     return image
@@ -54,7 +54,7 @@ def _crop(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def _change_all(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    for change in (_mirror, _rotate_a_little, _change_colour, _crop):
+    for change in (_mirror, _rotate_a_little, _change_color, _crop):
         image = change(image, rng)
     return image
 
@@ -63,7 +63,7 @@ CHANGES: Mapping[str, Callable[[Image.Image, np.random.Generator], Image.Image]]
     "mirror": _mirror,
     "rotate up to 10°": _rotate_a_little,
     "rotate by any angle": _rotate_any,
-    "colour": _change_colour,
+    "color": _change_color,
     "crop": _crop,
     "all but any angle": _change_all,
 }
@@ -128,7 +128,7 @@ def compare_augmentations(
     """Train linear heads with and without each augmentation and compare them on the same test images.
 
     Every draw takes `n_per_class` train images out of twice as many. The head learns the images as they are, and with
-    an augmentation their views as well; its regularisation is divided among the views, so that it stays the same for
+    an augmentation their views as well; its regularization is divided among the views, so that it stays the same for
     each image. Validation images count as train images, because nothing is chosen.
 
     Args:
@@ -176,7 +176,7 @@ def compare_augmentations(
             trial = functools.partial(_score_draw, train, codes[pool], test, codes[is_test], n_per_class)
             settings = [{"augmentation": name, "draw": seed * 1000 + draw} for name in train for draw in range(n_draws)]
             trials = run_trials(trial, settings, description=world, show_progress=show_progress)
-            rows += [{"world": world, **row} for row in _summarise(trials)]
+            rows += [{"world": world, **row} for row in _summarize(trials)]
     return pd.DataFrame(rows)
 
 
@@ -221,7 +221,7 @@ def _score_draw(
     return {"accuracy": float(right.mean()), "right": join_right(right)}
 
 
-def _summarise(trials: pd.DataFrame) -> list[dict[str, Any]]:
+def _summarize(trials: pd.DataFrame) -> list[dict[str, Any]]:
     right = {name: split_right(part["right"]) for name, part in trials.groupby("augmentation")}
     rows = []
     for name in trials["augmentation"].unique():
@@ -231,6 +231,6 @@ def _summarise(trials: pd.DataFrame) -> list[dict[str, Any]]:
         else:
             change = compare_repeated(right[name], right[NONE])
             row |= {"difference": change.value, "difference_low": change.low, "difference_high": change.high}
-            row["verdict"] = say_verdict(change)
+            row["verdict"] = describe_effect(change)
         rows.append(row)
     return rows

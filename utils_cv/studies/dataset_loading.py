@@ -15,7 +15,7 @@ _EXIF_ORIENTATION = 0x0112
 _HUGE_SIDE_PX = 2400  # some 8 megapixels
 
 
-def damage_images(table: pd.DataFrame, out_dir: str | Path, *, seed: int = 0) -> pd.DataFrame:
+def corrupt_images(table: pd.DataFrame, out_dir: str | Path, *, seed: int = 0) -> pd.DataFrame:
     """Copy the images of a table into a new folder and damage ten of the copies, each in another way.
 
     The folder gets a `labels.csv`, so `utils_cv.data.image_table.load_image_table` reads it. The originals stay as they are.
@@ -34,7 +34,7 @@ def damage_images(table: pd.DataFrame, out_dir: str | Path, *, seed: int = 0) ->
         ValueError: Fewer than 20 images, or no two splits or classes.
 
     Example:
-        >>> planted = damage_images(table, "outputs/damaged")  # doctest: +SKIP
+        >>> planted = corrupt_images(table, "outputs/damaged")  # doctest: +SKIP
     """
     out_dir = Path(out_dir)
     _check(table, out_dir)

@@ -9,9 +9,9 @@ import pandas as pd
 import torch
 
 from utils_cv.models.backbones import DEFAULT_BACKBONE, describe_backbone, load_backbone
-from utils_cv.system.machine import choose_device, count_cpus, keep_memory
+from utils_cv.system.machine import choose_device, count_cpus, tune_allocator
 from utils_cv.system.threads import map_in_threads
-from utils_cv.system.timing import Timer, measure_rounds, summarise_rounds
+from utils_cv.system.timing import Timer, measure_rounds, summarize_rounds
 from utils_cv.training.augmentation import augment_pixels
 from utils_cv.training.learners import Classifier
 
@@ -38,7 +38,7 @@ def measure_batch_sizes(
         n_rounds: Rounds.
 
     Returns:
-        `batch_size` and the columns of `summarise_rounds`.
+        `batch_size` and the columns of `summarize_rounds`.
 
     Raises:
         ValueError: If a size does not divide `n_images`.
@@ -48,7 +48,7 @@ def measure_batch_sizes(
     trainer = _Trainer(backbone)
     pixels = np.random.default_rng(0).integers(0, 256, (n_images, im_size_px, im_size_px, 3), dtype=np.uint8)
     functions = {f"{size}": functools.partial(trainer.train_epoch, pixels, size) for size in batch_sizes}
-    table = summarise_rounds(
+    table = summarize_rounds(
         measure_rounds(functions, n_rounds=n_rounds, n_images=n_images), baseline=f"{batch_sizes[0]}"
     )
     return table.rename(columns={"name": "batch_size"}).astype({"batch_size": int})
@@ -67,7 +67,7 @@ def measure_stages(
 
     Args:
         kinds: Files by kind; repeated up to `batch_size`. Files are read from wherever they are, most likely memory.
-        backbone: Trained in all its layers.
+        backbone: TrainedModel in all its layers.
         im_size_px: Side of the images.
         batch_size: Images a step.
         n_rounds: Rounds, after one that is not counted.
@@ -113,7 +113,7 @@ class _Trainer:
     """Training steps of a whole network, without a loader: what the arithmetic alone takes."""
 
     def __init__(self, backbone: str) -> None:
-        keep_memory()
+        tune_allocator()
         facts, body = describe_backbone(backbone), load_backbone(backbone, n_classes=0)
         head = np.random.default_rng(0).normal(0, 0.01, (2, int(body.num_features)))  # type: ignore[arg-type]
         self.device = torch.device(choose_device())

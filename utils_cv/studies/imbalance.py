@@ -53,7 +53,7 @@ def measure_imbalance(
         ratio: How many images each other class has for one of the rare class.
         n_seeds: Draws of the images.
         seed: The first seed.
-        strength: Of the regularisation; None lets cross-validation choose, which duplicates of "repeat" mislead.
+        strength: Of the regularization; None lets cross-validation choose, which duplicates of "repeat" mislead.
         rows_path: As in `utils_cv.studies.experiment.run_trials`.
         n_jobs: As there.
         show_progress: Show a bar with the time left.

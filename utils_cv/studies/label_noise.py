@@ -17,7 +17,7 @@ from .experiment import FIXED_STRENGTH, make_task, predict_with_probe, run_trial
 # Kinds of wrong labels and of training, in words.
 KINDS = {
     "random": "any image may be labelled as any other class",
-    "random, strength not adapted": "the same; regularised as if all labels were right",
+    "random, strength not adapted": "the same; regularized as if all labels were right",
     "one class": "images of one class are labelled as the class most like it",
 }
 
@@ -35,7 +35,7 @@ def measure_label_noise(
 ) -> pd.DataFrame:
     """Train a probe on labels of which some are wrong, for every kind of `KINDS`, rate and seed.
 
-    Unless the kind says otherwise, the regularisation is chosen by cross-validation on the wrong labels, as it would
+    Unless the kind says otherwise, the regularization is chosen by cross-validation on the wrong labels, as it would
     be by somebody who does not know of them. For "one class", each seed takes another class.
 
     Args:
@@ -142,7 +142,7 @@ def _run_trial(
     task = make_task(table, features)
     names, true = task.class_names, task.codes[task.pool_rows]
     codes = (names.index(source), names.index(target)) if source else (None, None)
-    labels = plant_wrong_labels(true, rate, n_classes=len(names), source=codes[0], target=codes[1], seed=seed)
+    labels = inject_wrong_labels(true, rate, n_classes=len(names), source=codes[0], target=codes[1], seed=seed)
     strength = FIXED_STRENGTH if kind == "random, strength not adapted" else None
     logits = predict_with_probe(
         features, task.pool_rows, labels, task.test_rows, n_classes=len(names), strength=strength, seed=seed
@@ -159,7 +159,7 @@ def _run_trial(
     }
 
 
-def plant_wrong_labels(
+def inject_wrong_labels(
     labels: np.ndarray,
     fraction: float,
     *,
@@ -186,7 +186,7 @@ def plant_wrong_labels(
             the same.
 
     Example:
-        >>> labels = plant_wrong_labels(np.array([0, 0, 1, 1]), 0.5, n_classes=2)
+        >>> labels = inject_wrong_labels(np.array([0, 0, 1, 1]), 0.5, n_classes=2)
         >>> int((labels != [0, 0, 1, 1]).sum())
         2
     """

@@ -13,11 +13,11 @@ from utils_cv.evaluation.label_errors import rank_suspects
 from utils_cv.training.out_of_fold import predict_out_of_fold
 
 from .experiment import make_task, predict_with_probe, run_trials
-from .label_noise import plant_wrong_labels
+from .label_noise import inject_wrong_labels
 
 # Which images are looked at.
 POLICIES = ("most suspect first", "at random")
-# Wrong labels ask for strong regularisation; two strengths are enough to order images by suspicion.
+# Wrong labels ask for strong regularization; two strengths are enough to order images by suspicion.
 SUSPECT_STRENGTHS = (0.001, 0.01)
 
 
@@ -127,7 +127,7 @@ def _run_trial(
     task = make_task(table, features)
     pool, n_classes = task.pool_rows, len(task.class_names)
     true, y_true = task.codes[pool], task.codes[task.test_rows]
-    labels = plant_wrong_labels(true, wrong_fraction, n_classes=n_classes, seed=seed)
+    labels = inject_wrong_labels(true, wrong_fraction, n_classes=n_classes, seed=seed)
     groups = table["group"].to_numpy()[pool] if "group" in table else None
     order = np.random.default_rng((seed, 1)).permutation(len(pool))  # not the order of planting, which seed draws
     is_seen = np.zeros(len(pool), bool)

@@ -105,7 +105,7 @@ def predict_gain(fit: CurveFit, *, factor: float = 2.0) -> Score:
     return Score(float(gains[0]), float(low), float(high), fit.n_test)
 
 
-def find_enough(fit: CurveFit, gain: float) -> tuple[float, float, float]:
+def find_plateau(fit: CurveFit, gain: float) -> tuple[float, float, float]:
     """From how many images a class on one more doubling buys less than `gain`: a place to stop collecting.
 
     Args:

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 from utils_cv.data.image_table import TableImages
 from utils_cv.data.splits import take_per_class
 from utils_cv.evaluation.metrics import compare_accuracy, measure_accuracy
-from utils_cv.training.training import Trained, fine_tune, linear_probe, predict_images
+from utils_cv.training.training import TrainedModel, fine_tune, linear_probe, predict_images
 
 
 def compare_rungs_by_size(
@@ -72,7 +72,7 @@ def take_images(images: TableImages, n_per_class: int, *, seed: int = 0) -> Tabl
     )
 
 
-def _score(images: TableImages, size: int, rungs: dict[str, Trained]) -> list[dict[str, Any]]:
+def _score(images: TableImages, size: int, rungs: dict[str, TrainedModel]) -> list[dict[str, Any]]:
     rows, baseline = [], None
     for name, trained in rungs.items():
         predictions = predict_images(trained, images)

@@ -42,7 +42,7 @@ def score_images(
         table: An image table, one label an image; every class has train images.
         im_size_px: Side of the square images.
         backbone: Any name that `utils_cv.models.backbones.load_backbone` takes.
-        seed: Seed of the cross-validation that chooses the strength of the regularisation.
+        seed: Seed of the cross-validation that chooses the strength of the regularization.
 
     Returns:
         The images with predictions; those of train images say nothing about accuracy.

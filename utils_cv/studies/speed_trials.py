@@ -116,7 +116,7 @@ def restore_models(images: SizedImages, models_dir: Path, settings: Sequence[Map
             _quantize(folder, images.load(im_size_px))
 
 
-def normalise_labels(labels: pd.Series) -> list[str]:
+def normalize_labels(labels: pd.Series) -> list[str]:
     """Labels with several of an image in one order, so that equal sets are equal texts."""
     return ["|".join(sorted(split_labels(label))) for label in labels]
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from utils_cv.evaluation.metrics import check_same_length
 
-from .label_noise import plant_wrong_labels
+from .label_noise import inject_wrong_labels
 
 KINDS = ("at random", "where the model errs")
 
@@ -86,7 +86,7 @@ def simulate_test_noise(
     rows = []
     for fraction in wrong_fractions:
         draws = range(seed, seed + n_repeats)
-        planted = [plant_wrong_labels(y_true, fraction, n_classes=n_classes, seed=draw) for draw in draws]
+        planted = [inject_wrong_labels(y_true, fraction, n_classes=n_classes, seed=draw) for draw in draws]
         measured = np.array([(labels == y_pred).mean() for labels in planted])
         low, high = np.quantile(measured, [0.025, 0.975])
         expected = compute_measured_accuracy(accuracy, fraction, n_classes)

@@ -21,7 +21,7 @@ from utils_cv.data.images import load_image, load_images, resize_image
 from utils_cv.system.files import write_atomic
 from utils_cv.system.machine import count_cpus
 from utils_cv.system.threads import map_in_threads
-from utils_cv.system.timing import measure_rounds, summarise_rounds
+from utils_cv.system.timing import measure_rounds, summarize_rounds
 
 from .storage import STORAGES, SlowedReader, Storage
 
@@ -63,7 +63,7 @@ def write_large_images(
 
 
 def _add_grain(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    grain = rng.normal(0, _GRAIN, pixels.shape[:2])[..., None]  # the same in all colours
+    grain = rng.normal(0, _GRAIN, pixels.shape[:2])[..., None]  # the same in all colors
     return np.clip(pixels + grain, 0, 255).astype(np.uint8)
 
 
@@ -92,7 +92,7 @@ def measure_opening(
         seed: Seed of the mosaics.
 
     Returns:
-        `megapixels`, `way` (one of `WAYS`), `file_mb`, and the columns of `summarise_rounds`; the ratio is to decoding
+        `megapixels`, `way` (one of `WAYS`), `file_mb`, and the columns of `summarize_rounds`; the ratio is to decoding
         in full at the same size.
     """
     folder, functions, sizes_mb = Path(folder), {}, {}
@@ -113,7 +113,7 @@ def measure_opening(
     parts = []
     for size in megapixels:
         names = [f"{size:g}|{way}" for way in WAYS]
-        part = summarise_rounds(rounds[rounds["name"].isin(names)], baseline=names[0])
+        part = summarize_rounds(rounds[rounds["name"].isin(names)], baseline=names[0])
         facts = {"megapixels": float(size), "way": list(WAYS), "file_mb": [sizes_mb[name] for name in names]}
         parts.append(pd.DataFrame(facts).join(part.drop(columns="name")))
     return pd.concat(parts, ignore_index=True)
@@ -139,7 +139,7 @@ def measure_storages(
         n_rounds: Rounds.
 
     Returns:
-        `kind`, `storage` ("memory" is not slowed down), and the columns of `summarise_rounds`, the ratio to "memory".
+        `kind`, `storage` ("memory" is not slowed down), and the columns of `summarize_rounds`, the ratio to "memory".
     """
     parts = []
     for kind, paths in kinds.items():
@@ -148,7 +148,7 @@ def measure_storages(
         readers |= {storage.name: SlowedReader(storage).read_bytes for storage in storages}
         functions = {name: functools.partial(_open_through, read, chosen, im_size_px) for name, read in readers.items()}
         rounds = measure_rounds(functions, n_rounds=n_rounds, n_images=n_images)
-        parts.append(summarise_rounds(rounds, baseline="memory").rename(columns={"name": "storage"}).assign(kind=kind))
+        parts.append(summarize_rounds(rounds, baseline="memory").rename(columns={"name": "storage"}).assign(kind=kind))
     table = pd.concat(parts, ignore_index=True)
     return table[["kind", *table.columns.drop("kind")]]
 
@@ -165,7 +165,7 @@ def measure_threads_and_cache(
         n_rounds: Rounds.
 
     Returns:
-        The columns of `summarise_rounds`; the ratio is to one thread.
+        The columns of `summarize_rounds`; the ratio is to one thread.
     """
     n_cpus = count_cpus()
     in_memory = ImageCache(1e6, disk_budget_mb=0)
@@ -177,7 +177,7 @@ def measure_threads_and_cache(
     }
     functions["cache on disk"] = functools.partial(load, cache=on_disk)
     functions["cache in memory"] = functools.partial(load, cache=in_memory)
-    return summarise_rounds(measure_rounds(functions, n_rounds=n_rounds, n_images=len(paths)), baseline="1 thread")
+    return summarize_rounds(measure_rounds(functions, n_rounds=n_rounds, n_images=len(paths)), baseline="1 thread")
 
 
 def open_content(content: bytes, im_size_px: int, target_px: int | None) -> np.ndarray:

@@ -149,7 +149,7 @@ def describe_repeatability(seed: int) -> str:
     )
 
 
-def keep_memory() -> bool:
+def tune_allocator() -> bool:
     """Tells the C library's allocator to keep freed memory for the next large tensor.
 
     By default glibc gives large blocks back to the system and faults them in again, page by page, at every

@@ -183,7 +183,7 @@ def measure_in_turn(
             wait()
             times_ms[name].append((time.perf_counter_ns() - start) / 1e6)
     n_threads = n_threads or _count_threads()
-    latencies = {name: _summarise(times, n_threads) for name, times in times_ms.items()}
+    latencies = {name: _summarize(times, n_threads) for name, times in times_ms.items()}
     busy = [name for name, latency in latencies.items() if latency.is_busy]
     if busy and warn:
         warnings.warn(
@@ -205,7 +205,7 @@ def _settle(function: Callable[[], object], wait: Callable[[], object], settle_m
         wait()
 
 
-def _summarise(times_ms: list[float], n_threads: int) -> Latency:
+def _summarize(times_ms: list[float], n_threads: int) -> Latency:
     low, middle, high = np.percentile(times_ms, [0, 50, 95]).tolist()
     return Latency(low, middle, high, len(times_ms), n_threads)
 
@@ -304,7 +304,7 @@ def measure_rounds(functions: Mapping[str, Callable[[], object]], *, n_rounds: i
     return pd.concat(rounds, ignore_index=True)
 
 
-def summarise_rounds(rounds: pd.DataFrame, *, baseline: str) -> pd.DataFrame:
+def summarize_rounds(rounds: pd.DataFrame, *, baseline: str) -> pd.DataFrame:
     """Medians of rounds, and how many times faster than the baseline each setting was.
 
     Args:
@@ -321,7 +321,7 @@ def summarise_rounds(rounds: pd.DataFrame, *, baseline: str) -> pd.DataFrame:
 
     Example:
         >>> rounds = pd.DataFrame({"round": [0, 0], "name": ["slow", "fast"], "ms": [20.0, 5.0]})
-        >>> summarise_rounds(rounds, baseline="slow")["ratio"].tolist()
+        >>> summarize_rounds(rounds, baseline="slow")["ratio"].tolist()
         [1.0, 4.0]
     """
     wide = rounds.pivot(index="round", columns="name", values="ms")[list(rounds["name"].unique())]

@@ -39,7 +39,7 @@ def soften(state: dict[str, Any], temperature: float) -> dict[str, Any]:
 
 
 class FreezeStatistics(Callback):
-    """Keep every normalisation layer's running statistics as pretrained; their scale and shift still learn."""
+    """Keep every normalization layer's running statistics as pretrained; their scale and shift still learn."""
 
     order = 10  # after fastai has put the whole model into training mode
 

@@ -15,7 +15,7 @@ FILE_NAME = "checkpoint.pt"
 
 
 class SaveCheckpoint(Callback):
-    """Save the training after every epoch: weights, optimiser, best epoch, history.
+    """Save the training after every epoch: weights, optimizer, best epoch, history.
 
     Args:
         folder: Where; made when it is missing. The file in it is replaced whole, never half.
@@ -54,7 +54,7 @@ def resume_checkpoint(folder: str | Path, fingerprint: str, learn: Any, keeper: 
     Args:
         folder: As given to `SaveCheckpoint`.
         fingerprint: Of this training.
-        learn: The learner; its weights and optimiser are set.
+        learn: The learner; its weights and optimizer are set.
         keeper: Its best epoch is set.
         record: Its history is set.
 
@@ -67,7 +67,7 @@ def resume_checkpoint(folder: str | Path, fingerprint: str, learn: Any, keeper: 
     path = Path(folder) / FILE_NAME
     if not path.is_file():
         return 0
-    device = next(learn.model.parameters()).device  # the optimiser's state must be where the weights are
+    device = next(learn.model.parameters()).device  # the optimizer's state must be where the weights are
     state = torch.load(path, map_location=device, weights_only=True)
     if state["fingerprint"] != fingerprint:
         raise ValueError(

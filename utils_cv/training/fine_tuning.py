@@ -25,7 +25,7 @@ from utils_cv.evaluation.calibration import ValidationScore, score_logits
 from utils_cv.models.backbones import cut_body
 from utils_cv.models.features import choose_runtime, make_runner, run_in_batches
 from utils_cv.models.onnx_export import Normalized, export_to_cache
-from utils_cv.system.machine import choose_device, keep_memory
+from utils_cv.system.machine import choose_device, tune_allocator
 
 from . import callbacks, checkpoints, distribution, learners
 from .augmentation import make_views
@@ -231,7 +231,7 @@ def _fit(
     show_progress: bool,
 ) -> pd.DataFrame:
     """Train with one cycle of learning rates and put the best weights back."""
-    keep_memory()  # eager torch on glibc otherwise spends half its time giving memory back
+    tune_allocator()  # eager torch on glibc otherwise spends half its time giving memory back
     rank, n_processes = distribution.join_processes()
     validation = callbacks.Validate()
     if settings.keeps_last:

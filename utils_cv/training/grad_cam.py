@@ -79,6 +79,6 @@ def overlay_heat(pixels: np.ndarray, heat: np.ndarray, *, strength: float = 0.5)
     colors = colormaps["inferno"](heat)[..., :3] * 255
     grey = np.stack([np.asarray(Image.fromarray(image).convert("L")) for image in pixels])[..., None]
     opacity = strength * np.sqrt(heat)[..., None]
-    base = 0.5 * pixels + 0.5 * grey  # the image fades a little, so that the colours of the heat stand out
+    base = 0.5 * pixels + 0.5 * grey  # the image fades a little, so that the colors of the heat stand out
     base = pixels * (1 - opacity) + base * opacity
     return (base * (1 - opacity) + colors * opacity).round().clip(0, 255).astype(np.uint8)

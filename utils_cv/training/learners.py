@@ -25,7 +25,7 @@ with warnings.catch_warnings():
 from utils_cv.data.image_table import TableImages
 from utils_cv.data.images import Fit, load_image, resize_image
 from utils_cv.models.backbones import list_blocks
-from utils_cv.system.machine import choose_device, keep_memory
+from utils_cv.system.machine import choose_device, tune_allocator
 
 from .augmentation import make_augmentations
 from .callbacks import ChannelsLast
@@ -35,11 +35,11 @@ class Classifier(nn.Module):
     """A backbone that gives features, and a linear head on top; takes images in [0, 1].
 
     Args:
-        body: Network without its classifier: normalised images (n, 3, size, size) to features (n, n_features).
+        body: Network without its classifier: normalized images (n, 3, size, size) to features (n, n_features).
         weight: Head's weight, (n_classes, n_features).
         bias: Head's bias, (n_classes,).
-        mean: Of each colour channel, as the body was pretrained, in [0, 1].
-        std: Likewise. Normalising inside the network leaves no way to forget it.
+        mean: Of each color channel, as the body was pretrained, in [0, 1].
+        std: Likewise. Normalizing inside the network leaves no way to forget it.
     """
 
     mean: torch.Tensor
@@ -178,7 +178,7 @@ def predict_pixels(learn: Learner, pixels: np.ndarray, *, batch_size: int = 32) 
     Returns:
         Logits, (n, n_classes), float32.
     """
-    keep_memory()  # without it a CPU spends most of the time giving memory back and taking it again
+    tune_allocator()  # without it a CPU spends most of the time giving memory back and taking it again
     model = learn.model.eval().to(memory_format=torch.channels_last)
     device = next(model.parameters()).device
     logits = []

@@ -17,10 +17,10 @@ def fit_linear_head(
     strength: float | None = None,
     class_weights: str = "none",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Fit a regularised linear classifier, its strength chosen by cross-validated log loss.
+    """Fit a regularized linear classifier, its strength chosen by cross-validated log loss.
 
-    Features are centred and divided by the geometric mean of their own spread and that of all: halfway between
-    features as they come and standardised ones, which had a lower cross-validated loss than either on two sets of
+    Features are centered and divided by the geometric mean of their own spread and that of all: halfway between
+    features as they come and standardized ones, which had a lower cross-validated loss than either on two sets of
     some 250 images. The scaling is folded into the returned weights, so that they apply to features as they come.
 
     Args:

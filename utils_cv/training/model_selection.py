@@ -15,12 +15,12 @@ from utils_cv.models.backbones import DEFAULT_BACKBONE
 from utils_cv.system.timing import Timer
 
 from .callbacks import soften
-from .trained import Trained
+from .trained import TrainedModel
 from .training import fine_tune, linear_probe, predict_images
 
 
 @dataclass(frozen=True)
-class Climb:
+class Selection:
     """What climbing the ladder gave.
 
     Attributes:
@@ -32,13 +32,13 @@ class Climb:
         seconds: Time of everything, without opening the images.
     """
 
-    trained: Trained
+    trained: TrainedModel
     rung: str
     scores: pd.DataFrame
     seconds: float
 
 
-def climb_ladder(
+def select_recipe(
     images: TableImages,
     *,
     backbone: str = DEFAULT_BACKBONE,
@@ -48,7 +48,7 @@ def climb_ladder(
     seed: int = 0,
     show_progress: bool = True,
     **options: Any,
-) -> Climb:
+) -> Selection:
     """Find out whether fine-tuning pays on these images, and train the rung that does.
 
     Train and validation images are cut into folds; each fold is predicted by a probe, and by fine-tuned networks, that
@@ -73,7 +73,7 @@ def climb_ladder(
         ValueError: If a class has fewer images (or groups) than there are folds, or as `fine_tune` does.
 
     Example:
-        >>> climb = climb_ladder(images)  # doctest: +SKIP
+        >>> climb = select_recipe(images)  # doctest: +SKIP
         >>> climb.rung, climb.trained  # doctest: +SKIP
     """
     options |= {"seed": seed, "show_progress": show_progress, "keep": "last"}
@@ -98,7 +98,7 @@ def climb_ladder(
             trained = fine_tune(everything, depth=row["rung"], start=trained, **options)
             # No image is left to find a temperature by: that of the folds.
             trained.learn.model.load_state_dict(soften(trained.learn.model.state_dict(), row["temperature"]))
-    return Climb(trained, climbed[-1]["rung"] if climbed else "probe", pd.DataFrame(rows), timer.seconds)
+    return Selection(trained, climbed[-1]["rung"] if climbed else "probe", pd.DataFrame(rows), timer.seconds)
 
 
 def _learn_all(images: TableImages) -> TableImages:
@@ -126,7 +126,7 @@ def _make_folds(images: TableImages, n_folds: int, group: str | None, seed: int)
         yield dataclasses.replace(images, table=images.table.assign(split=split))
 
 
-def _score_folds(rungs: Sequence[Trained], folds: Sequence[TableImages]) -> ValidationScore:
+def _score_folds(rungs: Sequence[TrainedModel], folds: Sequence[TableImages]) -> ValidationScore:
     """Score the held-out predictions of all folds together."""
     parts = [predict_images(rung, fold, split="valid") for rung, fold in zip(rungs, folds, strict=True)]
     probabilities = np.concatenate([part.probabilities for part in parts]).clip(1e-12, 1 - 1e-12)

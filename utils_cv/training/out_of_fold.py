@@ -16,7 +16,7 @@ class OutOfFold(NamedTuple):
 
     Attributes:
         probabilities: (n_images, n_classes), rows sum to 1.
-        strength: The regularisation with the lowest log loss, scikit-learn's C.
+        strength: The regularization with the lowest log loss, scikit-learn's C.
     """
 
     probabilities: np.ndarray
@@ -35,7 +35,7 @@ def predict_out_of_fold(
 ) -> OutOfFold:
     """Predict each image by a linear probe that learned the other folds.
 
-    Wrong labels ask for stronger regularisation, so the strength is chosen here, by the log loss of these very
+    Wrong labels ask for stronger regularization, so the strength is chosen here, by the log loss of these very
     predictions: one number of five, which the labels of single images hardly move.
 
     Args:

@@ -11,7 +11,7 @@ from utils_cv.system.timing import Timer
 
 from . import learners
 from .fine_tuning import FitSettings, fit_all
-from .trained import Trained, check_can_choose, make_trained
+from .trained import TrainedModel, check_can_choose, make_trained
 
 
 def train_from_scratch(
@@ -24,7 +24,7 @@ def train_from_scratch(
     augment: str = "upright",
     seed: int = 0,
     show_progress: bool = True,
-) -> Trained:
+) -> TrainedModel:
     """Train a network from random weights, to see what the pretrained ones are worth; needs far more images.
 
     Args:

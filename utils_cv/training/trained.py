@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedModel:
     """A trained model and what it needs to predict.
 
     Attributes:
-        learn: The fastai learner; its model takes normalised images and returns logits.
+        learn: The fastai learner; its model takes normalized images and returns logits.
         class_names: The classes, in the order of the logits.
         backbone: Name of the pretrained network.
         im_size_px: Side of the square images it takes.
@@ -53,9 +53,9 @@ def make_trained(
     history: pd.DataFrame,
     seconds: float,
     export_seconds: float,
-) -> Trained:
+) -> TrainedModel:
     """Put a recipe's result together with the choices that its images made."""
-    return Trained(
+    return TrainedModel(
         learn=learn,
         class_names=list(images.class_names),
         backbone=backbone,

@@ -1,6 +1,6 @@
 """Recipes that train a classifier: a linear probe in seconds, and fine-tuning that starts from its solution.
 
-Every recipe takes the opened images of an image table and returns a `Trained`: a fastai `Learner` to go on with,
+Every recipe takes the opened images of an image table and returns a `TrainedModel`: a fastai `Learner` to go on with,
 a history table, and the choices that prediction needs. The training loop is in `utils_cv.training.fine_tuning`.
 """
 
@@ -27,7 +27,7 @@ from . import learners
 from .augmentation import allows_mirror
 from .fine_tuning import FitSettings, export_lower, fit_all, fit_top
 from .linear_probe import fit_linear_head
-from .trained import Trained, check_can_choose, make_trained
+from .trained import TrainedModel, check_can_choose, make_trained
 
 # Highest learning rates, those of the head.
 LEARNING_RATES = {"top": 5e-4, "all": 5e-4}
@@ -59,10 +59,10 @@ class Predictions:
 
 def linear_probe(
     images: TableImages, *, backbone: str = DEFAULT_BACKBONE, augment: str = "none", seed: int = 0
-) -> Trained:
+) -> TrainedModel:
     """Train a linear classifier on the features of a frozen backbone: seconds on a CPU, and often hard to beat.
 
-    The strength of its regularisation is chosen by cross-validation within the train split.
+    The strength of its regularization is chosen by cross-validation within the train split.
 
     Args:
         images: Opened images; those of the `train` split are learned, those of `valid` are scored for the history.
@@ -120,18 +120,18 @@ def fine_tune(
     mixup: float = 0.0,
     patience: int = 6,
     keep: Literal["best", "last"] = "best",
-    start: Trained | None = None,
+    start: TrainedModel | None = None,
     checkpoint_dir: str | Path | None = None,
     seed: int = 0,
     show_progress: bool = True,
-) -> Trained:
+) -> TrainedModel:
     """Fine-tune a network from the linear probe's solution, or that of another rung, and keep the best epoch.
 
     Epoch 0 of the history is the start. The epoch with the lowest validation loss is kept, of those whose validation
     accuracy is not below the start's and whose loss is lower by 1.65 standard errors of the difference. So the
     result is never worse than its start on the validation images, and it is the start where these cannot tell.
     Learning rates rise and fall in one cycle: the same in all upper blocks, and with depth "all" down to a tenth in the
-    first layers. The statistics of normalisation layers stay as pretrained, because small batches estimate them badly.
+    first layers. The statistics of normalization layers stay as pretrained, because small batches estimate them badly.
 
     One seed gives the same numbers twice on the same machine, with the same versions and number of threads; on a GPU
     some sums are added up in varying order, so that the last digits may differ. Under `torchrun` the processes share
@@ -201,7 +201,7 @@ def fine_tune(
     return make_trained(images, start.backbone, learn, history, seconds, start.export_seconds + export_timer.seconds)
 
 
-def predict_images(trained: Trained, images: TableImages, *, split: str = "test") -> Predictions:
+def predict_images(trained: TrainedModel, images: TableImages, *, split: str = "test") -> Predictions:
     """Predict the images of one split.
 
     Args:
@@ -234,7 +234,7 @@ def predict_images(trained: Trained, images: TableImages, *, split: str = "test"
     return Predictions(table, trained.class_names, _to_probabilities(logits, trained), targets[rows])
 
 
-def predict_files(trained: Trained, paths: Sequence[str | Path]) -> np.ndarray:
+def predict_files(trained: TrainedModel, paths: Sequence[str | Path]) -> np.ndarray:
     """Predict image files, opened and sized exactly as the training images were.
 
     Args:
@@ -272,7 +272,7 @@ def _score_start(
     return dict(zip(names, values, strict=True))
 
 
-def _to_probabilities(logits: np.ndarray, trained: Trained) -> np.ndarray:
+def _to_probabilities(logits: np.ndarray, trained: TrainedModel) -> np.ndarray:
     if trained.is_multilabel:
         return 1 / (1 + np.exp(-logits))
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))

@@ -123,7 +123,7 @@ def test_overlap_is_that_of_trying_every_part_of_the_image():
             for left, kept_across in parts:
                 down, across = make_resampling(top, top + kept_down, 16), make_resampling(left, left + kept_across, 16)
                 cells = down @ image @ across.T
-                detail = np.corrcoef(subtract_neighbours(cells).ravel(), subtract_neighbours(small).ravel())[0, 1]
+                detail = np.corrcoef(subtract_neighbors(cells).ravel(), subtract_neighbors(small).ravel())[0, 1]
                 tried.append((np.corrcoef(cells.ravel(), small.ravel())[0, 1], detail))
         return min(max(tried))
 
@@ -132,7 +132,7 @@ def test_overlap_is_that_of_trying_every_part_of_the_image():
     assert measured[0] == pytest.approx(expected, abs=1e-4)
 
 
-def subtract_neighbours(cells):
+def subtract_neighbors(cells):
     means = [
         [cells[max(0, y - 2) : y + 3, max(0, x - 2) : x + 3].mean() for x in range(cells.shape[1])]
         for y in range(cells.shape[0])

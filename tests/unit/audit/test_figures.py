@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from utils_cv.audit.audit import audit_images
-from utils_cv.audit.figures import plot_poor_images, plot_twins
+from utils_cv.audit.figures import plot_duplicates, plot_low_quality
 
 
 @pytest.fixture
@@ -29,22 +29,22 @@ def read_titles(axes):
 
 
 def test_twins_stand_side_by_side_the_least_similar_first(report):
-    titles = read_titles(plot_twins(report, "leaks"))
+    titles = read_titles(plot_duplicates(report, "leaks"))
     assert titles[0] == "can (train)"
     assert titles[1].startswith("carton (test) fits to ")
     assert titles[2:] == ["can (train)", "can (test) the same file"]
 
 
 def test_only_some_pairs_are_shown(report):
-    assert len(plot_twins(report, "duplicates", n_pairs=1)) == 2
+    assert len(plot_duplicates(report, "duplicates", n_pairs=1)) == 2
 
 
 def test_conflicts_show_both_labels(report):
-    assert [title.split()[0] for title in read_titles(plot_twins(report, "conflicts"))] == ["can", "carton"]
+    assert [title.split()[0] for title in read_titles(plot_duplicates(report, "conflicts"))] == ["can", "carton"]
 
 
 def test_poor_images_say_what_is_poor(report):
-    assert "dark, nearly empty" in read_titles(plot_poor_images(report))
+    assert "dark, nearly empty" in read_titles(plot_low_quality(report))
 
 
 def test_nothing_to_show_is_said(tmp_path):
@@ -54,7 +54,7 @@ def test_nothing_to_show_is_said(tmp_path):
     table = pd.DataFrame({"path": [str(tmp_path / f"{i}.png") for i in range(2)], "label": ["can", "carton"]})
     report = audit_images(table, show_progress=False)
     for axes, text in (
-        (plot_twins(report), "No leaks among 2 images"),
-        (plot_poor_images(report), "No dark, empty, blurred or tiny image among 2"),
+        (plot_duplicates(report), "No leaks among 2 images"),
+        (plot_low_quality(report), "No dark, empty, blurred or tiny image among 2"),
     ):
         assert [item.get_text() for item in axes[0].texts] == [text]

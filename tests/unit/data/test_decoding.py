@@ -21,7 +21,7 @@ def encode(image, file_format, **options):
 
 
 def make_photo(width=120, height=90, seed=0):
-    """A smooth coloured image: encoders keep it nearly as it is."""
+    """A smooth colored image: encoders keep it nearly as it is."""
     random = np.random.default_rng(seed)
     cells = Image.fromarray(random.integers(0, 255, (6, 8, 3), dtype=np.uint8))
     return cells.resize((width, height), Image.Resampling.BICUBIC)
@@ -41,8 +41,8 @@ def make_exif(orientation):
     return exif.tobytes()
 
 
-def is_near(colour, expected, tolerance=12):
-    return np.abs(np.subtract(colour, expected)).max() <= tolerance
+def is_near(color, expected, tolerance=12):
+    return np.abs(np.subtract(color, expected)).max() <= tolerance
 
 
 PHOTO = make_photo()
@@ -57,7 +57,7 @@ PNG = encode(PHOTO, "PNG")
 def test_every_format_opens_as_rgb(file_format):
     image = decode_image(encode(PHOTO, file_format))
     assert (image.mode, image.size) == ("RGB", (120, 90))
-    assert np.abs(np.asarray(image, float) - np.asarray(PHOTO, float)).mean() < 12  # GIF has 256 colours
+    assert np.abs(np.asarray(image, float) - np.asarray(PHOTO, float)).mean() < 12  # GIF has 256 colors
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -171,8 +171,8 @@ def test_half_transparent_pixels_are_mixed():
 @pytest.mark.parametrize(
     ("image", "options", "expected"),
     [
-        pytest.param(Image.new("RGB", (8, 8), RED), {"transparency": RED}, (255, 255, 255), id="RGB key colour"),
-        pytest.param(Image.new("L", (8, 8), 70), {"transparency": 70}, (255, 255, 255), id="grey key colour"),
+        pytest.param(Image.new("RGB", (8, 8), RED), {"transparency": RED}, (255, 255, 255), id="RGB key color"),
+        pytest.param(Image.new("L", (8, 8), 70), {"transparency": 70}, (255, 255, 255), id="grey key color"),
         pytest.param(Image.new("L", (8, 8), 70), {}, (70, 70, 70), id="grey"),
         pytest.param(Image.new("1", (8, 8), 1), {}, (255, 255, 255), id="black and white"),
         pytest.param(Image.new("1", (8, 8), 0), {"transparency": 0}, (255, 255, 255), id="black and white with a key"),
@@ -184,12 +184,12 @@ def test_png_modes(image, options, expected):
     assert decode_image(encode(image, "PNG", **options)).getpixel((4, 4)) == expected
 
 
-def test_cmyk_jpeg_has_its_colours():
+def test_cmyk_jpeg_has_its_colors():
     content = encode(Image.new("RGB", (16, 16), RED).convert("CMYK"), "JPEG")
     assert is_near(decode_image(content).getpixel((8, 8)), RED)
 
 
-def test_lab_tiff_has_its_colours():
+def test_lab_tiff_has_its_colors():
     srgb, lab = (ImageCms.createProfile(name) for name in ("sRGB", "LAB"))
     image = ImageCms.profileToProfile(Image.new("RGB", (16, 16), RED), srgb, lab, outputMode="LAB")
     assert is_near(decode_image(encode(image, "TIFF")).getpixel((8, 8)), RED)
@@ -228,7 +228,7 @@ def test_16_bit_png_is_scaled_not_clipped():
 
 @pytest.mark.parametrize("file_format", ["GIF", "PNG", "WEBP", "TIFF", "MPO"])
 def test_animations_show_their_first_image(file_format):
-    frames = [Image.new("RGB", (16, 16), colour) for colour in (RED, GREEN, BLUE)]
+    frames = [Image.new("RGB", (16, 16), color) for color in (RED, GREEN, BLUE)]
     content = encode(frames[0], file_format, save_all=True, append_images=frames[1:])
     assert is_near(decode_image(content).getpixel((8, 8)), RED)
 
@@ -267,8 +267,8 @@ def make_png_chunk(kind, data, checksum=None):
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)
 
 
-def make_png(width, height, data=b"", depth=8, colour_type=2, **options):
-    header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
+def make_png(width, height, data=b"", depth=8, color_type=2, **options):
+    header = struct.pack(">IIBBBBB", width, height, depth, color_type, 0, 0, 0)
     chunks = [make_png_chunk(b"IHDR", header, options.get("header_checksum")), make_png_chunk(b"IDAT", data)]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks) + make_png_chunk(b"IEND", b"")
 

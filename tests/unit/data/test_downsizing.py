@@ -61,7 +61,7 @@ def test_sizes_in_the_table_are_those_of_the_files(in_dir):
     assert row.new_size_mb == (in_dir.parent / "out/can/large.JPG").stat().st_size / 1e6 < row.size_mb
 
 
-def test_the_colour_profile_stays(in_dir):
+def test_the_color_profile_stays(in_dir):
     downsize(in_dir)
     with Image.open(in_dir.parent / "out/can/large.JPG") as image:
         assert image.info["icc_profile"] == PROFILE

@@ -206,7 +206,7 @@ def test_difference_hash_of_other_images_differs_in_half_of_the_bits():
     assert distances.min() > 10
 
 
-def test_difference_hash_bits_are_rising_neighbours():
+def test_difference_hash_bits_are_rising_neighbors():
     rising = Image.fromarray(np.tile(np.arange(0, 252, 28, dtype=np.uint8), (8, 1)))  # 9 columns, each brighter
     assert difference_hash(rising) == np.uint64(2**64 - 1)
     assert difference_hash(rising.transpose(Image.Transpose.FLIP_LEFT_RIGHT)) == np.uint64(0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
-from utils_cv.evaluation.intervals import Score, compare_fractions, compare_means, compare_scores, say_verdict
+from utils_cv.evaluation.intervals import Score, compare_fractions, compare_means, compare_scores, describe_effect
 
 
 def test_single_images_give_the_paired_t_interval():
@@ -87,4 +87,4 @@ def test_swapping_two_scores_turns_the_difference_around():
     ],
 )
 def test_verdict_needs_an_interval_without_zero(low, high, verdict):
-    assert say_verdict(Score((low + high) / 2, low, high, 100)) == verdict
+    assert describe_effect(Score((low + high) / 2, low, high, 100)) == verdict

@@ -35,7 +35,7 @@ def test_encode_labels_accepts(labels):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        pytest.param(["cann"], "Did you mean 'can'", id="misspelt name"),
+        pytest.param(["cann"], "Did you mean 'can'", id="misspelled name"),
         pytest.param([3], "expected codes 0 to 2", id="code too large"),
         pytest.param([-1], "got -1", id="negative code"),
         pytest.param([], "at least one", id="no image"),

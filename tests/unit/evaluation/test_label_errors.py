@@ -7,7 +7,7 @@ import pytest
 from tests.unit.studies.test_learning_curve import make_data
 from utils_cv.evaluation.label_errors import rank_suspects, score_suspects, trace_suspects
 from utils_cv.studies.experiment import make_task
-from utils_cv.studies.label_noise import plant_wrong_labels
+from utils_cv.studies.label_noise import inject_wrong_labels
 from utils_cv.training.out_of_fold import predict_out_of_fold
 
 LABELS = np.repeat([0, 1, 2], 50)
@@ -15,32 +15,32 @@ LABELS = np.repeat([0, 1, 2], 50)
 
 @pytest.mark.parametrize("fraction", [0.0, 0.1, 0.333, 1.0])
 def test_exactly_that_many_labels_are_wrong(fraction):
-    planted = plant_wrong_labels(LABELS, fraction, n_classes=3)
+    planted = inject_wrong_labels(LABELS, fraction, n_classes=3)
     assert (planted != LABELS).sum() == round(fraction * 150)
     assert set(planted) <= {0, 1, 2}
 
 
 def test_every_other_class_is_as_likely():
-    planted = plant_wrong_labels(np.zeros(3000, int), 1.0, n_classes=4)
+    planted = inject_wrong_labels(np.zeros(3000, int), 1.0, n_classes=4)
     np.testing.assert_allclose(np.bincount(planted) / 3000, [0, 1 / 3, 1 / 3, 1 / 3], atol=0.03)
 
 
 def test_one_class_taken_for_another():
-    planted = plant_wrong_labels(LABELS, 0.4, n_classes=3, source=1, target=2)
+    planted = inject_wrong_labels(LABELS, 0.4, n_classes=3, source=1, target=2)
     assert (planted != LABELS).sum() == 20
     assert set(LABELS[planted != LABELS]) == {1} and set(planted[planted != LABELS]) == {2}
 
 
 def test_any_class_taken_for_one_leaves_that_one_alone():
-    planted = plant_wrong_labels(LABELS, 0.2, n_classes=3, target=2)
+    planted = inject_wrong_labels(LABELS, 0.2, n_classes=3, target=2)
     assert (planted != LABELS).sum() == 30 and set(planted[planted != LABELS]) == {2}
 
 
 def test_fewer_wrong_labels_are_among_more_and_the_argument_stays():
-    few, many = (plant_wrong_labels(LABELS, fraction, n_classes=3, seed=5) for fraction in (0.1, 0.3))
+    few, many = (inject_wrong_labels(LABELS, fraction, n_classes=3, seed=5) for fraction in (0.1, 0.3))
     assert set(np.flatnonzero(few != LABELS)) <= set(np.flatnonzero(many != LABELS))
     assert (np.repeat([0, 1, 2], 50) == LABELS).all()
-    assert (few != plant_wrong_labels(LABELS, 0.1, n_classes=3, seed=6)).any()
+    assert (few != inject_wrong_labels(LABELS, 0.1, n_classes=3, seed=6)).any()
 
 
 @pytest.mark.parametrize(
@@ -50,13 +50,13 @@ def test_fewer_wrong_labels_are_among_more_and_the_argument_stays():
 )
 def test_labels_that_cannot_be_planted(arguments):
     with pytest.raises(ValueError, match="expected a fraction"):
-        plant_wrong_labels(LABELS, **({"fraction": 0.1, "n_classes": 3} | arguments))
+        inject_wrong_labels(LABELS, **({"fraction": 0.1, "n_classes": 3} | arguments))
 
 
 def predict(*, fraction=0.1, groups=None, distance=1.5, **options):
     table, features = make_data(distance=distance)
     true = make_task(table, features).codes
-    labels = plant_wrong_labels(true, fraction, n_classes=3, seed=1)
+    labels = inject_wrong_labels(true, fraction, n_classes=3, seed=1)
     found = predict_out_of_fold(features, labels, n_classes=3, groups=groups, **options)
     return found, labels, labels != true
 
@@ -83,7 +83,7 @@ def test_copies_vouch_for_each_other_unless_they_are_a_group():
     """Each image five times, wrong label included: only folds that keep the copies together find it."""
     table, features = make_data(n_train=12, n_test=12, n_features=60, distance=0.9)
     true = make_task(table, features).codes
-    labels = plant_wrong_labels(true, 0.2, n_classes=3, seed=1)
+    labels = inject_wrong_labels(true, 0.2, n_classes=3, seed=1)
     five = [np.repeat(values, 5, axis=0) for values in (features, labels, labels != true, np.arange(len(true)))]
     recalls = []
     for groups in (None, five[3]):

@@ -5,28 +5,28 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from utils_cv.evaluation.out_of_distribution import (
-    NoveltyWarning,
+    OODWarning,
     choose_rejection_threshold,
     compare_rejections,
-    fit_novelty_check,
+    fit_ood_detector,
     measure_auroc,
     warn_about_new_images,
 )
 
-CENTRES = np.random.default_rng(9).normal(0, 3, (5, 40))
+CENTERS = np.random.default_rng(9).normal(0, 3, (5, 40))
 
 
 def draw_features(n, *, seed, away=0.0):
     """Features of four kinds of images; `away` moves them towards a fifth kind that nobody has trained on."""
     rng = np.random.default_rng(seed)
-    return (CENTRES[rng.integers(0, 4, n)] * (1 - away) + CENTRES[4] * away + rng.normal(0, 1, (n, 40))).astype(
+    return (CENTERS[rng.integers(0, 4, n)] * (1 - away) + CENTERS[4] * away + rng.normal(0, 1, (n, 40))).astype(
         np.float32
     )
 
 
 @pytest.fixture(scope="module")
 def check():
-    return fit_novelty_check(draw_features(200, seed=0), draw_features(100, seed=1))
+    return fit_ood_detector(draw_features(200, seed=0), draw_features(100, seed=1))
 
 
 def test_ordinary_images_are_called_new_as_often_as_asked_for(check):
@@ -44,7 +44,7 @@ def test_a_training_image_is_nearer_than_a_stranger(check):
 
 def test_the_threshold_is_the_quantile_of_the_held_out_images():
     held_out = draw_features(100, seed=1)
-    strict, loose = (fit_novelty_check(draw_features(200, seed=0), held_out, expected=e) for e in (0.01, 0.2))
+    strict, loose = (fit_ood_detector(draw_features(200, seed=0), held_out, expected=e) for e in (0.01, 0.2))
     assert loose.is_new(held_out).sum() == 20
     assert strict.threshold > loose.threshold
 
@@ -52,7 +52,7 @@ def test_the_threshold_is_the_quantile_of_the_held_out_images():
 def test_a_warning_for_many_new_images_only(check, recwarn):
     facts = warn_about_new_images(check, draw_features(60, seed=5))
     assert facts["p_value"] > 0.01 and not recwarn.list
-    with pytest.warns(NoveltyWarning, match="unlike the training images"):
+    with pytest.warns(OODWarning, match="unlike the training images"):
         facts = warn_about_new_images(check, draw_features(60, seed=6, away=1.0))
     assert facts["n_new"] > 50 and facts["p_value"] < 1e-6
 
@@ -70,7 +70,7 @@ def test_features_of_another_backbone_are_refused(check):
 @pytest.mark.parametrize(
     ("n_train", "n_held_out", "expected"),
     [
-        pytest.param(3, 50, 0.05, id="too few to have neighbours"),
+        pytest.param(3, 50, 0.05, id="too few to have neighbors"),
         pytest.param(50, 10, 0.05, id="too few to find a threshold"),
         pytest.param(50, 50, 1.0, id="everything rejected"),
         pytest.param(50, 50, 0.0, id="nothing rejected"),
@@ -78,7 +78,7 @@ def test_features_of_another_backbone_are_refused(check):
 )
 def test_what_cannot_be_fitted_is_refused(n_train, n_held_out, expected):
     with pytest.raises(ValueError, match="expected more than"):
-        fit_novelty_check(draw_features(n_train, seed=0), draw_features(n_held_out, seed=1), expected=expected)
+        fit_ood_detector(draw_features(n_train, seed=0), draw_features(n_held_out, seed=1), expected=expected)
 
 
 def test_no_new_image_is_refused(check):

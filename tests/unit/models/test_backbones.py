@@ -131,7 +131,7 @@ def test_facts_of_the_packaged_backbones():
     # Published: 4.7, 5.4 and 6.1 million parameters, 407, 631 and 899 million multiply-adds (the lites' model card).
     assert (table["n_parameters"] / 1e6).round(1).tolist() == [4.7, 5.4, 6.1]
     np.testing.assert_allclose(table["n_multiply_adds"] / 1e6, [407, 631, 899], rtol=0.07)
-    assert set(table["licence"]) == {"Apache-2.0"} and not table["needs_download"].any()
+    assert set(table["license"]) == {"Apache-2.0"} and not table["needs_download"].any()
 
 
 def test_multiply_adds_follow_the_asked_size():

@@ -24,9 +24,9 @@ def features(pixels):
 
 def test_features_are_those_of_the_backbone_on_normalised_images(pixels, features):
     body = load_backbone(n_classes=0)
-    normalised = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255 * 2 - 1  # mean and std are 0.5
+    normalized = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255 * 2 - 1  # mean and std are 0.5
     with torch.inference_mode():
-        expected = body(normalised).numpy()
+        expected = body(normalized).numpy()
     np.testing.assert_allclose(features, expected, atol=2e-3)
 
 

@@ -8,7 +8,7 @@ from utils_cv.data.image_table import TableImages
 from utils_cv.evaluation.intervals import Score
 from utils_cv.evaluation.metrics import compare_accuracy
 from utils_cv.models import quantization as int8_gate
-from utils_cv.models.quantization import decide_offer, judge_int8, make_int8
+from utils_cv.models.quantization import compare_int8, decide_offer, make_int8
 
 
 def make_images(n_valid=600, *, n_train=4):
@@ -56,21 +56,21 @@ def give_times(monkeypatch, float_ms, int8_ms):
 
 def test_equal_answers_at_less_time_are_offered(monkeypatch):
     give_times(monkeypatch, 8.0, 4.0)
-    verdict = judge_int8(run_right, run_right, make_images())
+    verdict = compare_int8(run_right, run_right, make_images())
     assert verdict["is_offered"] and verdict["n"] == 600 and verdict["difference"] == 0
     assert (verdict["float_ms"], verdict["int8_ms"]) == (8.0, 4.0)
 
 
 def test_worse_answers_are_not_offered(monkeypatch):
     give_times(monkeypatch, 8.0, 4.0)
-    verdict = judge_int8(run_right, run_wrong_now_and_then, make_images())
+    verdict = compare_int8(run_right, run_wrong_now_and_then, make_images())
     assert not verdict["is_offered"] and verdict["difference"] < 0
 
 
 def test_only_the_named_split_judges(monkeypatch):
     give_times(monkeypatch, 8.0, 4.0)
-    assert judge_int8(run_right, run_right, make_images(10), split="train")["n"] == 4
-    assert not judge_int8(run_right, run_right, make_images(10), split="test")["is_offered"]
+    assert compare_int8(run_right, run_right, make_images(10), split="train")["n"] == 4
+    assert not compare_int8(run_right, run_right, make_images(10), split="test")["is_offered"]
 
 
 @pytest.mark.parametrize("is_offered", [True, False])

@@ -29,7 +29,7 @@ def read_front_matter(card):
 
 
 def test_the_front_matter_has_the_keys_of_the_hub():
-    front = read_front_matter(make_model_card(INFO, title='fridge: "objects"', licence="mit"))
+    front = read_front_matter(make_model_card(INFO, title='fridge: "objects"', license="mit"))
     assert front["license"] == "mit" and front["pipeline_tag"] == "image-classification"
     assert {"image-classification", "efficientnet_lite0", "onnx"} == set(front["tags"])
     (model,) = front["model-index"]

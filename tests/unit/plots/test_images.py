@@ -33,7 +33,7 @@ def test_plot_images_accepts(image):
         pytest.param([], None, "got none", id="no image"),
         pytest.param([GREY], ["a", "b"], "images 1, titles 2", id="too many titles"),
         pytest.param([np.zeros((3, 30, 40))], None, "moveaxis", id="channels first"),
-        pytest.param([np.full((30, 40, 3), -1.5)], None, "mean and standard deviation", id="normalised"),
+        pytest.param([np.full((30, 40, 3), -1.5)], None, "mean and standard deviation", id="normalized"),
         pytest.param([np.zeros(9)], None, "shape", id="one dimension"),
     ],
 )

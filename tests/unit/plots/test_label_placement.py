@@ -25,8 +25,8 @@ def draw(x, y, texts, *, obstacles=NOTHING, radius=5.0):
 
 def test_one_label_lies_next_to_its_point():
     ax, (box,) = draw([5], [5], ["label"])
-    centre, corners = ax.transData.transform((5, 5)), np.array([box.min, box.max])
-    gap = np.linalg.norm(np.clip(np.maximum(corners[0] - centre, centre - corners[1]), 0, None))
+    center, corners = ax.transData.transform((5, 5)), np.array([box.min, box.max])
+    gap = np.linalg.norm(np.clip(np.maximum(corners[0] - center, center - corners[1]), 0, None))
     assert 0 < gap < 20 * ax.figure.dpi / 72 and ax.texts[0].arrow_patch is None
 
 

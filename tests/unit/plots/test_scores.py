@@ -49,7 +49,7 @@ def test_precision_recall_names_average_precision_and_stops_at_six():
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
     averages = [int(label.split()[-2]) for label in labels]
     assert len(labels) == 6 and averages == sorted(averages) and "lowest 6 of 9" in ax.get_title("left")
-    assert len({line.get_linestyle() for line in ax.get_lines()}) >= 4  # not told apart by colour alone
+    assert len({line.get_linestyle() for line in ax.get_lines()}) >= 4  # not told apart by color alone
 
 
 def test_precision_recall_refuses_curves_without_a_true_image():

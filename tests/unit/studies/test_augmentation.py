@@ -69,11 +69,11 @@ def test_an_unknown_change_is_refused():
 def test_mirrors_hurt_where_left_and_right_are_the_classes(shrunk_features, monkeypatch):
     monkeypatch.setitem(CHANGES, "always mirror", lambda image, rng: ImageOps.mirror(image))
     rows = compare_augmentations(
-        make_images(40), ["always mirror", "colour"], worlds=WORLDS[:1], n_per_class=10, n_draws=3, show_progress=False
+        make_images(40), ["always mirror", "color"], worlds=WORLDS[:1], n_per_class=10, n_draws=3, show_progress=False
     ).set_index("augmentation")
     assert rows.loc["none", "verdict"] == "baseline" and rows.loc["none", "accuracy"] == 1.0
     assert rows.loc["always mirror", "verdict"] == "hurts" and rows.loc["always mirror", "difference"] < -0.5
-    assert rows.loc["colour", "verdict"] == "no difference shown"
+    assert rows.loc["color", "verdict"] == "no difference shown"
     assert rows["n_test"].unique().tolist() == [20]
 
 

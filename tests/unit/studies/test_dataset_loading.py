@@ -6,7 +6,7 @@ from PIL import Image
 
 from utils_cv.audit.audit import audit_images
 from utils_cv.data.image_table import load_image_table
-from utils_cv.studies.dataset_loading import damage_images
+from utils_cv.studies.dataset_loading import corrupt_images
 
 
 def read_all(folder):
@@ -37,7 +37,7 @@ def make_table(tmp_path, suffix):
 
 @pytest.mark.parametrize(("suffix", "seed"), [(".jpg", 0), (".jpg", 1), (".png", 0)])
 def test_the_audit_finds_all_ten(tmp_path, suffix, seed):
-    planted = damage_images(make_table(tmp_path, suffix), tmp_path / "out", seed=seed)
+    planted = corrupt_images(make_table(tmp_path, suffix), tmp_path / "out", seed=seed)
     assert len(planted) == planted["kind"].nunique() == planted["image"].nunique() == 10
     report = audit_images(load_image_table(tmp_path / "out"), show_progress=False)
     reported = planted["image"].map(report.describe_image)
@@ -51,12 +51,12 @@ def test_the_audit_finds_all_ten(tmp_path, suffix, seed):
 
 def test_the_originals_stay_as_they_are(table, tmp_path):
     before = read_all(tmp_path / "in")
-    damage_images(table, tmp_path / "out")
+    corrupt_images(table, tmp_path / "out")
     assert read_all(tmp_path / "in") == before
 
 
 def test_the_same_seed_damages_the_same_images(table, tmp_path):
-    planted = [damage_images(table, tmp_path / name, seed=seed) for name, seed in (("a", 3), ("b", 3), ("c", 4))]
+    planted = [corrupt_images(table, tmp_path / name, seed=seed) for name, seed in (("a", 3), ("b", 3), ("c", 4))]
     assert planted[0].equals(planted[1])
     assert not planted[0].equals(planted[2])
 
@@ -65,7 +65,7 @@ def test_a_folder_with_files_is_refused(table, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="holds files already"):
-        damage_images(table, tmp_path / "out")
+        corrupt_images(table, tmp_path / "out")
     assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
 
 
@@ -79,5 +79,5 @@ def test_a_folder_with_files_is_refused(table, tmp_path):
 )
 def test_a_table_that_cannot_hold_the_damage_is_refused(table, tmp_path, choose):
     with pytest.raises(ValueError, match="expected at least"):
-        damage_images(choose(table), tmp_path / "out")
+        corrupt_images(choose(table), tmp_path / "out")
     assert not (tmp_path / "out").exists()

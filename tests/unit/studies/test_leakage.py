@@ -10,9 +10,9 @@ def make_scenes(n_scenes, *, seed, n_frames=5, spread=2.0, jitter=0.05):
     """Features of scenes of two classes: far apart from each other, frames of one scene close together."""
     rng = np.random.default_rng(seed)
     codes = np.arange(n_scenes) % 2
-    centres = rng.normal(0, spread, (n_scenes, 30))
-    centres[:, 0] += 2.0 * codes  # what the class is recognised by, hardly more than the noise
-    features = np.repeat(centres, n_frames, axis=0) + rng.normal(0, jitter, (n_scenes * n_frames, 30))
+    centers = rng.normal(0, spread, (n_scenes, 30))
+    centers[:, 0] += 2.0 * codes  # what the class is recognized by, hardly more than the noise
+    features = np.repeat(centers, n_frames, axis=0) + rng.normal(0, jitter, (n_scenes * n_frames, 30))
     return features.astype(np.float32), np.repeat(codes, n_frames), np.repeat(np.arange(n_scenes), n_frames)
 
 

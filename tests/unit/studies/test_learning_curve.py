@@ -7,15 +7,15 @@ import pytest
 from utils_cv.evaluation.intervals import join_right, split_right
 from utils_cv.studies.experiment import draw_pool_rows, make_task
 from utils_cv.studies.learning_curve import compare_recipes, list_sizes, measure_learning_curve, summarize_curve
-from utils_cv.studies.learning_curve_fit import find_enough, fit_curve, forecast_last, predict_accuracy, predict_gain
+from utils_cv.studies.learning_curve_fit import find_plateau, fit_curve, forecast_last, predict_accuracy, predict_gain
 
 
 def make_data(n_train=40, n_test=30, *, n_classes=3, n_features=12, distance=1.1, seed=0):
     """Gaussian classes, image table and features, `n_train` and `n_test` images of each class."""
     rng = np.random.default_rng(seed)
     codes = np.repeat(np.arange(n_classes), n_train + n_test)
-    centres = rng.normal(size=(n_classes, n_features)) * distance
-    features = (centres[codes] + rng.normal(size=(len(codes), n_features))).astype(np.float32)
+    centers = rng.normal(size=(n_classes, n_features)) * distance
+    features = (centers[codes] + rng.normal(size=(len(codes), n_features))).astype(np.float32)
     split = np.tile(["train"] * n_train + ["test"] * n_test, n_classes)
     names = np.array(["can", "carton", "milk"])[codes]
     columns = {"image": [f"{i}.jpg" for i in range(len(codes))], "path": [f"/d/{i:04d}.jpg" for i in range(len(codes))]}
@@ -131,19 +131,19 @@ def test_gain_of_doubling_agrees_with_the_curve():
 
 def test_enough_is_where_a_doubling_buys_less_than_asked():
     fit = fit_curve(make_rows([5, 10, 20, 40, 80], lambda n: 0.8 * n**-0.5), n_bootstrap=200)
-    enough, low, high = find_enough(fit, 0.02)
+    enough, low, high = find_plateau(fit, 0.02)
     truth = (0.8 * (1 - 0.5**0.5) / 0.02) ** 2
     assert enough == pytest.approx(truth, rel=0.15) and low <= truth <= high
-    assert find_enough(fit, 0.001)[0] == 8000  # the most that is said: a hundred times the largest size
+    assert find_plateau(fit, 0.001)[0] == 8000  # the most that is said: a hundred times the largest size
     with pytest.raises(ValueError, match="above 0"):
-        find_enough(fit, 0.0)
+        find_plateau(fit, 0.0)
 
 
 @pytest.mark.parametrize("error", [0.0, 0.3], ids=["always right", "flat"])
 def test_curve_without_a_slope_promises_nothing(error):
     fit = fit_curve(make_rows([5, 10, 20], lambda n: error), n_bootstrap=100)
     assert predict_gain(fit).value == pytest.approx(0, abs=1e-6)
-    assert find_enough(fit, 0.01)[0] == 1
+    assert find_plateau(fit, 0.01)[0] == 1
 
 
 def test_accuracy_that_falls_is_fitted_by_a_flat_curve():

@@ -10,12 +10,12 @@ from utils_cv.studies.scored_images import load_matching_table, score_images
 
 
 @pytest.fixture
-def coloured_features(monkeypatch):
-    """Mean colours in place of a network."""
+def colored_features(monkeypatch):
+    """Mean colors in place of a network."""
     monkeypatch.setattr(scored_images, "compute_features", lambda pixels, **_: pixels.mean(axis=(1, 2)))
 
 
-def test_every_row_is_answered(image_dir, coloured_features):
+def test_every_row_is_answered(image_dir, colored_features):
     scored = score_images(complete_splits(load_image_table(image_dir)), im_size_px=32)
     rows = scored.images.table
     assert len(rows) == 20 and (rows["right"] == (rows["predicted"] == rows["label"])).all()
@@ -26,7 +26,7 @@ def test_every_row_is_answered(image_dir, coloured_features):
     assert probabilities.sum(axis=1) == pytest.approx(np.ones(20))
 
 
-def test_only_train_images_are_learned(image_dir, coloured_features):
+def test_only_train_images_are_learned(image_dir, colored_features):
     table = complete_splits(load_image_table(image_dir))
     first = score_images(table, im_size_px=32)
     is_test = table["split"] == "test"

@@ -14,8 +14,8 @@ from utils_cv.system.machine import (
     count_cpus,
     describe_machine,
     describe_repeatability,
-    keep_memory,
     set_seed,
+    tune_allocator,
 )
 
 
@@ -121,9 +121,9 @@ def test_a_seed_out_of_range_is_refused(seed):
 
 
 def test_keeping_memory_is_harmless_twice_and_says_where_it_does_nothing(monkeypatch):
-    assert keep_memory() == keep_memory()
+    assert tune_allocator() == tune_allocator()
     monkeypatch.setattr("sys.platform", "darwin")
-    assert keep_memory() is False
+    assert tune_allocator() is False
 
 
 def test_the_machine_is_named_in_one_line():

@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 
 from utils_cv.training import model_selection as ladder
-from utils_cv.training.model_selection import climb_ladder
+from utils_cv.training.model_selection import select_recipe
 from utils_cv.training.training import fine_tune, predict_images
 
 OPTIONS = {"epochs": 2, "batch_size": 4, "n_folds": 2, "show_progress": False}
 
 
 def test_a_rung_that_does_not_pay_ends_the_climb_and_the_probe_learns_everything(small_images, small_probe):
-    climb = climb_ladder(small_images, depths=["top", "all"], learning_rate=10.0, **OPTIONS)
+    climb = select_recipe(small_images, depths=["top", "all"], learning_rate=10.0, **OPTIONS)
     assert climb.rung == "probe"
     assert climb.scores["rung"].tolist() == ["probe", "top"]
     assert not climb.scores["is_climbed"].any()
@@ -36,11 +36,11 @@ def test_a_rung_that_pays_is_trained_on_everything_at_the_temperature_of_the_fol
 
     monkeypatch.setattr(ladder, "fine_tune", note)
     monkeypatch.setattr(ladder, "_describe", pay)
-    climb = climb_ladder(small_images, **OPTIONS)
+    climb = select_recipe(small_images, **OPTIONS)
     assert calls == [("top", "last", 3)] * 2 + [("top", "last", 2)]
     assert climb.rung == "top"
     monkeypatch.setattr(ladder, "_describe", lambda *args: pay(*args) | {"temperature": 1.0})
-    sharp = climb_ladder(small_images, **OPTIONS)
+    sharp = select_recipe(small_images, **OPTIONS)
     soft, plain = (np.log(predict_images(rung.trained, small_images).probabilities) for rung in (climb, sharp))
     np.testing.assert_allclose(np.diff(soft), np.diff(plain) / 4, atol=1e-3)
 
@@ -62,7 +62,7 @@ def test_the_given_images_are_not_changed(small_images):
 
 def test_too_few_images_for_the_folds_say_how_many_there_are(small_images):
     with pytest.raises(ValueError, match="expected at least n_folds=500"):
-        climb_ladder(small_images, n_folds=500)
+        select_recipe(small_images, n_folds=500)
 
 
 def test_the_last_epoch_is_kept_where_nothing_is_left_to_choose_by(small_images, small_probe):
