@@ -4,6 +4,7 @@ import argparse
 import base64
 import hashlib
 import math
+import platform
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,17 @@ from utils_cv.system.machine import describe_machine
 # Where the facts of a run stand in a notebook's metadata.
 RUN_METADATA = "utils_cv"
 FIGURE_TAG = "figure-"
+# As JupyterLab completes them: with less, opening a notebook would mark it as changed.
+KERNEL_SPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+LANGUAGE_INFO = {
+    "codemirror_mode": {"name": "ipython", "version": 3},
+    "file_extension": ".py",
+    "mimetype": "text/x-python",
+    "name": "python",
+    "nbconvert_exporter": "python",
+    "pygments_lexer": "ipython3",
+    "version": platform.python_version(),
+}
 
 
 def refresh_notebook(path: str | Path, *, timeout_s: float = 3600.0) -> None:
@@ -56,8 +68,8 @@ def refresh_notebook(path: str | Path, *, timeout_s: float = 3600.0) -> None:
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         raise NotebookError(f"{path} was left as it was, because a cell failed:\n{error}") from error
     seconds = time.monotonic() - clock
-    notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    notebook.metadata["language_info"] = {"name": "python"}
+    notebook.metadata["kernelspec"] = KERNEL_SPEC
+    notebook.metadata["language_info"] = LANGUAGE_INFO
     notebook.metadata.pop("widgets", None)
     run = {"fingerprint": fingerprint, "run_seconds": round(seconds), "machine": describe_machine()}
     notebook.metadata[RUN_METADATA] = run
@@ -144,7 +156,7 @@ def fill_document(path: str | Path, notebooks_dir: str | Path) -> bool:
     """
     path = Path(path)
     text = path.read_text(encoding="utf-8")
-    beginnings = {number.notebook for number in list_numbers(text)}
+    beginnings = {number.source for number in list_numbers(text)}
     recorded = {beginning: find_recorded(notebooks_dir, beginning) for beginning in beginnings}
     filled = fill_numbers(text, recorded.__getitem__)
     if filled != text:

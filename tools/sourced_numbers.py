@@ -5,6 +5,8 @@ A number stands between two comments, which a rendered page does not show:
     The probe scores <!--01.accuracy:.2f-->0.93<!--/--> on <!--01.n_test-->160<!--/--> images.
 
 `01` is the beginning of a notebook's file name, `accuracy` a key of its `show_results`, and `.2f` a format of Python.
+A cell of a recorded table is named by its row: `10.curve[n_per_class=80].accuracy` or, where several columns tell rows
+apart, `02.settings[backbone=efficientnet_lite0,runtime=onnx].median_ms`; `[0]` and `[-1]` are the first and last row.
 A line must not begin with such a comment: Markdown would take the whole line for HTML.
 """
 
@@ -12,7 +14,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-_NUMBER = re.compile(r"<!--(?P<notebook>\w+)\.(?P<key>\w+)(?P<spec>:[^>]*?)?-->(?P<shown>[^<]*)<!--/-->")
+_NUMBER = re.compile(
+    r"<!--(?P<source>\w+)\.(?P<key>\w+(?:\[[^\]]*\]\.\w+)?)(?P<spec>:[^>]*?)?-->(?P<shown>[^<]*)<!--/-->"
+)
 _FENCED_CODE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
 
@@ -20,13 +24,13 @@ class SourcedNumber(NamedTuple):
     """A number of a document and where it comes from.
 
     Attributes:
-        notebook: Beginning of the notebook's file name, such as `01`.
-        key: Name of the result.
+        source: Beginning of the notebook's file name, such as `01`.
+        key: Name of the result, or of a table with a row and a column.
         spec: Format of Python, such as `.2f`; empty shows the value as it is.
         shown: What the document says now.
     """
 
-    notebook: str
+    source: str
     key: str
     spec: str
     shown: str
@@ -40,7 +44,7 @@ def list_numbers(text: str) -> list[SourcedNumber]:
         'accuracy'
     """
     return [
-        SourcedNumber(match["notebook"], match["key"], (match["spec"] or "").lstrip(":"), match["shown"])
+        SourcedNumber(match["source"], match["key"], (match["spec"] or "").lstrip(":"), match["shown"])
         for match in _NUMBER.finditer(text)
     ]
 
@@ -65,13 +69,13 @@ def fill_numbers(text: str, find_results: Callable[[str], Mapping[str, Any]]) ->
 
     def fill(match: re.Match[str]) -> str:
         spec = match["spec"] or ""
-        value = format_number(find_results(match["notebook"]), match["notebook"], match["key"], spec.lstrip(":"))
-        return f"<!--{match['notebook']}.{match['key']}{spec}-->{value}<!--/-->"
+        value = format_number(find_results(match["source"]), match["source"], match["key"], spec.lstrip(":"))
+        return f"<!--{match['source']}.{match['key']}{spec}-->{value}<!--/-->"
 
     return _NUMBER.sub(fill, text)
 
 
-def format_number(results: Mapping[str, Any], notebook: str, key: str, spec: str) -> str:
+def format_number(results: Mapping[str, Any], source: str, key: str, spec: str) -> str:
     """Format one recorded result.
 
     Percent are set with a space, and a negative number gets a real minus sign. The format `points` shows a difference
@@ -79,25 +83,56 @@ def format_number(results: Mapping[str, Any], notebook: str, key: str, spec: str
 
     Args:
         results: What the notebook recorded.
-        notebook: Its name, for the error.
+        source: The notebook, for the error.
         key: Which result.
         spec: Format of Python.
 
     Raises:
         ValueError: If there is no such result, or the format does not fit it.
     """
-    if key not in results:
-        known = ", ".join(name for name, value in results.items() if not isinstance(value, list))
-        raise ValueError(f"Notebook {notebook} recorded no {key!r}; it recorded: {known}.")
+    value = find_value(results, source, key)
     try:
-        shown = f"{results[key] * 100:.1f}" if spec == "points" else format(results[key], spec)
+        shown = f"{value * 100:.1f}" if spec == "points" else format(value, spec)
     except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"Notebook {notebook}: {key} is {results[key]!r}, which format {spec!r} does not fit."
-        ) from error
-    if isinstance(results[key], str):
+        raise ValueError(f"Notebook {source}: {key} is {value!r}, which format {spec!r} does not fit.") from error
+    if isinstance(value, str):
         return shown
     return re.sub(r"^-", "−", shown).replace("%", " %")
+
+
+def find_value(results: Mapping[str, Any], source: str, key: str) -> Any:
+    """Find a recorded value: a single one, or a cell of a table.
+
+    Raises:
+        ValueError: If there is no such value, or not exactly one row fits; says what there is.
+
+    Example:
+        >>> find_value({"curve": [{"n": 5, "accuracy": 0.7}, {"n": 80, "accuracy": 0.9}]}, "10", "curve[n=80].accuracy")
+        0.9
+    """
+    name, bracket, rest = key.partition("[")
+    if name not in results:
+        raise ValueError(f"Notebook {source} recorded no {name!r}; it recorded: {', '.join(results)}.")
+    if not bracket:
+        return results[name]
+    condition, _, column = rest.partition("].")
+    table = results[name]
+    if re.fullmatch(r"-?\d+", condition):
+        rows = table[int(condition) :][:1]
+    else:
+        wanted = dict(part.partition("=")[::2] for part in condition.split(","))
+        rows = [row for row in table if all(_show(row.get(key)) == value for key, value in wanted.items())]
+    if len(rows) != 1 or column not in rows[0]:
+        raise ValueError(
+            f"Notebook {source}: {key} fits {len(rows)} of {len(table)} rows, expected one with that column. "
+            f"The first row is {table[0] if table else None}."
+        )
+    return rows[0][column]
+
+
+def _show(value: Any) -> str:
+    """Write a value of a table as a condition does: 80 for 80.0, text as it is."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def list_unsourced_numbers(text: str, given: Mapping[str, str]) -> list[str]:

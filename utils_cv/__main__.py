@@ -3,11 +3,12 @@
 import argparse
 import ast
 import sys
+import textwrap
 import time
 from pathlib import Path
 from typing import Any
 
-from utils_cv.notebooks import NotebookError, Results, list_parameters, run_notebook
+from utils_cv.notebooks import NotebookError, Results, list_parameters, read_results, run_notebook
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -48,11 +49,10 @@ def _run(options: argparse.Namespace) -> None:
         start = time.perf_counter()
         out_path = options.output_dir / path.name
         parameters = _parse_parameters(path, options.parameter)
-        results = run_notebook(path, out_path, parameters, timeout_s=options.timeout_s)
-        rows.append((out_path, time.perf_counter() - start, results))
-    print(f"\n{'executed notebook':<58} {'seconds':>8}  results")
-    for out_path, seconds, results in rows:
-        print(f"{out_path!s:<58} {seconds:8.0f}  {_summarize(results)}")
+        run_notebook(path, out_path, parameters, timeout_s=options.timeout_s)
+        rows.append((out_path, time.perf_counter() - start))
+    for out_path, seconds in rows:
+        print(f"\n{out_path} ({seconds:.0f} s)\n  {_summarize(read_results(out_path, headlines_only=True))}")
     print("\nLook at them with: make lab")
 
 
@@ -75,17 +75,16 @@ def _parse_parameters(path: Path, texts: list[str]) -> dict[str, Any]:
 
 
 def _summarize(results: Results) -> str:
-    """Join the single values, an accuracy with its interval, in one line."""
-    singles = {name: value for name, value in results.items() if not isinstance(value, list)}
+    """Join the headline results in a line, a score with its interval."""
     words = []
-    for name, value in singles.items():
-        if name.endswith(("_low", "_high")):
+    for name, value in results.items():
+        if name.endswith(("_low", "_high", "_n")):
             continue
         shown = f"{value:.3g}" if isinstance(value, float) else str(value)
-        if f"{name}_low" in singles:
-            shown += f" [{singles[f'{name}_low']:.3f}, {singles[f'{name}_high']:.3f}]"
+        if f"{name}_low" in results:
+            shown += f" ({results[f'{name}_low']:.2f} to {results[f'{name}_high']:.2f})"
         words.append(f"{name} {shown}")
-    return ", ".join(words)
+    return textwrap.shorten(", ".join(words), 160, placeholder=" ...")
 
 
 if __name__ == "__main__":

@@ -25,41 +25,51 @@ class NotebookError(RuntimeError):
     """A notebook did not run to its end; the message names the cell and the executed copy."""
 
 
-def show_results(results: Mapping[str, Any], *, title: str = "Results") -> None:
-    """Show the results of a notebook once, as a table for people and as JSON for programs.
+def show_results(
+    headlines: Mapping[str, Any], *, recorded: Mapping[str, Any] | None = None, title: str = "Results"
+) -> None:
+    """Show the headline results of a notebook, and record everything that documents and tests read.
 
     Args:
-        results: Names to numbers or strings; a table is a list of flat rows. NumPy scalars are welcome.
+        headlines: Five to eight names with numbers, strings or scores; they are shown as a table. NumPy scalars are
+            welcome. A score is a named tuple with `value`, `low`, `high` and perhaps `n`; `accuracy` is then recorded
+            as `accuracy`, `accuracy_low`, `accuracy_high` and `accuracy_n`.
+        recorded: More of the same, and tables (a DataFrame, or a list of flat rows), which are not shown. A missing
+            value of a table is recorded as null.
         title: Heading above the table.
 
     Raises:
-        ValueError: If a value is neither a finite number, a string, nor a list of flat rows.
+        ValueError: If a value is of another kind or not finite, or both hold the same name.
 
     Example:
         >>> show_results({"accuracy": 0.91, "n_test": 160})  # doctest: +SKIP
     """
     from IPython.display import display
 
-    plain = {name: _to_plain(name, value) for name, value in results.items()}
-    single = {name: value for name, value in plain.items() if not isinstance(value, list)}
-    tables = {name: value for name, value in plain.items() if isinstance(value, list)}
-    text = "\n".join([title, *(f"  {name}: {_format(value)}" for name, value in single.items())])
-    rows = [{"result": name, "value": value} for name, value in single.items()]
-    parts = [f"<p><b>{html.escape(title)}</b></p>", _to_html(rows)]
-    for name, table in tables.items():
-        text += f"\n  {name}: {len(table)} rows"
-        parts += [f"<p>{html.escape(name)}</p>", _to_html(table)]
-    display({"text/plain": text, "text/html": "".join(parts), RESULTS_MIME: plain}, raw=True)
+    content = {"headlines": _flatten(headlines), "recorded": _flatten(recorded or {})}
+    repeated = sorted(set(content["headlines"]) & set(content["recorded"]))
+    if repeated:
+        raise ValueError(f"Got {', '.join(repeated)} as headline and as recorded result; expected each name once.")
+    rows = {name: _format(value) for name, value in headlines.items()}
+    text = "\n".join([title, *(f"  {name}: {value}" for name, value in rows.items())])
+    cells = "".join(
+        f'<tr><th style="text-align: left">{html.escape(name)}</th>'
+        f'<td style="text-align: left">{html.escape(value)}</td></tr>'
+        for name, value in rows.items()
+    )
+    shown = f"<p><b>{html.escape(title)}</b></p><table><tbody>{cells}</tbody></table>"
+    display({"text/plain": text, "text/html": shown, RESULTS_MIME: content}, raw=True)
 
 
-def read_results(path: str | Path) -> Results:
+def read_results(path: str | Path, *, headlines_only: bool = False) -> Results:
     """Read what `show_results` recorded in an executed notebook.
 
     Args:
         path: The executed notebook.
+        headlines_only: Leave out what was recorded without being shown.
 
     Returns:
-        The names and values of its last results cell.
+        The names and values of its last results cell; a table is a list of rows.
 
     Raises:
         ValueError: If no cell has recorded results, which means that the notebook was not run to its end.
@@ -71,7 +81,8 @@ def read_results(path: str | Path) -> Results:
     for cell in reversed(notebook.cells):
         for output in cell.get("outputs", []):
             if RESULTS_MIME in output.get("data", {}):
-                return dict(output["data"][RESULTS_MIME])
+                content = output["data"][RESULTS_MIME]
+                return dict(content["headlines"]) | ({} if headlines_only else dict(content["recorded"]))
     raise ValueError(
         f"{path} holds no recorded results: expected an output of show_results. "
         "Was the notebook executed to its end? Run it with utils_cv.notebooks.run_notebook."
@@ -166,33 +177,58 @@ def run_notebook(
     return read_results(out_path)
 
 
+def _flatten(values: Mapping[str, Any]) -> Results:
+    """Turn scores, tables and NumPy scalars into what JSON holds."""
+    plain: Results = {}
+    for name, value in values.items():
+        if hasattr(value, "to_dict"):
+            value = value.to_dict("records")
+        if isinstance(value, list):
+            plain[name] = [_flatten_row(f"{name}[{i}]", row) for i, row in enumerate(value)]
+        else:
+            plain |= {key: _to_plain(key, item) for key, item in _split_score(name, value).items()}
+    return plain
+
+
+def _flatten_row(place: str, row: Mapping[str, Any]) -> Results:
+    if not isinstance(row, Mapping):
+        raise ValueError(
+            f"{place} is {row!r}; expected a table: a DataFrame, or a list of rows such as {{'epoch': 1}}."
+        )
+    flat = {key: item for name, value in row.items() for key, item in _split_score(str(name), value).items()}
+    return {key: None if _is_missing(item) else _to_plain(f"{place}.{key}", item) for key, item in flat.items()}
+
+
+def _split_score(name: str, value: Any) -> Results:
+    """Give a score's limits names of their own; anything else keeps its name."""
+    if not hasattr(value, "_asdict"):
+        return {name: value}
+    parts = value._asdict()
+    return {name if part == "value" else f"{name}_{part}": item for part, item in parts.items()}
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, numbers.Real) and math.isnan(value))
+
+
 def _to_plain(name: str, value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return [{str(key): _to_plain(f"{name}.{key}", item) for key, item in dict(row).items()} for row in value]
-    if isinstance(value, bool | str):
+    if hasattr(value, "item"):  # a NumPy scalar
+        value = value.item()
+    if isinstance(value, bool | str | numbers.Integral):
         return value
-    if isinstance(value, numbers.Integral):
-        return int(value)
     if isinstance(value, numbers.Real) and math.isfinite(value):
         return float(value)
     raise ValueError(
-        f"Result {name!r} is {value!r} ({type(value).__name__}); expected a finite number, a string, or a list "
-        "of flat rows. Tables: table.to_dict('records')."
+        f"Result {name!r} is {value!r} ({type(value).__name__}); expected a finite number, a string, a score, or "
+        "(under recorded=) a table."
     )
 
 
 def _format(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _to_html(rows: list[Results]) -> str:
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(_format(row.get(name, '')))}</td>" for name in columns) + "</tr>"
-        for row in rows
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    if hasattr(value, "_asdict"):
+        n = f", n = {value.n}" if hasattr(value, "n") else ""
+        return f"{value.value:.3f} ({value.low:.3f} to {value.high:.3f}{n})"
+    return f"{value:.4g}" if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral) else str(value)
 
 
 def _read_literal(path: str | Path, name: str, value: ast.expr) -> Any:

@@ -1,92 +1,91 @@
-"""The rooms of the house: a file imports only from floors below it, and nothing heavy where it is not needed."""
+"""The rule of the rooms: a file imports from lower rooms, or relatively from its own; ground rooms can be copied."""
 
 import ast
+import os
+import shutil
 import subprocess
 import sys
 
 import pytest
 
-from utils_cv.data.image_table import find_repository
+from tools.measure_house import PACKAGE, list_modules
 
-FLOORS = {
-    0: "audit_report color_modes similar_codes thumbnail_overlap "
-    "documents files flat_results figure_style intervals label_arrays threads public_sets weights",
-    1: "calibration decoding image_cache label_placement labels metrics multilabel_metrics notebooks padding "
-    "plots probes ranking runtime score_plots splits timing near_duplicates trials repeats blocks model_files "
-    "differences novelty validation_scores",
-    2: "augmentation callbacks images twins publishing study_plots backbones model_cards onnx_models rounds storage "
-    "label_errors",
-    3: "audit_plots damage image_facts image_tables "
-    "downsizing checkpoints distribution features table_images image_inputs quantization "
-    "speed_plots experiment_plots throughput_plots curve_plots",
-    4: "datasets learners audit int8_gate exports",
-    5: "fine_tuning trained explanations classifiers runners",
-    6: "training scratch studies.probe_trials studies.test_set_labels studies.test_set_size studies.learning_curve_fit "
-    "studies.scored_images studies.shifts studies.training_speed studies.model_choice studies.throughput",
-    7: "ladder studies.training_effort "
-    "studies.speed_trials studies.rungs studies.learning_curve studies.imbalance studies.label_noise "
-    "studies.label_review studies.augmentation studies.epoch_stages studies.leakage",
-    8: "studies.speed_times __main__",
-    9: "studies.accuracy_vs_speed",
-}
-FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
-PACKAGE = find_repository() / "utils_cv"
-FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.stem != "__init__")
-
-
-def name_module(path):
-    """`metrics`, or `studies.learning_curve` for a file in a subfolder."""
-    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
-
-
-def list_imports(path):
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("utils_cv"):
-            base = node.module.removeprefix("utils_cv").lstrip(".")
-            names = [f"{base}.{alias.name}".lstrip(".") for alias in node.names]
-            # `from utils_cv import metrics` names modules, `from utils_cv.evaluation.metrics import Score` what is in one
-            yield from (name if name in FLOOR else base for name in names)
-        elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names if alias.name.startswith("utils_cv.")]
-            yield from (name.removeprefix("utils_cv.") for name in names)
-
-
-@pytest.mark.parametrize("path", FILES, ids=name_module)
-def test_imports_point_down(path):
-    name = name_module(path)
-    for imported in list_imports(path):
-        assert FLOOR[imported] < FLOOR[name], f"{name} (floor {FLOOR[name]}) imports {imported} ({FLOOR[imported]})"
-
-
-@pytest.mark.parametrize("path", FILES, ids=name_module)
-def test_no_star_imports(path):
-    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
-    assert all(alias.name != "*" for node in nodes for alias in node.names)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "classifiers",
-        "metrics",
-        "splits",
-        "images",
-        "notebooks",
-        "timing",
-        "runtime",
-        "files",
-        "datasets",
-        "plots",
-        "labels",
-    ],
-    ids=str,
+# From the ground up; rooms of one floor do not know each other.
+FLOORS = (
+    ("system", "evaluation", "plots", "notebooks"),
+    ("data",),
+    ("models",),
+    ("training", "audit"),
+    ("apps",),
+    ("studies",),
+    ("__main__",),
 )
-def test_light_files_import_neither_torch_nor_fastai(name):
-    code = f"import sys, utils_cv.{name}; sys.exit(bool({{'torch', 'fastai', 'timm'}} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+FLOOR_OF = {room: i for i, floor in enumerate(FLOORS) for room in floor}
+GROUND = FLOORS[0][:3]
+MODULES = list_modules()
+# Rooms that a program without torch may import, and what they must not bring along.
+LIGHT_ROOMS = ("system", "evaluation", "plots", "data", "audit", "notebooks")
+HEAVY = {"torch", "fastai", "timm", "torchvision"}
 
 
-def test_importing_the_package_imports_nothing_else():
-    code = "import sys; before = set(sys.modules); import utils_cv; print(len(set(sys.modules) - before))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert int(done.stdout) <= 2
+def list_imports(module):
+    """Yield the modules of utils_cv that a module imports, as tuples of names, inside functions too."""
+    own = tuple(module.split("."))
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (tuple(a.name.split(".")[1:]) for a in node.names if a.name.split(".")[0] == "utils_cv")
+        elif isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").split(".")[0] == "utils_cv"):
+            base = own[: len(own) - node.level] if node.level else ()
+            names = (node.module or "").split(".") if node.level else node.module.split(".")[1:]
+            path = base + tuple(name for name in names if name)
+            yield from ([path] if ".".join(path) in MODULES else [(*path, alias.name) for alias in node.names])
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_come_from_lower_rooms_or_the_own_one(module):
+    room = module.split(".")[0]
+    for path in list_imports(module):
+        if path[0] != room:
+            assert FLOOR_OF[path[0]] < FLOOR_OF[room], f"{module} imports {'.'.join(path)}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_inside_a_room_are_relative(module):
+    room = module.split(".")[0]
+    if "." in module:
+        assert f"utils_cv.{room} import" not in MODULES[module].read_text(encoding="utf-8")
+        assert f"from utils_cv.{room}." not in MODULES[module].read_text(encoding="utf-8").replace(">>> from", ">>>")
+
+
+def test_no_ring_inside_a_room():
+    open_ones = {m: {".".join(p) for p in list_imports(m)} & set(MODULES) for m in MODULES}
+    while ready := [m for m, needs in open_ones.items() if not needs & set(open_ones)]:
+        for module in ready:
+            del open_ones[module]
+    assert not open_ones, "these modules import each other in a ring"
+
+
+def run(code, cwd, **variables):
+    env = os.environ | {"PYTHONPATH": str(cwd)} | variables
+    return subprocess.run([sys.executable, *code], cwd=cwd, env=env, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("rooms", [*((room,) for room in GROUND), ("data", "system")], ids=" with ".join)
+def test_a_copied_room_works_under_another_name(rooms, tmp_path):
+    (tmp_path / "my_project").mkdir()
+    (tmp_path / "my_project/__init__.py").touch()
+    for room in rooms:
+        shutil.copytree(PACKAGE / room, tmp_path / "my_project" / room, ignore=shutil.ignore_patterns("__pycache__"))
+        for path in (tmp_path / "my_project" / room).rglob("*.py"):  # an example shows the name of this package
+            path.write_text(path.read_text(encoding="utf-8").replace(">>> from utils_cv.", ">>> from my_project."))
+    # The repository is not on the path: an import of utils_cv would fail.
+    block = "import sys; sys.modules['utils_cv'] = None; import pytest; sys.exit(pytest.main(sys.argv[1:]))"
+    done = run(["-c", block, "--doctest-modules", "-q", "-p", "no:cacheprovider", "my_project"], tmp_path)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+
+
+def test_light_rooms_import_no_torch():
+    modules = [f"utils_cv.{module}" for module in MODULES if module.split(".")[0] in LIGHT_ROOMS]
+    code = f"import sys, {', '.join(modules)}; print(sorted({HEAVY!r} & set(sys.modules)))"
+    done = run(["-c", code], PACKAGE.parent)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr[-1000:]

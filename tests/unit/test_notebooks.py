@@ -1,9 +1,18 @@
 """The strict notebook runner: what is refused before it runs, and what is left when a cell fails."""
 
+from typing import NamedTuple
+
 import nbformat
 import pytest
 
-from utils_cv.notebooks import NotebookError, list_parameters, read_results, run_notebook
+from utils_cv.notebooks import (
+    RESULTS_MIME,
+    NotebookError,
+    list_parameters,
+    read_results,
+    run_notebook,
+    show_results,
+)
 
 SHOW = "from utils_cv.notebooks import show_results\n"
 
@@ -49,13 +58,67 @@ def test_wrong_parameter_cells_are_refused(tmp_path, source, tag, message):
 
 
 def test_results_come_back_with_the_parameters(tmp_path):
-    table = "[{'name': 'a', 'value': np.float32(0.5)}]"
-    cell = f"{SHOW}import numpy as np\nshow_results({{'n': np.int64(N + 1), 'who': WHO, 'rows': {table}}})"
+    recorded = "pd.DataFrame({'name': ['a'], 'value': np.float32([0.5]), 'gap': [np.nan]})"
+    call = f"show_results({{'n': np.int64(N + 1)}}, recorded={{'who': WHO, 'rows': {recorded}}})"
+    cell = f"{SHOW}import numpy as np, pandas as pd\n{call}"
     path = write(tmp_path / "a.ipynb", "N = 1\nWHO = 'x'", cell)
     results = run_notebook(path, tmp_path / "out.ipynb", {"N": 4, "WHO": "a=b"}, show_progress=False)
-    assert results == {"n": 5, "who": "a=b", "rows": [{"name": "a", "value": 0.5}]}
+    assert results == {"n": 5, "who": "a=b", "rows": [{"name": "a", "value": 0.5, "gap": None}]}
     assert read_results(tmp_path / "out.ipynb") == results
+    assert read_results(tmp_path / "out.ipynb", headlines_only=True) == {"n": 5}
     assert list_parameters(path) == {"N": 1, "WHO": "x"}
+
+
+@pytest.fixture
+def displayed(monkeypatch):
+    """What `show_results` hands to Jupyter."""
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda content, raw: shown.append(content))
+    return shown
+
+
+class Score(NamedTuple):
+    """A value with its interval, as utils_cv.evaluation has it."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def test_a_score_is_shown_with_its_interval_and_recorded_by_its_parts(displayed):
+    rows = [{"size": 5, "accuracy": Score(0.5, 0.25, 0.75, 8)}]
+    show_results({"accuracy": Score(0.9, 0.8, 0.95, 160)}, recorded={"curve": rows})
+    content = displayed[0][RESULTS_MIME]
+    assert "0.900 (0.800 to 0.950, n = 160)" in displayed[0]["text/html"]
+    assert content["headlines"] == {"accuracy": 0.9, "accuracy_low": 0.8, "accuracy_high": 0.95, "accuracy_n": 160}
+    row = {"size": 5, "accuracy": 0.5, "accuracy_low": 0.25, "accuracy_high": 0.75, "accuracy_n": 8}
+    assert content["recorded"] == {"curve": [row]}
+    assert "curve" not in displayed[0]["text/html"]
+
+
+def test_names_and_values_are_escaped(displayed):
+    show_results({"<b>class</b>": "<script>alert(1)</script>"})
+    assert "<script>" not in displayed[0]["text/html"]
+    assert "<b>class" not in displayed[0]["text/html"]
+    assert "&lt;script&gt;" in displayed[0]["text/html"]
+
+
+@pytest.mark.parametrize(
+    ("headlines", "recorded", "message"),
+    [
+        pytest.param({"loss": float("nan")}, {}, "'loss' is nan", id="NaN"),
+        pytest.param({"loss": float("inf")}, {}, "'loss' is inf", id="infinite"),
+        pytest.param({"accuracy": Score(0.9, float("nan"), 1.0, 2)}, {}, "'accuracy_low' is nan", id="score"),
+        pytest.param({"sizes": [1, 2]}, {}, "expected a table", id="list of numbers"),
+        pytest.param({}, {"curve": [{"loss": float("inf")}]}, r"curve\[0\].loss", id="infinite in a table"),
+        pytest.param({"a": 1}, {"a": 2}, "each name once", id="same name"),
+    ],
+)
+def test_what_cannot_be_recorded_is_refused(displayed, headlines, recorded, message):
+    with pytest.raises(ValueError, match=message):
+        show_results(headlines, recorded=recorded)
+    assert not displayed
 
 
 def test_a_failing_cell_is_named_and_the_copy_is_kept(tmp_path):

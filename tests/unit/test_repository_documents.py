@@ -68,8 +68,8 @@ def test_numbers_are_those_that_the_notebooks_recorded(path):
     numbers = list_numbers(read(path))
     assert numbers
     for number in numbers:
-        recorded = find_recorded(ROOT / "notebooks", number.notebook)
-        expected = format_number(recorded, number.notebook, number.key, number.spec)
+        recorded = find_recorded(ROOT / "notebooks", number.source)
+        expected = format_number(recorded, number.source, number.key, number.spec)
         assert number.shown == expected, f"{path.name}: {number}; run make refresh"
 
 

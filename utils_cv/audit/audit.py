@@ -64,7 +64,7 @@ class AuditReport:
         odd: `image` and `oddities`: extension, EXIF, transparency, CMYK, 16 bits, animation.
         large: `image`, `megapixels` and `size_mb`, worth downsizing.
         poor: `image` and `problem`: dark, nearly empty, blurred, tiny; with the measured values.
-        duplicates: Every image whose twin comes before it in the table; see `utils_cv.audit.duplicates.list_duplicates`.
+        duplicates: Every image whose twin comes before it in the table; see `audit.duplicates.list_duplicates`.
         leaks: Every image with a twin in an earlier split.
         conflicts: Every image with a twin of another label.
         classes: Images of each class in each split.
@@ -186,7 +186,7 @@ def audit_images(
 
     Args:
         table: An image table: `path`, `label`, and perhaps `image` and `split`.
-        backbone: A name that `utils_cv.models.backbones.load_backbone` takes: pairs with similar features are then compared
+        backbone: A name that `models.backbones.load_backbone` takes: pairs with similar features are then compared
             as well. Needs torch, and 10 kB of memory an image. Default: only fingerprints are compared.
         limits: From where on an image is dark, empty, blurred, tiny or large; see `AuditLimits`.
         n_threads: Files worked on at a time. Default: one for each processor this process may use.

@@ -87,7 +87,7 @@ class HeaderFacts(NamedTuple):
 def decode_image(
     content: bytes, path: str | Path = "image", *, target_px: int | None = None, background: Color = WHITE
 ) -> Image.Image:
-    """Open an image from the content of a file, for example an upload; otherwise like `utils_cv.data.images.load_image`.
+    """Open an image from the content of a file, for example an upload; otherwise like `data.images.load_image`.
 
     Args:
         content: The bytes of the file.

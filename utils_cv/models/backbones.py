@@ -312,7 +312,7 @@ def list_blocks(body: nn.Module) -> list[nn.Module]:
     """List the blocks of a backbone in their order; a stack of stages counts one by one.
 
     Args:
-        body: A network without its classifier, as `utils_cv.models.backbones.load_backbone(name, n_classes=0)` gives it.
+        body: A network without its classifier, as `models.backbones.load_backbone(name, n_classes=0)` gives it.
 
     Returns:
         The body's own modules, not copies. Running them one after the other need not equal the body, see `cut_body`.

@@ -31,7 +31,7 @@ def load_onnx(path: str | Path, *, n_threads: int | None = None) -> Callable[[np
     """Load an exported network into ONNX Runtime.
 
     Args:
-        path: A file that `utils_cv.models.onnx_export.export_onnx` or `utils_cv.models.quantization.quantize_onnx` wrote.
+        path: A file that `models.onnx_export.export_onnx` or `models.quantization.quantize_onnx` wrote.
         n_threads: Threads of one call. Default: as many as this process may use.
 
     Returns:

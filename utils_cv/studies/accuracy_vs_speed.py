@@ -56,7 +56,7 @@ def accuracy_vs_speed(
 
     Args:
         table: An image table with splits `train` and `test`.
-        backbones: Names that `utils_cv.models.backbones.load_backbone` takes. Where the weights cannot be had, for lack of a
+        backbones: Names that `models.backbones.load_backbone` takes. Where the weights cannot be had, for lack of a
             network, the architecture is timed and its accuracy is NaN.
         im_sizes_px: Sides of the images; 0 takes the size each backbone was pretrained on.
         runtimes: See `utils_cv.models.runtimes.list_runtimes`.

@@ -18,7 +18,7 @@ _HUGE_SIDE_PX = 2400  # some 8 megapixels
 def corrupt_images(table: pd.DataFrame, out_dir: str | Path, *, seed: int = 0) -> pd.DataFrame:
     """Copy the images of a table into a new folder and damage ten of the copies, each in another way.
 
-    The folder gets a `labels.csv`, so `utils_cv.data.image_table.load_image_table` reads it. The originals stay as they are.
+    The folder gets a `labels.csv`, so `data.image_table.load_image_table` reads it. The originals stay as they are.
 
     Args:
         table: An image table with splits and at least two classes.
@@ -61,7 +61,7 @@ def _check(table: pd.DataFrame, out_dir: Path) -> None:
     if n_train < len(_FILE_DAMAGES) + len(_COPIES) or n_splits < 2 or n_classes < 2:
         raise ValueError(
             f"Got {n_train} training images, {n_splits} splits and {n_classes} classes; expected at least "
-            f"{len(_FILE_DAMAGES) + len(_COPIES)}, 2 and 2. Split the table first: utils_cv.data.image_table.complete_splits."
+            f"{len(_FILE_DAMAGES) + len(_COPIES)}, 2 and 2. Split the table first: data.image_table.complete_splits."
         )
 
 

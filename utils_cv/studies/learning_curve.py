@@ -69,7 +69,7 @@ def measure_learning_curve(
             holds a fifth of the images back to choose the epoch by.
         n_seeds: Draws of each size.
         seed: The first seed.
-        options: Arguments for the recipe: `strength` for "probe", those of `utils_cv.training.training.fine_tune` for "top".
+        options: Arguments for the recipe: `strength` for "probe", those of `training.training.fine_tune` for "top".
         rows_path: As in `utils_cv.studies.experiment.run_trials`; finished trials are not run again.
         n_jobs: As there.
         show_progress: Show a bar with the time left.

@@ -27,7 +27,7 @@ def measure_throughput(
         folder: Where `save_classifier` wrote it.
         batch_sizes: Images a call.
         n_threads: Threads of one call.
-        runtime: See `utils_cv.models.runtimes.list_runtimes`; PyTorch has one number of threads for the whole process, so
+        runtime: See `models.runtimes.list_runtimes`; PyTorch has one number of threads for the whole process, so
             only the other runtimes can compare them.
         n_repeats: Timed calls of each setting.
 

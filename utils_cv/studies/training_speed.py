@@ -80,7 +80,7 @@ def measure_opening(
     """Measure how long large images take to open and resize, in three ways, on one thread and from memory.
 
     "decode in full" is what most loaders do; "decode reduced" lets the JPEG decoder give 1/2, 1/4 or 1/8 of the size,
-    as `utils_cv.data.images.load_images` does; "downsized once" opens copies made by `utils_cv.data.downsizing.downsize_images`.
+    as `data.images.load_images` does; "downsized once" opens copies made by `data.downsizing.downsize_images`.
 
     Args:
         paths: Small images, tiled into large ones.

@@ -39,7 +39,7 @@ ACTIVATIONS_BUDGET_MB = 2_000
 
 @dataclass(frozen=True)
 class FitSettings:
-    """What a training depends on, beside images and start; see `utils_cv.training.training.fine_tune` for their meaning."""
+    """What a training depends on, beside images and start; see `training.training.fine_tune` for their meaning."""
 
     epochs: int
     learning_rate: float

@@ -1,6 +1,6 @@
 """A fastai learner from opened images: loaders, loss, parameter groups, plain predictions.
 
-This file, `utils_cv.training.augmentation` and the callbacks import fastai; `utils_cv.training.training` holds the recipes.
+This file, `training.augmentation` and the callbacks import fastai; `training.training` holds the recipes.
 """
 
 import warnings

@@ -67,7 +67,7 @@ def linear_probe(
     Args:
         images: Opened images; those of the `train` split are learned, those of `valid` are scored for the history.
         backbone: Any name that `utils_cv.models.backbones.load_backbone` takes.
-        augment: One of `utils_cv.training.augmentation.AUGMENTATIONS`; with a preset that allows it the mirror image of each
+        augment: One of `training.augmentation.AUGMENTATIONS`; with a preset that allows it the mirror image of each
             train image is averaged in, for twice the time.
         seed: Seed of the folds.
 
@@ -145,7 +145,7 @@ def fine_tune(
         epochs: Passes over the train images; 0 returns the start.
         learning_rate: Highest learning rate, that of the head; None takes that of `LEARNING_RATES`.
         batch_size: Images a step; larger ones need more memory and seldom help on small sets.
-        augment: One of `utils_cv.training.augmentation.AUGMENTATIONS`: what may change about an image without changing its
+        augment: One of `training.augmentation.AUGMENTATIONS`: what may change about an image without changing its
             label. `utils_cv.training.augmentation.make_views` shows what it does.
         n_views: With depth "top": views of each image whose activations are kept; the first is the image as it is.
         class_weights: "balanced" lets every class count alike in the loss, "none" every image.

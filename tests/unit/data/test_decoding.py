@@ -1,4 +1,4 @@
-"""Tests of utils_cv.data.decoding: every kind of image becomes upright RGB; every kind of damage becomes one clear error."""
+"""Tests of data.decoding: every kind of image becomes upright RGB; every kind of damage becomes one clear error."""
 
 import io
 import struct

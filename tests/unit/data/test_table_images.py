@@ -1,4 +1,4 @@
-"""Tests of utils_cv.data.image_table: files that cannot be opened are skipped, counted and listed, and the rest goes on."""
+"""Tests of data.image_table: files that cannot be opened are skipped, counted and listed, and the rest goes on."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Tests of utils_cv.system.files: nothing half-finished, nothing outside the folder, nothing of the user's overwritten."""
+"""Tests of system.files: nothing half-finished, nothing outside the folder, nothing of the user's overwritten."""
 
 import hashlib
 import io
