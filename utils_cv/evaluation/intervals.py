@@ -306,32 +306,6 @@ def resample_means(right: Any, *, n_bootstrap: int = 1000, seed: int = 0) -> np.
     return np.einsum("ksb,bs->bk", of_seed, drawn_seeds)
 
 
-def join_right(is_right: Any) -> str:
-    """Which answers are right as one string of 0 and 1, which fits into a flat row.
-
-    Example:
-        >>> join_right([True, False])
-        '10'
-    """
-    return "".join("1" if value else "0" for value in np.asarray(is_right, dtype=bool))
-
-
-def split_right(texts: Any) -> np.ndarray:
-    """What `join_right` made, as bool (n_texts, n_images).
-
-    Raises:
-        ValueError: If the strings differ in length, or hold anything but 0 and 1.
-
-    Example:
-        >>> split_right(["10", "11"]).mean()
-        np.float64(0.75)
-    """
-    texts = [str(text) for text in texts]
-    if len({len(text) for text in texts}) != 1 or set("".join(texts)) - {"0", "1"}:
-        raise ValueError("Expected strings of 0 and 1, all of one length: rows that were scored on the same images.")
-    return np.array([[character == "1" for character in text] for text in texts])
-
-
 def _check_right(right: Any, *, n_axes: int) -> np.ndarray:
     array = np.asarray(right)
     if array.ndim != n_axes or array.size == 0 or array.dtype != bool:

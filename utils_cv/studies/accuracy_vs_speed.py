@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pandas as pd
 
@@ -25,7 +26,7 @@ from utils_cv.training import linear_probe as probes
 from utils_cv.training import training
 
 from . import speed_trials
-from .experiment import run_trials
+from .experiment import join_results, run_trials
 from .speed_times import measure_times
 from .speed_trials import SizedImages
 
@@ -65,7 +66,7 @@ def accuracy_vs_speed(
         batch_size: Images a call when images a second are measured.
         n_threads: Threads of one call. Default: as many as this process may use.
         seed: Seed of the probes.
-        work_dir: Where to keep models, finished rows (`rows.jsonl`) and the table of the last call (`table.csv`).
+        work_dir: Where to keep models, finished rows (`trials`) and the table of the last call (`table.csv`).
             Default: a folder of the user's cache for these images and seed.
         show_progress: Show bars with the time left.
 
@@ -93,12 +94,13 @@ def accuracy_vs_speed(
     trainings = [{name: row[name] for name in ("backbone", "im_size_px", "seed")} for row in settings]
     trainings = [row for i, row in enumerate(trainings) if row not in trainings[:i]]
     sized = SizedImages(table)
-    kept: dict[str, Any] = {"rows_path": work_dir / "rows.jsonl", "fingerprint": fingerprint, "n_jobs": 1}
-    train = functools.partial(speed_trials.train_one, sized, work_dir)
-    trained = run_trials(train, trainings, description="train", show_progress=show_progress, **kept)
+    keep = joblib.Memory(work_dir / "trials" / fingerprint[:16], verbose=0).cache
+    data = {"images": sized, "models_dir": work_dir}
+    train = functools.partial(keep(speed_trials.train_one, ignore=list(data)), **data)
+    trained = join_results(trainings, run_trials(train, trainings, description="train", show_progress=show_progress))
     speed_trials.restore_models(sized, work_dir, settings)
-    answer = functools.partial(speed_trials.answer_one, sized, work_dir)
-    answered = run_trials(answer, settings, description="score", show_progress=show_progress, **kept)
+    answer = functools.partial(keep(speed_trials.answer_one, ignore=list(data)), **data)
+    answered = join_results(settings, run_trials(answer, settings, description="score", show_progress=show_progress))
     rows = answered.merge(trained, on=["backbone", "im_size_px", "seed"], validate="many_to_one")
     rows.insert(0, "name", [_name(row) for row in rows.to_dict("records")])
     y_true = speed_trials.normalize_labels(table.loc[table["split"] == "test", "label"])

@@ -16,11 +16,11 @@ from PIL import Image, ImageEnhance
 
 from utils_cv.data.image_table import TableImages, encode_labels
 from utils_cv.data.splits import take_per_class
-from utils_cv.evaluation.intervals import compare_repeated, describe_effect, join_right, split_right
+from utils_cv.evaluation.intervals import compare_repeated, describe_effect
 from utils_cv.models.features import compute_features
 from utils_cv.training.linear_probe import fit_linear_head
 
-from .experiment import FIXED_STRENGTH, run_trials
+from .experiment import FIXED_C, join_results, run_trials
 
 NONE = "none"
 # What is learned and what is scored; "any side up" images are turned by a random angle.
@@ -176,7 +176,7 @@ def compare_augmentations(
             trial = functools.partial(_score_draw, train, codes[pool], test, codes[is_test], n_per_class)
             settings = [{"augmentation": name, "draw": seed * 1000 + draw} for name in train for draw in range(n_draws)]
             trials = run_trials(trial, settings, description=world, show_progress=show_progress)
-            rows += [{"world": world, **row} for row in _summarize(trials)]
+            rows += [{"world": world, **row} for row in _summarize(join_results(settings, trials))]
     return pd.DataFrame(rows)
 
 
@@ -215,14 +215,14 @@ def _score_draw(
         views.reshape(-1, views.shape[2]),
         np.tile(codes[rows], len(views)),
         n_classes=int(codes.max()) + 1,
-        strength=FIXED_STRENGTH / len(views),
+        strength=FIXED_C / len(views),
     )
     right = (test @ weight.T + bias).argmax(axis=1) == test_codes
-    return {"accuracy": float(right.mean()), "right": join_right(right)}
+    return {"accuracy": float(right.mean()), "right": right}
 
 
 def _summarize(trials: pd.DataFrame) -> list[dict[str, Any]]:
-    right = {name: split_right(part["right"]) for name, part in trials.groupby("augmentation")}
+    right = {name: np.stack(part["right"]) for name, part in trials.groupby("augmentation")}
     rows = []
     for name in trials["augmentation"].unique():
         row = {"augmentation": name, "accuracy": float(right[name].mean()), "n_test": right[name].shape[1]}

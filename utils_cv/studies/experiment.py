@@ -4,12 +4,7 @@ Features are computed once for all images (`utils_cv.models.features.compute_fea
 logistic regression of some hundredths of a second.
 """
 
-import functools
-import hashlib
-import json
-import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,10 +15,8 @@ from utils_cv.data.splits import take_per_class
 from utils_cv.training.linear_probe import fit_linear_head
 
 # scikit-learn's C for studies that fix it. On fridge_objects and on a set of photographs, from 5 images a class on,
-# it scored within one point of the strength that cross-validation chose, as long as all labels were right.
-FIXED_STRENGTH = 0.01
-Row = dict[str, Any]
-_logger = logging.getLogger(__name__)
+# it scored within one point of the C that cross-validation chose, as long as all labels were right.
+FIXED_C = 0.01
 
 
 class Task(NamedTuple):
@@ -92,7 +85,7 @@ def predict_with_probe(
     predicted_rows: np.ndarray,
     *,
     n_classes: int,
-    strength: float | None = FIXED_STRENGTH,
+    strength: float | None = FIXED_C,
     class_weights: str = "none",
     seed: int = 0,
 ) -> np.ndarray:
@@ -122,157 +115,49 @@ class TrialError(RuntimeError):
 
 
 def run_trials(
-    trial: Callable[..., Mapping[str, Any]],
+    trial: Callable[..., Any],
     settings: Sequence[Mapping[str, Any]],
     *,
-    rows_path: str | Path | None = None,
-    fingerprint: str = "",
-    n_jobs: int | None = None,
     description: str = "trials",
     show_progress: bool = True,
-) -> pd.DataFrame:
-    """Call `trial(**setting)` for every setting and return one row each, in the order of the settings.
+) -> list[Any]:
+    """Call `trial(**setting)` for every setting through joblib, and return the results in the order of the settings.
+
+    One process does all of it, unless `joblib.parallel_config` around the call says otherwise: several processes, or
+    a Dask cluster.
 
     Args:
-        trial: Takes the names of a setting as keywords and returns a flat mapping of numbers, strings, bools or
-            None. For other processes it must be picklable: a function of a module, or `functools.partial` of one
-            that holds the data.
-        settings: Flat mappings of the same kinds of values, each one different; put the seed into them.
-        rows_path: File of JSON lines that keeps every finished row at once; a later call computes only what is
-            missing. None keeps nothing.
-        fingerprint: What else decides the results, such as `joblib.hash((features, labels))`. Rows that were kept
-            under another fingerprint, or by another trial function, stay in the file but are not used.
-        n_jobs: Processes. None: one, or whatever `joblib.parallel_config` around the call says.
+        trial: Takes the names of a setting as keywords and returns anything that can be pickled. For other processes
+            it must be picklable itself: a function of a module, or `functools.partial` of one that holds the data.
+        settings: One mapping per trial; the seed is a part of it.
         description: Name of the progress bar.
         show_progress: Show a bar that counts trials and estimates the time left.
 
-    Returns:
-        One row a setting: the columns of the setting, then those of the result.
-
     Raises:
-        ValueError: If there is no setting, two are equal, a result repeats a name of its setting, or `rows_path`
-            is a file of another kind.
-        TypeError: If a value is not flat.
-        TrialError: If a trial fails; rows that were finished before are kept.
+        ValueError: If there is no setting.
+        TrialError: If a trial fails.
 
     Example:
-        >>> def square(x, seed):
-        ...     return {"y": x * x}
-        >>> run_trials(square, [{"x": 2, "seed": 0}, {"x": 3, "seed": 0}], show_progress=False)["y"].tolist()
-        [4, 9]
+        >>> run_trials(pow, [{"base": 2, "exp": 3}, {"base": 3, "exp": 2}], show_progress=False)
+        [8, 9]
     """
-    plain = [_to_plain(setting, what=f"setting {i}") for i, setting in enumerate(settings)]
-    keys = [_make_key(trial, fingerprint, setting) for setting in plain]
-    _check_settings(plain, keys)
-    path = None if rows_path is None else Path(rows_path)
-    rows = _read_rows(path)
-    missing = [i for i, key in enumerate(keys) if key not in rows]
-    todo = [(keys[i], settings[i], plain[i]) for i in missing]
-    for key, row in _run(trial, todo, n_jobs, description, len(settings), show_progress):
-        rows[key] = row
-        if path is not None:
-            _append_row(path, key, row)
-    return pd.DataFrame([rows[key] for key in keys])
-
-
-def _run(
-    trial: Callable[..., Mapping[str, Any]],
-    todo: Sequence[tuple[str, Mapping[str, Any], Row]],
-    n_jobs: int | None,
-    description: str,
-    n_total: int,
-    show_progress: bool,
-) -> Iterable[tuple[str, Row]]:
-    """Yield key and row of each trial as soon as it is finished, in any order."""
     from joblib import Parallel, delayed
     from tqdm.auto import tqdm
 
-    parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
-    bar: dict[str, Any] = {"total": n_total, "initial": n_total - len(todo), "desc": description, "unit": "trial"}
-    with tqdm(**bar, disable=not show_progress) as progress:
-        for finished in parallel(delayed(_run_one)(trial, *task) for task in todo):
-            yield finished
-            progress.update()
-
-
-def _run_one(
-    trial: Callable[..., Mapping[str, Any]], key: str, setting: Mapping[str, Any], plain: Row
-) -> tuple[str, Row]:
-    try:
-        result = trial(**setting)
-    except Exception as error:
-        raise TrialError(f"The trial with {_list(plain)} failed: {type(error).__name__}: {error}") from error
-    row = _to_plain(result, what=f"result of the trial with {_list(plain)}")
-    repeated = sorted(set(row) & set(plain))
-    if repeated:
-        raise ValueError(f"The trial with {_list(plain)} returned {repeated}, names of its setting; rename them.")
-    return key, {**plain, **row}
-
-
-def _to_plain(values: Mapping[str, Any], *, what: str) -> Row:
-    """The values as JSON has them, so that a fresh row equals one that was read back."""
-    plain: Row = {}
-    for name, value in values.items():
-        plain[name] = value.item() if hasattr(value, "item") and not getattr(value, "shape", ()) else value
-        if not isinstance(plain[name], bool | int | float | str | None):
-            raise TypeError(
-                f"{what}: {name} is {value!r} ({type(value).__name__}); expected a number, a string, a bool or None. "
-                "Data belongs into the trial: functools.partial(trial, features)."
-            )
-    return plain
-
-
-def _make_key(trial: Callable[..., Any], fingerprint: str, setting: Row) -> str:
-    while isinstance(trial, functools.partial):
-        trial = trial.func
-    name = f"{trial.__module__}.{getattr(trial, '__qualname__', type(trial).__qualname__)}"
-    text = json.dumps([name, fingerprint, setting], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:24]
-
-
-def _check_settings(settings: Sequence[Row], keys: Sequence[str]) -> None:
     if not settings:
         raise ValueError("Got no settings; expected at least one mapping of names to values.")
-    for i, key in enumerate(keys):
-        if key in keys[:i]:
-            raise ValueError(
-                f"Settings {keys.index(key)} and {i} are the same: {_list(settings[i])}. "
-                "To repeat a trial, give each setting a seed of its own."
-            )
+    results = Parallel(return_as="generator")(delayed(_run_one)(trial, dict(setting)) for setting in settings)
+    return list(tqdm(results, total=len(settings), desc=description, unit="trial", disable=not show_progress))
 
 
-def _read_rows(path: Path | None) -> dict[str, Row]:
-    """Key to row of every whole line; a line that a stop cut short, or anything else, is passed over and counted."""
-    if path is None or not path.exists():
-        return {}
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    entries = [_parse_line(line) for line in lines]
-    rows = {entry["key"]: entry["row"] for entry in entries if entry}
-    n_unread = len(entries) - sum(map(bool, entries))
-    if n_unread and not rows and len(lines) > 1:
-        raise ValueError(f"{path} holds {len(lines)} lines, none of them a row of trials. Name another rows_path.")
-    if n_unread:
-        _logger.info("%s: %d of %d lines were cut short; their trials run again", path, n_unread, len(lines))
-    return rows
-
-
-def _parse_line(line: str) -> Row | None:
+def _run_one(trial: Callable[..., Any], setting: dict[str, Any]) -> Any:
     try:
-        entry = json.loads(line)
-    except json.JSONDecodeError:
-        return None
-    return entry if isinstance(entry, dict) and {"key", "row"} <= set(entry) else None
+        return trial(**setting)
+    except Exception as error:
+        named = ", ".join(f"{name}={value!r}" for name, value in setting.items())
+        raise TrialError(f"The trial with {named} failed: {type(error).__name__}: {error}") from error
 
 
-def _append_row(path: Path, key: str, row: Row) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab+") as file:
-        if file.tell():
-            file.seek(-1, 2)
-            if file.read(1) != b"\n":  # the last line was cut short: leave it, and begin a new one
-                file.write(b"\n")
-        file.write(json.dumps({"key": key, "row": row}).encode() + b"\n")
-
-
-def _list(setting: Row) -> str:
-    return ", ".join(f"{name}={value!r}" for name, value in setting.items())
+def join_results(settings: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """One row per trial: the columns of its setting, then those of its result."""
+    return pd.DataFrame([{**setting, **result} for setting, result in zip(settings, results, strict=True)])

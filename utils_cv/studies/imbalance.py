@@ -4,20 +4,19 @@ Each class in turn is the rare one. Everything is scored on the whole test split
 """
 
 import functools
-from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 import pandas as pd
 
-from utils_cv.evaluation.intervals import Score, compare_repeated, join_right, measure_repeated, split_right
+from utils_cv.evaluation.intervals import Score, compare_repeated, measure_repeated
 
 from .experiment import (
-    FIXED_STRENGTH,
+    FIXED_C,
     Task,
     count_smallest_class,
     draw_pool_rows,
+    join_results,
     make_task,
     predict_with_probe,
     run_trials,
@@ -40,9 +39,7 @@ def measure_imbalance(
     ratio: int = 10,
     n_seeds: int = 3,
     seed: int = 0,
-    strength: float | None = FIXED_STRENGTH,
-    rows_path: str | Path | None = None,
-    n_jobs: int | None = None,
+    strength: float | None = FIXED_C,
     show_progress: bool = True,
 ) -> pd.DataFrame:
     """Train with one rare class, by every method of `METHODS`, for every class and seed.
@@ -54,14 +51,12 @@ def measure_imbalance(
         n_seeds: Draws of the images.
         seed: The first seed.
         strength: Of the regularization; None lets cross-validation choose, which duplicates of "repeat" mislead.
-        rows_path: As in `utils_cv.studies.experiment.run_trials`.
-        n_jobs: As there.
         show_progress: Show a bar with the time left.
 
     Returns:
         One row a trial: `method`, `rare` (class name), `seed`, `n_rare` and `n_other` (images learned from, of the
         rare class and of each other), `n_train`, `accuracy`, `rare_recall`, `false_rare` (share of the test images of
-        other classes that are called rare), `right` (a character for each test image, 1: right), and `right_rare`
+        other classes that are called rare), `right` (bool (n_test,)), and `right_rare`
         (the same for the test images of the rare class only).
 
     Raises:
@@ -83,15 +78,13 @@ def measure_imbalance(
         for i in range(n_seeds)
         for method in METHODS
     ]
-    return run_trials(
+    results = run_trials(
         functools.partial(_run_trial, table[["path", "label", "split"]], features, n_other // ratio, strength),
         settings,
-        rows_path=rows_path,
-        fingerprint=joblib.hash((features, table["label"].tolist(), table["split"].tolist(), ratio, strength)),
-        n_jobs=n_jobs,
         description="imbalance",
         show_progress=show_progress,
     )
+    return join_results(settings, results)
 
 
 def summarize_imbalance(rows: pd.DataFrame) -> pd.DataFrame:
@@ -110,7 +103,7 @@ def summarize_imbalance(rows: pd.DataFrame) -> pd.DataFrame:
     summary = []
     for method, group in rows.groupby("method", sort=False):
         recall = measure_repeated(_join_classes(group))
-        accuracy = measure_repeated(split_right(group["right"]))
+        accuracy = measure_repeated(np.stack(group["right"]))
         summary.append(
             {
                 "method": method,
@@ -140,12 +133,12 @@ def compare_methods(rows: pd.DataFrame, method: str, other: str = "plain", *, sc
     groups = [rows[rows["method"] == name].sort_values(["rare", "seed"]) for name in (method, other)]
     if score == "rare_recall":
         return compare_repeated(*(_join_classes(group) for group in groups))
-    return compare_repeated(*(split_right(group["right"]) for group in groups))
+    return compare_repeated(*(np.stack(group["right"]) for group in groups))
 
 
 def _join_classes(rows: pd.DataFrame) -> np.ndarray:
     """Whether each test image was found while its class was the rare one, (n_seeds, n_test)."""
-    parts = [split_right(group.sort_values("seed")["right_rare"]) for _, group in rows.groupby("rare")]
+    parts = [np.stack(group.sort_values("seed")["right_rare"]) for _, group in rows.groupby("rare")]
     return np.concatenate(parts, axis=1)
 
 
@@ -175,8 +168,8 @@ def _run_trial(
         "accuracy": float((y_true == y_pred).mean()),
         "rare_recall": float((y_pred[is_rare] == rare_code).mean()),
         "false_rare": float((y_pred[~is_rare] == rare_code).mean()),
-        "right": join_right(y_true == y_pred),
-        "right_rare": join_right(y_pred[is_rare] == rare_code),
+        "right": y_true == y_pred,
+        "right_rare": y_pred[is_rare] == rare_code,
     }
 
 

@@ -2,17 +2,15 @@
 
 import functools
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 import pandas as pd
 
-from utils_cv.evaluation.intervals import compare_repeated, join_right, measure_repeated, split_right
+from utils_cv.evaluation.intervals import compare_repeated, measure_repeated
 from utils_cv.training.out_of_fold import predict_out_of_fold
 
-from .experiment import FIXED_STRENGTH, make_task, predict_with_probe, run_trials
+from .experiment import FIXED_C, join_results, make_task, predict_with_probe, run_trials
 
 # Kinds of wrong labels and of training, in words.
 KINDS = {
@@ -29,8 +27,6 @@ def measure_label_noise(
     *,
     n_seeds: int = 4,
     seed: int = 0,
-    rows_path: str | Path | None = None,
-    n_jobs: int | None = None,
     show_progress: bool = True,
 ) -> pd.DataFrame:
     """Train a probe on labels of which some are wrong, for every kind of `KINDS`, rate and seed.
@@ -44,14 +40,12 @@ def measure_label_noise(
         rates: Shares of wrong labels, in [0, 1]: of all training images, or of those of the one class. 0 is added.
         n_seeds: Draws of the images with wrong labels.
         seed: The first seed.
-        rows_path: As in `utils_cv.studies.experiment.run_trials`.
-        n_jobs: As there.
         show_progress: Show a bar with the time left.
 
     Returns:
         One row a trial: `kind`, `rate`, `source` and `target` (class names, empty unless one class), `seed`,
         `n_train`, `n_wrong`, `wrong_fraction` (of all training images), `accuracy`, `source_recall` (of the one
-        class; None otherwise), and `right`, a character for each test image (1: right).
+        class; None otherwise), and `right`, bool (n_test,).
 
     Example:
         >>> rows = measure_label_noise(table, features, [0.2])  # doctest: +SKIP
@@ -66,15 +60,13 @@ def measure_label_noise(
                 source = (seed + i) % len(names)
                 pair = (names[source], names[likest[source]]) if kind == "one class" else ("", "")
                 settings.append({"kind": kind, "rate": rate, "source": pair[0], "target": pair[1], "seed": seed + i})
-    return run_trials(
+    results = run_trials(
         functools.partial(_run_trial, table[["label", "split"]], features),
         settings,
-        rows_path=rows_path,
-        fingerprint=joblib.hash((features, table["label"].tolist(), table["split"].tolist())),
-        n_jobs=n_jobs,
         description="label noise",
         show_progress=show_progress,
     )
+    return join_results(settings, results)
 
 
 def summarize_label_noise(rows: pd.DataFrame) -> pd.DataFrame:
@@ -89,7 +81,7 @@ def summarize_label_noise(rows: pd.DataFrame) -> pd.DataFrame:
     """
     summary = []
     for (kind, rate), group in rows.groupby(["kind", "rate"], sort=False):
-        score = measure_repeated(split_right(group["right"]))
+        score = measure_repeated(np.stack(group["right"]))
         summary.append(
             {
                 "name": kind,
@@ -118,9 +110,9 @@ def list_noise_losses(rows: pd.DataFrame) -> pd.DataFrame:
     """
     losses = []
     for kind, of_kind in rows.sort_values("seed").groupby("kind", sort=False):
-        clean = split_right(of_kind.loc[of_kind["rate"] == 0, "right"])
+        clean = np.stack(of_kind.loc[of_kind["rate"] == 0, "right"])
         for rate, group in of_kind[of_kind["rate"] > 0].groupby("rate"):
-            loss = compare_repeated(clean, split_right(group["right"]))
+            loss = compare_repeated(clean, np.stack(group["right"]))
             wrong_fraction = float(group["wrong_fraction"].mean())
             losses.append({"name": kind, "rate": rate, "wrong_fraction": wrong_fraction, **loss._asdict()})
     return pd.DataFrame(losses)
@@ -129,7 +121,7 @@ def list_noise_losses(rows: pd.DataFrame) -> pd.DataFrame:
 def _find_likest(features: np.ndarray, codes: np.ndarray, n_classes: int, seed: int) -> list[int]:
     """For each class the other one that its images look most like to a probe that did not learn them."""
     probabilities = predict_out_of_fold(
-        features, codes, n_classes=n_classes, strengths=(FIXED_STRENGTH,), seed=seed
+        features, codes, n_classes=n_classes, strengths=(FIXED_C,), seed=seed
     ).probabilities
     means = np.array([probabilities[codes == code].mean(axis=0) for code in range(n_classes)])
     np.fill_diagonal(means, -1.0)
@@ -143,7 +135,7 @@ def _run_trial(
     names, true = task.class_names, task.codes[task.pool_rows]
     codes = (names.index(source), names.index(target)) if source else (None, None)
     labels = inject_wrong_labels(true, rate, n_classes=len(names), source=codes[0], target=codes[1], seed=seed)
-    strength = FIXED_STRENGTH if kind == "random, strength not adapted" else None
+    strength = FIXED_C if kind == "random, strength not adapted" else None
     logits = predict_with_probe(
         features, task.pool_rows, labels, task.test_rows, n_classes=len(names), strength=strength, seed=seed
     )
@@ -155,7 +147,7 @@ def _run_trial(
         "wrong_fraction": n_wrong / len(true),
         "accuracy": float((y_true == y_pred).mean()),
         "source_recall": float((y_pred[y_true == codes[0]] == codes[0]).mean()) if source else None,
-        "right": join_right(y_true == y_pred),
+        "right": y_true == y_pred,
     }
 
 

@@ -1,18 +1,16 @@
 """Mending wrong labels round by round: the most suspect images against images drawn at random."""
 
 import functools
-from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 import pandas as pd
 
-from utils_cv.evaluation.intervals import Score, compare_repeated, join_right, measure_repeated, split_right
+from utils_cv.evaluation.intervals import Score, compare_repeated, measure_repeated
 from utils_cv.evaluation.label_errors import rank_suspects
 from utils_cv.training.out_of_fold import predict_out_of_fold
 
-from .experiment import make_task, predict_with_probe, run_trials
+from .experiment import join_results, make_task, predict_with_probe, run_trials
 from .label_noise import inject_wrong_labels
 
 # Which images are looked at.
@@ -30,8 +28,6 @@ def measure_review(
     n_rounds: int = 4,
     n_seeds: int = 3,
     seed: int = 0,
-    rows_path: str | Path | None = None,
-    n_jobs: int | None = None,
     show_progress: bool = True,
 ) -> pd.DataFrame:
     """Plant wrong labels, then look at some images a round, mend what is wrong, train again, score on the test split.
@@ -46,8 +42,6 @@ def measure_review(
         n_rounds: Rounds.
         n_seeds: Draws of the wrong labels.
         seed: The first seed.
-        rows_path: As in `utils_cv.studies.experiment.run_trials`.
-        n_jobs: As there.
         show_progress: Show a bar with the time left.
 
     Returns:
@@ -68,25 +62,21 @@ def measure_review(
             f"most the {n_pool} training images in all."
         )
     settings = [{"policy": policy, "seed": seed + i} for policy in POLICIES for i in range(n_seeds)]
-    key = (features, table["label"].tolist(), table["split"].tolist(), wrong_fraction, n_a_round, n_rounds)
     columns = table[[name for name in ("label", "split", "group") if name in table]]
-    trials = run_trials(
+    results = run_trials(
         functools.partial(_run_trial, columns, features, wrong_fraction, n_a_round, n_rounds),
         settings,
-        rows_path=rows_path,
-        fingerprint=joblib.hash(key),
-        n_jobs=n_jobs,
         description="review",
         show_progress=show_progress,
     )
-    return _make_tidy(trials, n_a_round, n_rounds, n_pool)
+    return _make_tidy(join_results(settings, results), n_a_round, n_rounds, n_pool)
 
 
 def summarize_review(rows: pd.DataFrame) -> pd.DataFrame:
     """One row a policy and round: means over the seeds, accuracy with a 95 % interval over test images and seeds."""
     summary = []
     for (name, _), group in rows.groupby(["name", "round"], sort=False):
-        score = measure_repeated(split_right(group["right"]))
+        score = measure_repeated(np.stack(group["right"]))
         summary.append(
             {
                 "name": name,
@@ -112,7 +102,7 @@ def measure_review_gain(rows: pd.DataFrame, name: str = POLICIES[0]) -> Score:
     """
     of_policy = rows[rows["name"] == name].sort_values("seed")
     ends = (of_policy["round"].max(), 0)
-    return compare_repeated(*(split_right(of_policy.loc[of_policy["round"] == end, "right"]) for end in ends))
+    return compare_repeated(*(np.stack(of_policy.loc[of_policy["round"] == end, "right"]) for end in ends))
 
 
 def _run_trial(
@@ -138,7 +128,7 @@ def _run_trial(
         )
         right = logits.argmax(axis=1) == y_true
         result |= {f"n_wrong_{i}": int((labels != true).sum()), f"accuracy_{i}": float(right.mean())}
-        result[f"right_{i}"] = join_right(right)
+        result[f"right_{i}"] = right
         if policy == POLICIES[0] and i < n_rounds:
             order = _order_by_suspicion(features[pool], labels, n_classes, groups, seed)
         looked_at = order[~is_seen[order]][:n_a_round]

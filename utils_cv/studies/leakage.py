@@ -18,12 +18,10 @@ from utils_cv.evaluation.intervals import (
     compare_means,
     compare_repeated,
     compare_scores,
-    join_right,
-    split_right,
 )
 from utils_cv.training.linear_probe import fit_linear_head
 
-from .experiment import FIXED_STRENGTH, run_trials
+from .experiment import FIXED_C, join_results, run_trials
 
 RANDOM, GROUPED = "random split", "scenes kept together"
 
@@ -75,12 +73,12 @@ def compare_splits(
     settings = [
         {"split": split, "seed": seed * 1000 + repeat} for repeat in range(n_repeats) for split in (RANDOM, GROUPED)
     ]
-    trials = run_trials(trial, settings, description="splits", show_progress=show_progress)
+    trials = join_results(settings, run_trials(trial, settings, description="splits", show_progress=show_progress))
     claimed, real, shares = {}, {}, {}
     for split, part in trials.groupby("split"):
-        shares[split] = split_right(part["right"]).mean(axis=0)
+        shares[split] = np.stack(part["right"]).mean(axis=0)
         claimed[split] = _measure_mean(shares[split], groups)
-        real[split] = _measure_mean(np.mean([_read_shares(text) for text in part["other_shares"]], axis=0), None)
+        real[split] = _measure_mean(np.stack(part["other_shares"]).mean(axis=0), None)
     rows = {
         f"{RANDOM}, claimed": claimed[RANDOM],
         f"{RANDOM}, on other scenes": real[RANDOM],
@@ -109,7 +107,7 @@ def _score_folds(
         predict = _learn(features[train], codes[train])
         right[test] = predict(features[test]) == codes[test]
         other_right += predict(other_features) == other_codes
-    return {"right": join_right(right), "other_shares": " ".join(f"{n / n_folds:.4f}" for n in other_right)}
+    return {"right": right, "other_shares": other_right / n_folds}
 
 
 def measure_planted_duplicates(
@@ -143,8 +141,8 @@ def measure_planted_duplicates(
     shares = list(dict.fromkeys([0.0, *shares]))
     trial = functools.partial(_score_planted, train, test, copies)
     settings = [{"share": float(share), "seed": seed * 1000 + draw} for share in shares for draw in range(n_draws)]
-    trials = run_trials(trial, settings, description="duplicates", show_progress=show_progress)
-    right = {share: split_right(part["right"]) for share, part in trials.groupby("share")}
+    trials = join_results(settings, run_trials(trial, settings, description="duplicates", show_progress=show_progress))
+    right = {share: np.stack(part["right"]) for share, part in trials.groupby("share")}
     rows = []
     for share in shares:
         change = compare_repeated(right[share], right[0.0]) if share else Score(0.0, 0.0, 0.0, len(copies))
@@ -163,7 +161,7 @@ def _score_planted(
 ) -> dict[str, Any]:
     copied = np.random.default_rng(seed).permutation(len(copies))[: round(share * len(copies))]
     predict = _learn(np.concatenate([train[0], copies[copied]]), np.concatenate([train[1], test[1][copied]]))
-    return {"right": join_right(predict(test[0]) == test[1])}
+    return {"right": predict(test[0]) == test[1]}
 
 
 def make_near_copies(pixels: np.ndarray, *, quality: int = 60, brightness: float = 1.1) -> np.ndarray:
@@ -189,7 +187,7 @@ def make_near_copies(pixels: np.ndarray, *, quality: int = 60, brightness: float
 
 
 def _learn(features: np.ndarray, codes: np.ndarray) -> Any:
-    weight, bias = fit_linear_head(features, codes, n_classes=int(codes.max()) + 1, strength=FIXED_STRENGTH)
+    weight, bias = fit_linear_head(features, codes, n_classes=int(codes.max()) + 1, strength=FIXED_C)
     return lambda images: (images @ weight.T + bias).argmax(axis=1)
 
 
@@ -197,7 +195,3 @@ def _measure_mean(shares: np.ndarray, groups: Any) -> Score:
     """Mean of shares with an interval over groups."""
     score = compare_means(shares, np.zeros_like(shares), groups=groups)
     return Score(score.value, max(score.low, 0.0), min(score.high, 1.0), score.n)
-
-
-def _read_shares(text: str) -> np.ndarray:
-    return np.array(text.split(" "), dtype=float)

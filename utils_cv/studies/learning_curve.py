@@ -2,18 +2,24 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 import pandas as pd
 
 from utils_cv.data.splits import hold_out_valid
-from utils_cv.evaluation.intervals import Score, compare_repeated, join_right, measure_repeated, split_right
+from utils_cv.evaluation.intervals import Score, compare_repeated, measure_repeated
 from utils_cv.evaluation.metrics import measure_accuracy
 
-from .experiment import FIXED_STRENGTH, count_smallest_class, draw_pool_rows, make_task, predict_with_probe, run_trials
+from .experiment import (
+    FIXED_C,
+    count_smallest_class,
+    draw_pool_rows,
+    join_results,
+    make_task,
+    predict_with_probe,
+    run_trials,
+)
 
 
 def list_sizes(table: pd.DataFrame, *, smallest: int = 5) -> list[int]:
@@ -52,8 +58,6 @@ def measure_learning_curve(
     n_seeds: int = 5,
     seed: int = 0,
     options: dict[str, Any] | None = None,
-    rows_path: str | Path | None = None,
-    n_jobs: int | None = None,
     show_progress: bool = True,
 ) -> pd.DataFrame:
     """Train on some images of each class, score on the whole test split, for every size and seed.
@@ -69,14 +73,12 @@ def measure_learning_curve(
             holds a fifth of the images back to choose the epoch by.
         n_seeds: Draws of each size.
         seed: The first seed.
-        options: Arguments for the recipe: `strength` for "probe", those of `training.training.fine_tune` for "top".
-        rows_path: As in `utils_cv.studies.experiment.run_trials`; finished trials are not run again.
-        n_jobs: As there.
+        options: Arguments for the recipe: `strength` for "probe", those of `fine_tune` for "top".
         show_progress: Show a bar with the time left.
 
     Returns:
         One row a trial: `recipe`, `n_per_class`, `seed`, `n_train`, `accuracy` with its 95 % interval over test images
-        `accuracy_low` and `accuracy_high`, `n_test`, and `right`, a character for each test image (1: right).
+        `accuracy_low` and `accuracy_high`, `n_test`, and `right`, bool (n_test,).
 
     Raises:
         ValueError: If the recipe is unknown, a class has too few images, or table and inputs do not match.
@@ -91,15 +93,13 @@ def measure_learning_curve(
         {"recipe": recipe, "n_per_class": int(n), "seed": seed + i} for n in sorted(sizes) for i in range(n_seeds)
     ]
     columns = table[[name for name in ("image", "path", "label", "split") if name in table]]
-    return run_trials(
+    results = run_trials(
         functools.partial(_run_trial, columns, inputs, options or {}),
         settings,
-        rows_path=rows_path,
-        fingerprint=joblib.hash((inputs, table["label"].tolist(), table["split"].tolist(), options)),
-        n_jobs=n_jobs,
         description=f"learning curve, {recipe}",
         show_progress=show_progress,
     )
+    return join_results(settings, results)
 
 
 def summarize_curve(rows: pd.DataFrame) -> pd.DataFrame:
@@ -114,7 +114,7 @@ def summarize_curve(rows: pd.DataFrame) -> pd.DataFrame:
     """
     summary = []
     for (recipe, n_per_class), group in rows.groupby(["recipe", "n_per_class"], sort=False):
-        score = measure_repeated(split_right(group["right"]))
+        score = measure_repeated(np.stack(group["right"]))
         summary.append(
             {
                 "name": recipe,
@@ -146,7 +146,7 @@ def compare_recipes(rows: pd.DataFrame, recipe: str, other: str = "probe") -> pd
     differences = []
     both = [rows[rows["recipe"] == name].sort_values("seed") for name in (recipe, other)]
     for n_per_class in sorted(set(both[0]["n_per_class"]) & set(both[1]["n_per_class"])):
-        right = [split_right(part.loc[part["n_per_class"] == n_per_class, "right"]) for part in both]
+        right = [np.stack(part.loc[part["n_per_class"] == n_per_class, "right"]) for part in both]
         difference = compare_repeated(*right)
         differences.append({"name": recipe, "n_per_class": int(n_per_class), **difference._asdict()})
     return pd.DataFrame(differences, columns=["name", "n_per_class", *Score._fields])
@@ -166,7 +166,7 @@ def _run_trial(
         "accuracy_low": score.low,
         "accuracy_high": score.high,
         "n_test": score.n,
-        "right": join_right(y_true == y_pred),
+        "right": y_true == y_pred,
     }
 
 
@@ -175,7 +175,7 @@ def _learn_probe(
 ) -> np.ndarray:
     task = make_task(table, inputs)
     labels, n_classes = task.codes[rows], len(task.class_names)
-    strength = options.get("strength", FIXED_STRENGTH)
+    strength = options.get("strength", FIXED_C)
     logits = predict_with_probe(inputs, rows, labels, task.test_rows, n_classes=n_classes, strength=strength, seed=seed)
     return logits.argmax(axis=1)
 

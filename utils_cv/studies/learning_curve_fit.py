@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from utils_cv.evaluation.intervals import Score, resample_means, split_right
+from utils_cv.evaluation.intervals import Score, resample_means
 
 # Exponents to choose from. Published ones for images lie between 0.1 and 0.7.
 EXPONENTS = np.linspace(0.05, 1.5, 59)
@@ -62,7 +62,7 @@ def fit_curve(rows: pd.DataFrame, *, n_bootstrap: int = 1000, seed: int = 0) -> 
             f"{sorted(rows['recipe'].unique())}, sizes {sizes.tolist()} with {[len(s) for s in seeds]} seeds."
         )
     ordered = rows.sort_values(["n_per_class", "seed"])
-    right = split_right(ordered["right"]).reshape(len(sizes), len(seeds[0]), -1)
+    right = np.stack(ordered["right"]).reshape(len(sizes), len(seeds[0]), -1)
     errors = 1 - resample_means(right, n_bootstrap=n_bootstrap, seed=seed)
     n_test = right.shape[2]
     weights = 1 / (errors.var(axis=0, ddof=1) + (0.5 / n_test) ** 2)
@@ -148,7 +148,7 @@ def forecast_last(rows: pd.DataFrame, *, n_bootstrap: int = 1000, seed: int = 0)
         "forecast": float(row["accuracy"]),
         "forecast_low": float(row["accuracy_low"]),
         "forecast_high": float(row["accuracy_high"]),
-        "measured": float(split_right(rows.loc[is_last, "right"]).mean()),
+        "measured": float(np.stack(rows.loc[is_last, "right"]).mean()),
     }
 
 

@@ -6,10 +6,8 @@ import pytest
 from utils_cv.evaluation.intervals import (
     compare_repeated,
     compute_wilson_interval,
-    join_right,
     measure_repeated,
     resample_means,
-    split_right,
 )
 from utils_cv.evaluation.metrics import compare_accuracy
 
@@ -69,17 +67,6 @@ def test_settings_share_the_drawn_images_and_seeds():
     means = resample_means(np.stack([right, right]), n_bootstrap=50)
     assert means.shape == (50, 2)
     np.testing.assert_allclose(means[:, 0], means[:, 1])
-
-
-def test_right_answers_survive_the_way_through_a_row():
-    right = np.random.default_rng(0).random((3, 17)) < 0.5
-    np.testing.assert_array_equal(split_right([join_right(row) for row in right]), right)
-
-
-@pytest.mark.parametrize("texts", [["10", "1"], ["12"], [""], []], ids=["lengths", "other digits", "empty", "none"])
-def test_strings_of_other_kinds(texts):
-    with pytest.raises(ValueError, match=r"0 and 1|not empty"):
-        measure_repeated(split_right(texts))
 
 
 @pytest.mark.parametrize("right", [[[1, 0]], [True, False], np.zeros((2, 0), bool)], ids=["numbers", "1-D", "empty"])

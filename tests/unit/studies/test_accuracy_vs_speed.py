@@ -101,8 +101,8 @@ def test_a_second_call_trains_nothing_again(table, work_dir, rows, monkeypatch):
 
 def test_a_stop_loses_no_finished_row(table, rows, work_dir, tmp_path, monkeypatch):
     shutil.copytree(work_dir, tmp_path, dirs_exist_ok=True)
-    lines = (work_dir / "rows.jsonl").read_text().splitlines(keepends=True)
-    (tmp_path / "rows.jsonl").write_text(lines[0])  # as if the training alone had finished
+    for folder in tmp_path.glob("trials/**/answer_one"):  # as if the training alone had finished
+        shutil.rmtree(folder)
     calls = []
 
     def answer_then_stop(run, pixels, folder):
@@ -115,8 +115,6 @@ def test_a_stop_loses_no_finished_row(table, rows, work_dir, tmp_path, monkeypat
     settings = {"runtimes": ["onnx", "torch"], "work_dir": tmp_path}
     with pytest.raises(KeyboardInterrupt):
         accuracy_vs_speed(table, ["efficientnet_lite0"], **settings, **QUICK)
-    kept = [json.loads(line)["row"] for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
-    assert [row.get("runtime", "training") for row in kept] == ["training", "onnx"]
     monkeypatch.setattr(speed_trials, "linear_probe", lambda *_, **__: pytest.fail("trained again"))
     assert len(accuracy_vs_speed(table, ["efficientnet_lite0"], **settings, **QUICK)) == 2
     assert len(calls) == 3, "the row that was finished before the stop was computed again"

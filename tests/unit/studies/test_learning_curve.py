@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from utils_cv.evaluation.intervals import join_right, split_right
 from utils_cv.studies.experiment import draw_pool_rows, make_task
 from utils_cv.studies.learning_curve import compare_recipes, list_sizes, measure_learning_curve, summarize_curve
 from utils_cv.studies.learning_curve_fit import find_plateau, fit_curve, forecast_last, predict_accuracy, predict_gain
@@ -27,7 +26,7 @@ def make_rows(sizes, error, *, n_seeds=3, n_test=4000, seed=0):
     rng = np.random.default_rng(seed)
     difficulty = rng.random(n_test)  # one for each test image, as in a real study: sizes share their images
     rows = [
-        {"recipe": "probe", "n_per_class": n, "seed": s, "right": join_right(difficulty > error(n))}
+        {"recipe": "probe", "n_per_class": n, "seed": s, "right": difficulty > error(n)}
         for n in sizes
         for s in range(n_seeds)
     ]
@@ -53,7 +52,7 @@ def test_recipes_are_compared_where_both_were_measured():
     better = make_rows([10, 20], lambda n: 0.1, n_test=100).assign(recipe="top")
     compared = compare_recipes(pd.concat([rows, better]), "top")
     assert compared["n_per_class"].tolist() == [10] and compared["n"].tolist() == [100]
-    expected = split_right(better["right"])[0].mean() - split_right(rows["right"])[0].mean()
+    expected = better["right"].iloc[0].mean() - rows["right"].iloc[0].mean()
     assert compared["value"].tolist() == pytest.approx([expected])
     assert compare_recipes(rows, "top").empty
 
@@ -82,16 +81,6 @@ def test_sizes_end_at_the_smallest_class():
     assert list_sizes(dropped, smallest=4) == [5, 10, 20]
     with pytest.raises(ValueError, match="smallest class has 20"):
         list_sizes(dropped, smallest=21)
-
-
-def test_stopped_study_goes_on_where_it_was(tmp_path):
-    table, features = make_data()
-    rows_path = tmp_path / "curve.jsonl"
-    run(table, features, [2], n_seeds=2, rows_path=rows_path)
-    run(table, features, [2, 5], n_seeds=2, rows_path=rows_path)
-    assert len(rows_path.read_text().splitlines()) == 4
-    run(table, features + 1, [2], n_seeds=2, rows_path=rows_path)  # other features, other rows
-    assert len(rows_path.read_text().splitlines()) == 6
 
 
 @pytest.mark.parametrize(
@@ -170,7 +159,7 @@ def test_the_band_holds_the_true_curve_in_nearly_all_simulated_studies():
             luck = rng.normal(0, 0.15, len(sizes))
             for size, shift in zip(sizes, luck, strict=True):
                 skill = 0.4 * np.log(size) - 0.3 + shift
-                right = join_right(rng.random(150) < 1 / (1 + np.exp(-2 * (skill + difficulty))))
+                right = rng.random(150) < 1 / (1 + np.exp(-2 * (skill + difficulty)))
                 rows.append({"recipe": "probe", "n_per_class": size, "seed": seed, "right": right})
         return pd.DataFrame(rows)
 
