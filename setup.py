@@ -26,6 +26,7 @@ CORE = [
     "scikit-learn>=1.5,<2",  # linear probe, stratified splits, and the oracle in the tests of the metrics
     "pillow>=11,<14",  # every image is opened with it
     "matplotlib>=3.9,<4",  # every figure
+    "platformdirs>=4.2,<5",  # the user's cache folder on every system; Jupyter brings it along anyway
     "tqdm>=4.66,<5",  # progress bars in terminals and notebooks
     "jupyterlab>=4.2,<5",  # opens the notebooks
     "ipykernel>=6.29,<8",  # runs them

@@ -1,14 +1,11 @@
 """What unit tests share: figures without a screen, properties that repeat and know no deadline."""
 
-import os
 import sys
 
 import matplotlib
 import pytest
 from hypothesis import settings
 
-# Several test processes share the cores; threads that wait for each other would make small networks ten times slower.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 matplotlib.use("agg")
 # Deadlines are timing assertions, and random examples would fail one run and pass the next.
 settings.register_profile("repeatable", deadline=None, derandomize=True)

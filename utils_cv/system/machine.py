@@ -23,7 +23,7 @@ _LARGEST_INT = 2**31 - 1
 
 
 def choose_device(name: str | None = None) -> str:
-    """Returns the name of the device to compute on.
+    """Return the name of the device to compute on.
 
     Args:
         name: `cuda`, `cuda:1`, `mps`, `cpu` or similar. Default: the environment variable `UTILS_CV_DEVICE`
@@ -56,7 +56,7 @@ def choose_device(name: str | None = None) -> str:
 
 
 def _list_devices() -> list[str]:
-    """Returns the kinds of device that torch can use here, fastest first."""
+    """Return the kinds of device that torch can use here, fastest first."""
     import torch
 
     has_mps = hasattr(torch.backends, "mps") and torch.backends.mps.is_available()
@@ -71,7 +71,7 @@ def _has_device_index(kind: str, index: str) -> bool:
 
 
 def count_cpus() -> int:
-    """Returns how many processors this process may use: at least 1.
+    """Return how many processors this process may use: at least 1.
 
     The processor affinity and the quota of a container both count; `os.cpu_count()` knows neither, so
     that a container limited to 2 of 64 processors would start 64 threads which then wait for each other.
@@ -85,7 +85,7 @@ def count_cpus() -> int:
 
 
 def _read_cpu_quota(cgroup_dir: Path) -> float | None:
-    """Returns the processors a Linux control group (version 1 or 2) grants, None when there is no limit."""
+    """Return the processors a Linux control group (version 1 or 2) grants, None when there is no limit."""
     try:
         version_2 = cgroup_dir / "cpu.max"
         if version_2.exists():
@@ -100,7 +100,7 @@ def _read_cpu_quota(cgroup_dir: Path) -> float | None:
 
 
 def set_seed(seed: int) -> None:
-    """Seeds the generators of Python, NumPy and, where it is installed, PyTorch.
+    """Seed the generators of Python, NumPy and, where it is installed, PyTorch.
 
     Runs on the same machine with the same versions and thread count then repeat. Between a CPU and a GPU, or
     between two versions of PyTorch, results still differ in the last digits, and training enlarges that.
@@ -150,7 +150,7 @@ def describe_repeatability(seed: int) -> str:
 
 
 def tune_allocator() -> bool:
-    """Tells the C library's allocator to keep freed memory for the next large tensor.
+    """Tell the C library's allocator to keep freed memory for the next large tensor.
 
     By default glibc gives large blocks back to the system and faults them in again, page by page, at every
     step of a network. Keeping them makes training steps with large batches two to three times faster on a
@@ -181,7 +181,7 @@ def tune_allocator() -> bool:
 
 
 def describe_machine() -> str:
-    """Returns one line on the machine: processor, cores, memory, GPU, and the versions that decide results.
+    """Return one line on the machine: processor, cores, memory, GPU, and the versions that decide results.
 
     The GPU is named only when torch has been imported before, since importing it takes seconds.
     """
@@ -214,7 +214,7 @@ def _read_cpu_name() -> str:
 
 
 def _read_memory_gb() -> float | None:
-    """Returns the machine's memory in units of 10**9 bytes; None where the system does not say."""
+    """Return the machine's memory in units of 10**9 bytes; None where the system does not say."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     except (AttributeError, ValueError, OSError):  # Windows has no sysconf

@@ -23,19 +23,9 @@ def map_in_threads(
 ) -> Iterator[Result]:
     """Apply a function to every item in threads, and give the results in the order of the items.
 
-    Threads help where the function mostly waits or works in C without Python's lock, as decoding and resizing an
-    image do. Unlike `ThreadPoolExecutor.map` it never holds more than a few results that nobody has taken yet, and
-    an interruption (or the first exception, which is raised here) drops the work that has not begun.
-
-    Args:
-        function: Called with one item, in another thread.
-        items: The items.
-        n_threads: Threads that work at the same time, at least 1.
-        description: Words in front of the progress bar.
-        show_progress: Show a progress bar.
-
-    Yields:
-        One result an item.
+    Threads help where the function mostly waits or works in C without Python's lock, as decoding an image does. Unlike
+    `ThreadPoolExecutor.map` it holds only a few results that nobody has taken yet, and an interruption (or the first
+    exception, which is raised here) drops the work that has not begun.
 
     Example:
         >>> list(map_in_threads(abs, [-1, 2, -3], n_threads=2))

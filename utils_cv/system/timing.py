@@ -1,17 +1,17 @@
 """Times that can be trusted: warm-up, synchronisation, repeats, settings in turn, and fresh processes."""
 
-import os
 import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+
+from .machine import count_cpus
 
 # On an idle machine the median of a network's time lies within a fifth of its minimum, and one run in twenty
 # takes up to 1.6 times as long. Wider spreads mean that something else was running.
@@ -66,66 +66,6 @@ class Timer:
         return (time.perf_counter() if self._end is None else self._end) - self._start
 
 
-class Latency(NamedTuple):
-    """What repeated calls of one function took.
-
-    Attributes:
-        min_ms: The shortest time, least disturbed by other programs.
-        median_ms: The middle time: what to expect.
-        p95_ms: 95 of 100 calls were at most this long.
-        n_repeats: How many calls were timed.
-        n_threads: How many threads the computation could use.
-    """
-
-    min_ms: float
-    median_ms: float
-    p95_ms: float
-    n_repeats: int
-    n_threads: int
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether the spread says that other programs disturbed the measurement."""
-        return self.median_ms > _BUSY_MEDIAN_RATIO * self.min_ms or self.p95_ms > _BUSY_P95_RATIO * self.min_ms
-
-
-def measure_latency_ms(
-    function: Callable[[], object],
-    *,
-    n_warmup: int = 5,
-    n_repeats: int = 30,
-    synchronize: Callable[[], object] | None = None,
-    n_threads: int | None = None,
-) -> Latency:
-    """Times one function.
-
-    Args:
-        function: Called without arguments. Give it inputs of the shape that will be used later.
-        n_warmup: Calls before the timed ones: first calls allocate, compile and fill caches.
-        n_repeats: Timed calls.
-        synchronize: Called inside the timed region, after `function`. A GPU works on after the call has returned;
-            pass `torch.cuda.synchronize` to wait for it.
-        n_threads: Threads that `function` uses, if you set them yourself, such as in an ONNX Runtime session.
-            Default: torch's setting if torch is loaded, otherwise the processors of this process.
-
-    Returns:
-        Minimum, median and 95th percentile in milliseconds, with the counts of repeats and threads.
-
-    Example:
-        >>> measure_latency_ms(lambda: sorted(range(1000))).n_repeats
-        30
-    """
-    table = measure_in_turn(
-        {"": function},
-        n_warmup=n_warmup,
-        n_repeats=n_repeats,
-        synchronize=synchronize,
-        n_threads=n_threads,
-        warn=False,
-    )
-    return Latency(**{name: table[name].item() for name in Latency._fields})
-
-
 def measure_in_turn(
     functions: Mapping[str, Callable[[], object]],
     *,
@@ -136,7 +76,7 @@ def measure_in_turn(
     settle_ms: float = _SETTLE_MS,
     warn: bool = True,
 ) -> pd.DataFrame:
-    """Times several functions in turn: a, b, c, a, b, c, ...
+    """Time several functions in turn: a, b, c, a, b, c, ...
 
     A machine whose speed drifts (heat, other users) then disturbs all of them alike, and their ratios hold.
 
@@ -147,16 +87,18 @@ def measure_in_turn(
         functions: Each called without arguments; the keys name the rows.
         n_warmup: Calls of each before the timed ones.
         n_repeats: Timed calls of each.
-        synchronize: As in `measure_latency_ms`.
-        n_threads: As in `measure_latency_ms`.
+        synchronize: Called inside the timed region, after each function. A GPU works on after the call has returned;
+            pass `torch.cuda.synchronize` to wait for it.
+        n_threads: Threads that the functions use, if you set them yourself, such as in an ONNX Runtime session.
+            Default: torch's setting if torch is loaded, otherwise the processors of this process.
         settle_ms: Each timed call comes right after untimed calls of the same function that take at least this long
             together, so that neither the threads nor the caches of the function before are in its time. 0 makes none,
             and neither does one function alone.
         warn: Whether to warn, once, when the spread says that the machine was busy.
 
     Returns:
-        One row a function, in the given order: `name`, `min_ms`, `median_ms`, `p95_ms`, `n_repeats`, `n_threads`,
-        `busy` (True when the spread says that something else was running).
+        One row per function, in the given order: `name`, `min_ms`, `median_ms`, `p95_ms`, `n_repeats`, `busy` (True
+        when the spread says that something else was running), `n_threads`.
 
     Raises:
         ValueError: There is nothing to time.
@@ -182,18 +124,15 @@ def measure_in_turn(
             function()
             wait()
             times_ms[name].append((time.perf_counter_ns() - start) / 1e6)
-    n_threads = n_threads or _count_threads()
-    latencies = {name: _summarize(times, n_threads) for name, times in times_ms.items()}
-    busy = [name for name, latency in latencies.items() if latency.is_busy]
+    table = pd.DataFrame([_summarize(name, times) for name, times in times_ms.items()])
+    busy = table.loc[table["busy"], "name"].tolist()
     if busy and warn:
         warnings.warn(
             f"the machine seems to have been busy: times of {', '.join(busy)} scatter widely. "
             "Close other programs and measure again, or compare the `min_ms` column only.",
             stacklevel=2,
         )
-    return pd.DataFrame(
-        [{"name": name, **latency._asdict(), "busy": name in busy} for name, latency in latencies.items()]
-    )
+    return table.assign(n_threads=n_threads or _count_threads())
 
 
 def _settle(function: Callable[[], object], wait: Callable[[], object], settle_ms: float) -> None:
@@ -205,33 +144,15 @@ def _settle(function: Callable[[], object], wait: Callable[[], object], settle_m
         wait()
 
 
-def _summarize(times_ms: list[float], n_threads: int) -> Latency:
+def _summarize(name: str, times_ms: list[float]) -> dict[str, Any]:
     low, middle, high = np.percentile(times_ms, [0, 50, 95]).tolist()
-    return Latency(low, middle, high, len(times_ms), n_threads)
+    busy = middle > _BUSY_MEDIAN_RATIO * low or high > _BUSY_P95_RATIO * low
+    return {"name": name, "min_ms": low, "median_ms": middle, "p95_ms": high, "n_repeats": len(times_ms), "busy": busy}
 
 
 def _count_threads() -> int:
     torch = sys.modules.get("torch")
-    if torch is not None:
-        return torch.get_num_threads()
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextmanager
-def limit_threads(n_threads: int) -> Iterator[None]:
-    """Context manager that sets the threads of torch's CPU operations and restores them afterwards.
-
-    Args:
-        n_threads: At least 1.
-    """
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(n_threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    return count_cpus() if torch is None else torch.get_num_threads()
 
 
 class FreshProcess(NamedTuple):
@@ -249,7 +170,7 @@ class FreshProcess(NamedTuple):
 
 
 def measure_fresh_process(script: str, *, timeout_s: float = 600, folder: Path | None = None) -> FreshProcess:
-    r"""Runs Python code in a fresh interpreter and measures its time and peak memory.
+    """Run Python code in a fresh interpreter and measure its time and peak memory.
 
     Only a fresh process shows a cold start, and memory that earlier work has not already taken.
 
@@ -266,8 +187,8 @@ def measure_fresh_process(script: str, *, timeout_s: float = 600, folder: Path |
         subprocess.TimeoutExpired: It took longer than `timeout_s`.
 
     Example:
-        >>> measure_fresh_process("print(1 + 1)").output
-        '2\\n'
+        >>> int(measure_fresh_process("print(1 + 1)").output)
+        2
     """
     with Timer() as timer:
         result = subprocess.run(
@@ -282,7 +203,7 @@ def measure_fresh_process(script: str, *, timeout_s: float = 600, folder: Path |
 
 
 def measure_rounds(functions: Mapping[str, Callable[[], object]], *, n_rounds: int, n_images: int = 1) -> pd.DataFrame:
-    """Time functions in rounds, each once a round, after one round that is not counted.
+    """Time functions in rounds, each once per round, after one round that is not counted.
 
     Args:
         functions: Each called without arguments; the keys name the rows.
@@ -290,7 +211,7 @@ def measure_rounds(functions: Mapping[str, Callable[[], object]], *, n_rounds: i
         n_images: How many images each call works on.
 
     Returns:
-        One row a round and function: `round`, `name`, `ms` per image.
+        One row per round and function: `round`, `name`, `ms` per image.
 
     Raises:
         ValueError: If there is nothing to time.
@@ -312,9 +233,9 @@ def summarize_rounds(rounds: pd.DataFrame, *, baseline: str) -> pd.DataFrame:
         baseline: Name of the setting to compare with.
 
     Returns:
-        One row a setting: `name`, `median_ms` per image, `images_per_second`, `ratio` (times faster than the baseline,
-        median of the rounds), `ratio_low` and `ratio_high` (lowest and highest round; of 6 rounds or more this range
-        holds the true median with a probability of at least 0.97), `n_rounds`.
+        One row per setting: `name`, `median_ms` per image, `images_per_second`, `ratio` (how many times as fast as the
+        baseline, median of the rounds), `ratio_low` and `ratio_high` (lowest and highest round; of 6 rounds or more
+        this range holds the true median with a probability of at least 0.97), `n_rounds`.
 
     Raises:
         ValueError: If the baseline was not measured.

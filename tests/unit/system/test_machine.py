@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from utils_cv.system import machine as runtime
+from utils_cv.system import machine
 from utils_cv.system.machine import (
     choose_device,
     count_cpus,
@@ -21,11 +21,11 @@ from utils_cv.system.machine import (
 
 @pytest.fixture(autouse=True)
 def without_variable(monkeypatch):
-    monkeypatch.delenv(runtime.DEVICE_VARIABLE, raising=False)
+    monkeypatch.delenv(machine.DEVICE_VARIABLE, raising=False)
 
 
 def give_devices(monkeypatch, *names):
-    monkeypatch.setattr(runtime, "_list_devices", lambda: [*names])
+    monkeypatch.setattr(machine, "_list_devices", lambda: [*names])
 
 
 def test_the_fastest_kind_is_chosen(monkeypatch):
@@ -35,13 +35,13 @@ def test_the_fastest_kind_is_chosen(monkeypatch):
 
 def test_the_variable_decides_and_the_argument_decides_over_it(monkeypatch):
     give_devices(monkeypatch, "cuda", "cpu")
-    monkeypatch.setenv(runtime.DEVICE_VARIABLE, "cpu")
+    monkeypatch.setenv(machine.DEVICE_VARIABLE, "cpu")
     assert choose_device() == "cpu" and choose_device("cuda") == "cuda"
 
 
 def test_an_empty_variable_counts_as_none(monkeypatch):
     give_devices(monkeypatch, "cuda", "cpu")
-    monkeypatch.setenv(runtime.DEVICE_VARIABLE, "")
+    monkeypatch.setenv(machine.DEVICE_VARIABLE, "")
     assert choose_device() == "cuda"
 
 
@@ -54,8 +54,8 @@ def test_a_device_that_is_not_there_is_named_with_those_that_are(monkeypatch, na
 
 def test_an_error_says_that_the_name_came_from_the_variable(monkeypatch):
     give_devices(monkeypatch, "cpu")
-    monkeypatch.setenv(runtime.DEVICE_VARIABLE, "cuda")
-    with pytest.raises(ValueError, match=runtime.DEVICE_VARIABLE):
+    monkeypatch.setenv(machine.DEVICE_VARIABLE, "cuda")
+    with pytest.raises(ValueError, match=machine.DEVICE_VARIABLE):
         choose_device()
 
 
@@ -73,7 +73,7 @@ def test_numbered_devices_are_counted(monkeypatch, name, is_there):
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="only Linux has processor affinities")
 def test_processors_that_others_use_do_not_count(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 5, 7})
-    monkeypatch.setattr(runtime, "_read_cpu_quota", lambda _: None)
+    monkeypatch.setattr(machine, "_read_cpu_quota", lambda _: None)
     assert count_cpus() == 3
 
 
@@ -91,13 +91,13 @@ def test_the_quota_of_a_container_is_read(tmp_path, files, quota):
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(content + "\n")
-    assert runtime._read_cpu_quota(tmp_path) == quota
+    assert machine._read_cpu_quota(tmp_path) == quota
 
 
 @pytest.mark.parametrize(("quota", "n_cpus"), [(0.5, 1), (1.5, 2), (64.0, 3), (None, 3)])
 def test_a_quota_limits_the_processors_but_never_below_one(monkeypatch, quota, n_cpus):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
-    monkeypatch.setattr(runtime, "_read_cpu_quota", lambda _: quota)
+    monkeypatch.setattr(machine, "_read_cpu_quota", lambda _: quota)
     assert count_cpus() == n_cpus
 
 

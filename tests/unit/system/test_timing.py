@@ -1,18 +1,17 @@
 """Times: what is called, how often and in which order; never how long it took."""
 
 import subprocess
-import sys
 import time
 
+import pandas as pd
 import pytest
 
 from utils_cv.system.timing import (
-    Latency,
     Timer,
-    limit_threads,
     measure_fresh_process,
     measure_in_turn,
-    measure_latency_ms,
+    measure_rounds,
+    summarize_rounds,
 )
 
 
@@ -87,7 +86,7 @@ def test_waiting_for_a_gpu_is_part_of_the_time(monkeypatch):
         ticks[0] += 7_000_000
 
     monkeypatch.setattr(time, "perf_counter_ns", lambda: ticks[0])
-    assert measure_latency_ms(lambda: None, n_warmup=2, n_repeats=3, synchronize=wait).median_ms == 7
+    assert measure_in_turn({"a": lambda: None}, n_warmup=2, n_repeats=3, synchronize=wait)["median_ms"].item() == 7
 
 
 @pytest.mark.parametrize(
@@ -103,28 +102,18 @@ def test_wide_spread_warns_once_and_names_the_function(monkeypatch, recwarn, mil
     assert [("lite0" in str(warning.message)) for warning in recwarn] == [True] * is_busy
 
 
-def test_one_function_never_warns(monkeypatch, recwarn):
+def test_no_warning_where_none_is_wanted(monkeypatch, recwarn):
     work, clock = make_steps(10, 50, 50)
     monkeypatch.setattr(time, "perf_counter_ns", clock)
-    latency = measure_latency_ms(work, n_warmup=0, n_repeats=3)
-    assert latency == Latency(10, 50, 50, 3, latency.n_threads) and latency.is_busy and not list(recwarn)
+    assert measure_in_turn({"a": work}, n_warmup=0, n_repeats=3, warn=False)["busy"].item()
+    assert not list(recwarn)
 
 
 def test_threads_are_stated_as_given_or_as_torch_has_them():
     import torch
 
-    assert measure_latency_ms(lambda: None, n_repeats=1, n_threads=7).n_threads == 7
-    assert measure_latency_ms(lambda: None, n_repeats=1).n_threads == torch.get_num_threads()
-
-
-def test_threads_are_limited_and_restored_even_after_an_error():
-    import torch
-
-    before = torch.get_num_threads()
-    with pytest.raises(RuntimeError), limit_threads(1):
-        assert torch.get_num_threads() == 1
-        raise RuntimeError
-    assert torch.get_num_threads() == before
+    assert measure_in_turn({"a": int}, n_repeats=1, n_threads=7, warn=False)["n_threads"].item() == 7
+    assert measure_in_turn({"a": int}, n_repeats=1, warn=False)["n_threads"].item() == torch.get_num_threads()
 
 
 @pytest.mark.parametrize(("functions", "n_repeats"), [({}, 3), ({"a": int}, 0)], ids=["no function", "no repeat"])
@@ -135,7 +124,7 @@ def test_nothing_to_time_is_refused(functions, n_repeats):
 
 def test_errors_of_a_function_are_not_hidden():
     with pytest.raises(ZeroDivisionError):
-        measure_latency_ms(lambda: 1 / 0)
+        measure_in_turn({"a": lambda: 1 / 0})
 
 
 def test_fresh_process_gives_output_and_memory_of_its_own():
@@ -160,6 +149,33 @@ def test_a_script_that_hangs_is_ended():
         measure_fresh_process("import time; time.sleep(60)", timeout_s=0.5)
 
 
-def test_importing_the_file_does_not_import_torch():
-    code = "import sys, utils_cv.system.timing; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+def test_functions_are_called_in_turn_after_one_round_that_does_not_count():
+    calls = []
+    rounds = measure_rounds({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, n_rounds=3)
+    assert calls == ["a", "b"] * 4
+    assert len(rounds) == 6 and rounds["round"].tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_times_of_rounds_are_per_image(monkeypatch):
+    work, clock = make_steps(1, 8)  # the first round does not count
+    monkeypatch.setattr(time, "perf_counter_ns", clock)
+    assert measure_rounds({"a": work}, n_rounds=1, n_images=4)["ms"].item() == 2.0
+
+
+def test_the_ratio_is_the_median_of_the_ratios_in_each_round():
+    rounds = pd.DataFrame({"round": [0, 1, 2] * 2, "name": ["slow"] * 3 + ["fast"] * 3, "ms": [10, 20, 90, 5, 5, 30]})
+    fast = summarize_rounds(rounds, baseline="slow").set_index("name").loc["fast"]
+    assert (fast["ratio"], fast["ratio_low"], fast["ratio_high"], fast["n_rounds"]) == (3.0, 2.0, 4.0, 3)
+    assert fast["median_ms"] == 5.0 and fast["images_per_second"] == 200.0
+
+
+def test_rows_keep_their_order():
+    rounds = pd.DataFrame({"round": [0, 0, 0], "name": ["z", "a", "m"], "ms": [1.0, 1.0, 1.0]})
+    assert summarize_rounds(rounds, baseline="a")["name"].tolist() == ["z", "a", "m"]
+
+
+def test_an_unknown_baseline_and_no_rounds_are_refused():
+    with pytest.raises(ValueError, match="No setting 'c'"):
+        summarize_rounds(pd.DataFrame({"round": [0], "name": ["a"], "ms": [1.0]}), baseline="c")
+    with pytest.raises(ValueError, match="n_rounds"):
+        measure_rounds({"a": print}, n_rounds=0)
