@@ -49,8 +49,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--data-dir", default=None, help="folder of images for the notebooks instead of the demo set")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out examples that need a trained model or a file throughout: there is nothing in them to run."""
+    """Leave out examples without a line to run, and keep the tests of one file, or notebook, in one process."""
     shown_only = [
         item
         for item in items
@@ -59,3 +60,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     ]
     config.hook.pytest_deselected(items=shown_only)
     items[:] = [item for item in items if item not in shown_only]
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.name))

@@ -1,46 +1,46 @@
 """Fixtures of the notebook tests: a small learnable subset of the demo images, or a folder of real photographs."""
 
+import functools
 import shutil
 
 import pandas as pd
 import pytest
 
 from tests.notebooks.running import run_in_process
+from tests.notebooks.table import CASES
 from utils_cv.data.image_table import find_repository
 
 N_TRAIN, N_TEST = 10, 6  # images of each class: enough to learn something, few enough for seconds
 
 
 @pytest.fixture(scope="session")
-def data_dir(request, tmp_path_factory):
-    """A folder for DATA_DIR: what `--data-dir` names, else a few images of each demo class."""
+def small_sets(tmp_path_factory):
+    """Gives a small copy of a demo set, made once."""
+    return functools.cache(lambda name: str(make_small_set(name, tmp_path_factory.mktemp(name))))
+
+
+@pytest.fixture(scope="session")
+def fast_parameters(request, small_sets):
+    """Gives the fast parameters of a notebook, on small copies of the demo sets or on what `--data-dir` names."""
     given = request.config.getoption("--data-dir")
-    return given or str(make_small_set("fridge_objects", tmp_path_factory.mktemp("small set")))
+
+    def make(name):
+        folders = {parameter: small_sets(source) for parameter, source in CASES[name].sets.items()}
+        return {**CASES[name].fast, **folders} | ({"DATA_DIR": given} if given else {})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def base_results(fast_parameters):
+    """Gives what a notebook records with its fast parameters, run once."""
+    return functools.cache(lambda name: run_in_process(name, fast_parameters(name)))
 
 
 @pytest.fixture(scope="session")
 def other_data_dir(tmp_path_factory):
     """Another folder for DATA_DIR, to see that it matters."""
     return str(make_small_set("fridge_objects", tmp_path_factory.mktemp("other set"), n_left_out=3))
-
-
-@pytest.fixture(scope="session")
-def other_sets(tmp_path_factory):
-    """Small copies of the other demo sets, by name."""
-    names = ("fridge_objects_video", "fridge_objects_shifted", "fridge_negatives")
-    return {name: str(make_small_set(name, tmp_path_factory.mktemp(name))) for name in names}
-
-
-@pytest.fixture(scope="module")
-def base(request, data_dir):
-    """The fast parameters of the notebook that a test module is about."""
-    return {**request.module.FAST, "DATA_DIR": data_dir}
-
-
-@pytest.fixture(scope="module")
-def base_results(request, base):
-    """What that notebook records with them."""
-    return run_in_process(request.module.NAME, base)
 
 
 def make_small_set(name, out_dir, *, n_left_out=0):

@@ -1,47 +1,38 @@
-"""Two ways to run a notebook in a test: as a user does, with papermill; and in this process, many times in seconds."""
+"""Run a notebook in this process: without a kernel and new imports it takes a second."""
 
 import contextlib
 import io
 from unittest import mock
 
+import matplotlib.pyplot as plt
 import nbformat
 
-import utils_cv.notebooks
 from utils_cv.data.image_table import find_repository
-from utils_cv.notebooks import list_parameters, run_notebook
+from utils_cv.notebooks import RESULTS_MIME, list_parameters
 
 NOTEBOOKS_DIR = find_repository() / "notebooks"
 # Keys that differ from run to run whatever the parameters are.
 TIME_WORDS = ("seconds", "_ms", "per_second", "speedup", "busy", "memory", "ratio", "fastest", "_mb_s")
 
 
-def execute(name, parameters, tmp_path, *, timeout_s=600):
-    """Execute a notebook with papermill and return its results."""
-    return run_notebook(
-        NOTEBOOKS_DIR / f"{name}.ipynb",
-        tmp_path / f"{name}.ipynb",
-        parameters,
-        timeout_s=timeout_s,
-        show_progress=False,
-    )
-
-
 def run_in_process(name, parameters):
-    """Run the code cells one after another in this process: without a kernel and new imports it takes a second."""
+    """Run the code cells one after another; give what was recorded, without times."""
     unknown = set(parameters) - set(list_parameters(NOTEBOOKS_DIR / f"{name}.ipynb"))
     assert not unknown, f"{name} has no parameters {unknown}"
-    recorded, namespace = {}, {"__name__": "__main__", "display": lambda *_, **__: None}
+    found, namespace = {}, {"__name__": "__main__", "display": lambda *_, **__: None}
+
+    def keep_results(content, **_):
+        found.update(content[RESULTS_MIME]["headlines"] | content[RESULTS_MIME]["recorded"])
+
     cells = nbformat.read(NOTEBOOKS_DIR / f"{name}.ipynb", as_version=4).cells
-    with mock.patch.object(utils_cv.notebooks, "show_results", lambda results, **_: recorded.update(results)):
+    with mock.patch("IPython.display.display", keep_results), contextlib.redirect_stdout(io.StringIO()):
         for i, cell in enumerate(cells):
-            if cell.cell_type != "code":
-                continue
-            with contextlib.redirect_stdout(io.StringIO()):
+            if cell.cell_type == "code":
                 exec(compile(cell.source, f"{name}, cell {i}", "exec"), namespace)
             if "parameters" in cell.metadata.get("tags", []):
                 namespace.update(parameters)
-    _close_figures()
-    return drop_times(recorded)
+    plt.close("all")
+    return drop_times(found)
 
 
 def drop_times(results):
@@ -51,9 +42,3 @@ def drop_times(results):
         key: [drop_times(dict(row)) for row in value] if isinstance(value, list) else str(value)
         for key, value in kept.items()
     }
-
-
-def _close_figures():
-    import matplotlib.pyplot as plt
-
-    plt.close("all")

@@ -1,12 +1,13 @@
 """Every committed notebook keeps the contract: order, parameters, length, clean outputs, links, and a test."""
 
+import ast
 import json
 import re
-from pathlib import Path
 
 import nbformat
 import pytest
 
+from tests.notebooks.table import CASES
 from utils_cv.data.image_table import find_repository
 from utils_cv.notebooks import RESULTS_MIME, list_parameters
 
@@ -24,9 +25,8 @@ def list_outputs(path):
     return [output for cell in read_cells(path, "code") for output in cell.outputs]
 
 
-def test_every_notebook_is_tested_and_every_test_has_a_notebook():
-    tested = {path.stem.removeprefix("test_") for path in Path(__file__).parent.glob("test_[0-9]*.py")}
-    assert tested == {path.stem for path in NOTEBOOKS}
+def test_every_notebook_is_in_the_table_of_tests():
+    assert set(CASES) == {path.stem for path in NOTEBOOKS}
 
 
 def test_every_notebook_is_listed_for_readers():
@@ -57,16 +57,29 @@ def test_every_parameter_is_used_later(path):
 @every_notebook
 def test_size_and_style(path):
     cells, code = read_cells(path), read_cells(path, "code")
-    assert 15 <= len(cells) <= 45, f"{len(cells)} cells"
+    assert 20 <= len(cells) <= 35, f"{len(cells)} cells"
     lines = [line for cell in code for line in cell.source.splitlines()]
-    assert len(lines) <= 150, f"{len(lines)} lines of code"
+    assert len(lines) <= 110, f"{len(lines)} lines of code"
     for cell in code:
         n_lines = len(cell.source.splitlines())
         is_long_list = "show_results(" in cell.source or cell.source.startswith(("from ", "import "))
-        assert n_lines <= (45 if is_long_list else 14), f"{n_lines} lines: {cell.source[:60]}"
+        assert n_lines <= (25 if is_long_list else 14), f"{n_lines} lines: {cell.source[:60]}"
         assert not re.search(r"^\s*[!%]", cell.source, re.MULTILINE), cell.source[:60]
         assert not re.search(r"""["'](/|[A-Z]:\\|~)\w""", cell.source), cell.source[:60]
         assert not re.search(r"^(def|class) (.*\n){4}", cell.source, re.MULTILINE), cell.source[:60]
+
+
+@every_notebook
+def test_few_names_of_ours_before_the_first_picture(path):
+    names = set()
+    for cell in read_cells(path, "code"):
+        tree = ast.parse(cell.source)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("utils_cv"):
+                names |= {alias.name for alias in node.names}
+        if any("image/png" in output.get("data", {}) for output in cell.outputs):
+            break
+    assert len(names) <= 10, sorted(names)
 
 
 @every_notebook
@@ -75,7 +88,18 @@ def test_it_opens_and_closes_as_all_do(path):
     assert cells[0].source.startswith(f"# {path.stem[:2]} · ")
     assert "| at a glance |" in cells[1].source
     assert "show_results(" in read_cells(path, "code")[-1].source
-    assert "What to try next" in cells[-1].source
+    closing = "\n".join(cell.source for cell in cells[-3:])
+    assert "What you learned" in closing
+    assert "Exercises" in closing
+
+
+@every_notebook
+def test_five_to_eight_headline_results(path):
+    (content,) = [
+        o.data[RESULTS_MIME] for o in read_cells(path, "code")[-1].outputs if RESULTS_MIME in o.get("data", {})
+    ]
+    shown = [name for name in content["headlines"] if not name.endswith(("_low", "_high", "_n"))]
+    assert 5 <= len(shown) <= 8, shown
 
 
 @every_notebook

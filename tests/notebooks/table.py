@@ -1,0 +1,203 @@
+"""The table of notebooks: parameters that make each one fast, what changes each parameter, and what must hold."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+# Stands for another folder of images, and for none.
+OTHER_SET = "another set"
+
+
+class Case(NamedTuple):
+    """How one notebook is tested.
+
+    Attributes:
+        fast: Parameters for seconds instead of minutes.
+        changes: For every parameter a value that must change what is recorded.
+        check: Says of the results of `fast | run` whether they are right.
+        run: Parameters of the execution that `check` looks at, beside `fast`.
+        sets: Parameters that name a folder, each with the demo set that a small copy is made of.
+    """
+
+    fast: Mapping[str, Any]
+    changes: Mapping[str, Any]
+    check: Callable[[dict[str, Any]], bool]
+    run: Mapping[str, Any] = {}
+    sets: Mapping[str, str] = {"DATA_DIR": "fridge_objects"}
+
+
+def has_interval(results: Mapping[str, Any], name: str) -> bool:
+    """Whether a score lies within its interval."""
+    return results[f"{name}_low"] <= results[name] <= results[f"{name}_high"]
+
+
+def is_learned(results: Mapping[str, Any], name: str = "accuracy", n_classes: int = 4) -> bool:
+    """Whether an accuracy is clearly above chance."""
+    return results[name] > 1 / n_classes + 0.15
+
+
+CASES = {
+    "00_dataset_loading": Case(
+        fast={"IM_SIZE": 64, "N_PER_CLASS": 2},
+        changes={"DATA_DIR": OTHER_SET, "IM_SIZE": 48, "N_PER_CLASS": 3, "SEED": 1},
+        check=lambda r: (
+            r["n_images"] == r["n_train"] + r["n_valid"] + r["n_test"]
+            and r["n_skipped"] == 0
+            and r["n_found"] == r["n_planted"] == 10
+        ),
+    ),
+    "01_training_introduction": Case(
+        fast={"IM_SIZE": 64, "EPOCHS": 1, "EPOCHS_ALL": 1, "BATCH_SIZE": 8, "N_PER_CLASS": 2},
+        changes={
+            "DATA_DIR": OTHER_SET,
+            "BACKBONE": "efficientnet_lite1",
+            "IM_SIZE": 48,
+            "EPOCHS": 2,
+            "EPOCHS_ALL": 2,
+            "BATCH_SIZE": 4,
+            "LEARNING_RATE": 0.01,
+            "AUGMENT": "none",
+            "N_PER_CLASS": 3,
+            "SEED": 1,
+        },
+        check=lambda r: is_learned(r, "probe_accuracy") and has_interval(r, "accuracy"),
+        run={"IM_SIZE": 128},
+    ),
+    "02_training_accuracy_vs_speed": Case(
+        fast={
+            "BACKBONES": ["efficientnet_lite0"],
+            "IM_SIZES": [64],
+            "RUNTIMES": ["onnx"],
+            "N_REPEATS": 3,
+            "BATCH_SIZES": [1],
+            "THREADS": [1],
+            "EPOCHS": 1,
+            "LEARNING_RATES": [0.001],
+        },
+        changes={
+            "DATA_DIR": OTHER_SET,
+            "BACKBONES": ["efficientnet_lite1"],
+            "IM_SIZES": [48],
+            "RUNTIMES": ["torch"],
+            "N_REPEATS": 4,
+            "BATCH_SIZES": [2],
+            "THREADS": [2],
+            "EPOCHS": 2,
+            "LEARNING_RATES": [0.01],
+            "MAX_LATENCY_MS": 99.0,
+            "SEED": 1,
+        },
+        check=lambda r: (
+            is_learned(r, "best_accuracy") and has_interval(r, "best_accuracy") and r["chosen_name"].endswith("onnx")
+        ),
+        run={"IM_SIZES": [128], "RUNTIMES": ["onnx", "int8"], "MAX_LATENCY_MS": 0.001},
+    ),
+    "10_how_many_images": Case(
+        fast={"IM_SIZE": 64, "SMALLEST": 2, "N_SEEDS": 2, "RARE_RATIO": 5, "TUNED_SIZES": []},
+        changes={
+            "DATA_DIR": OTHER_SET,
+            "BACKBONE": "efficientnet_lite1",
+            "IM_SIZE": 48,
+            "SMALLEST": 4,
+            "N_SEEDS": 3,
+            "STOP_GAIN": 0.05,
+            "RARE_RATIO": 3,
+            "TUNED_SIZES": [4],
+            "SEED": 1,
+        },
+        check=lambda r: is_learned(r["curve"][-1]) and has_interval(r, "doubling_gain"),
+        run={"IM_SIZE": 128},
+    ),
+    "11_annotation_quality": Case(
+        fast={"IM_SIZE": 64, "WRONG_RATES": [0.3], "N_SEEDS": 1, "N_ROUNDS": 2},
+        changes={
+            "DATA_DIR": OTHER_SET,
+            "BACKBONE": "efficientnet_lite1",
+            "IM_SIZE": 48,
+            "WRONG_RATES": [0.4],
+            "N_SEEDS": 2,
+            "TEST_WRONG": 0.1,
+            "PLANTED": 0.3,
+            "ROUND_SHARE": 0.2,
+            "N_ROUNDS": 3,
+            "FEWER": 0.1,
+            "DIFFERENCE": 0.05,
+            "SEED": 1,
+        },
+        check=lambda r: is_learned(r) and has_interval(r, "find_recall") and r["n_for_width"] > 0,
+        run={"IM_SIZE": 128},
+    ),
+    "12_splits_and_test_sets": Case(
+        fast={"IM_SIZE": 64, "OTHER_IM_SIZE": 48, "N_FOLDS": 2, "N_REPEATS": 1, "EXPECTED": 0.2},
+        changes={
+            "DATA_DIR": OTHER_SET,
+            "VIDEO_DIR": "",
+            "SHIFTED_DIR": "",
+            "NEGATIVES_DIR": OTHER_SET,
+            "BACKBONE": "efficientnet_lite1",
+            "IM_SIZE": 48,
+            "OTHER_IM_SIZE": 32,
+            "WIDTH_RULE": 0.15,
+            "N_FOLDS": 3,
+            "N_REPEATS": 2,
+            "EXPECTED": 0.3,
+            "SEED": 1,
+        },
+        check=lambda r: is_learned(r) and r["n_scenes"] > 0 and r["n_shifted"] > 0,
+        run={"IM_SIZE": 128},
+        sets={
+            "DATA_DIR": "fridge_objects",
+            "VIDEO_DIR": "fridge_objects_video",
+            "SHIFTED_DIR": "fridge_objects_shifted",
+            "NEGATIVES_DIR": "fridge_negatives",
+        },
+    ),
+    "13_training_speed": Case(
+        fast={
+            "IM_SIZE": 64,
+            "MEGAPIXELS": [0.2, 1],
+            "LARGE_MEGAPIXELS": 1,
+            "N_FILES": 1,
+            "N_ROUNDS": 1,
+            "BATCH_SIZES": [16, 32],
+            "EPOCHS": 1,
+        },
+        changes={
+            "DATA_DIR": OTHER_SET,
+            "BACKBONE": "efficientnet_lite1",
+            "IM_SIZE": 48,
+            "MEGAPIXELS": [0.2, 2],
+            "LARGE_MEGAPIXELS": 2,
+            "N_FILES": 2,
+            "N_ROUNDS": 2,
+            "BATCH_SIZES": [8, 32],
+            "EPOCHS": 0,
+            "SEED": 1,
+        },
+        check=lambda r: (
+            r["probe_seconds"] > 0
+            and len(r["opening"]) > 0
+            and {row["stage"] for row in r["stages"]} >= {"decode", "forward", "backward"}
+        ),
+    ),
+    "14_augmentation": Case(
+        fast={
+            "IM_SIZE": 64,
+            "AUGMENTATIONS": ["mirror", "rotate by any angle"],
+            "N_PER_CLASS": 4,
+            "N_VIEWS": 1,
+            "N_DRAWS": 2,
+        },
+        changes={
+            "DATA_DIR": OTHER_SET,
+            "BACKBONE": "efficientnet_lite1",
+            "IM_SIZE": 48,
+            "AUGMENTATIONS": ["mirror", "crop"],
+            "N_PER_CLASS": 3,
+            "N_VIEWS": 2,
+            "N_DRAWS": 3,
+            "SEED": 1,
+        },
+        check=lambda r: is_learned(r, "upright_none_accuracy"),
+        run={"IM_SIZE": 128, "N_PER_CLASS": 8},
+    ),
+}

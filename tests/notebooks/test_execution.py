@@ -1,0 +1,33 @@
+"""Every notebook, executed as a user does; and every parameter of each, which must change what is recorded."""
+
+import pytest
+
+from tests.notebooks.running import NOTEBOOKS_DIR, run_in_process
+from tests.notebooks.table import CASES, OTHER_SET
+from utils_cv.notebooks import list_parameters, run_notebook
+
+
+def grouped(name, *values):
+    """Keep the tests of one notebook in one process, where they share its results."""
+    return pytest.param(name, *values, marks=pytest.mark.xdist_group(name), id="-".join([name[:2], *values]))
+
+
+@pytest.mark.notebooks
+@pytest.mark.parametrize("name", [grouped(name) for name in CASES])
+def test_it_runs_as_papermill_runs_it(name, fast_parameters, tmp_path):
+    parameters = {**fast_parameters(name), **CASES[name].run}
+    in_path, out_path = NOTEBOOKS_DIR / f"{name}.ipynb", tmp_path / f"{name}.ipynb"
+    results = run_notebook(in_path, out_path, parameters, timeout_s=600, show_progress=False)
+    assert CASES[name].check(results), results
+
+
+@pytest.mark.parametrize(("name", "parameter"), [grouped(name, key) for name in CASES for key in CASES[name].changes])
+def test_each_parameter_changes_the_results(name, parameter, fast_parameters, base_results, other_data_dir):
+    value = CASES[name].changes[parameter]
+    changed = {**fast_parameters(name), parameter: other_data_dir if value == OTHER_SET else value}
+    assert run_in_process(name, changed) != base_results(name)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_parameter_is_changed_once(name):
+    assert set(CASES[name].changes) == set(list_parameters(NOTEBOOKS_DIR / f"{name}.ipynb"))
