@@ -9,7 +9,8 @@ fresh process. A call that was stopped goes on where it was. `pip install -e '.[
 
 import argparse
 
-from utils_cv.data.image_table import complete_splits, load_image_table
+from utils_cv.data.image_table import load_image_table
+from utils_cv.data.splits import complete_splits
 from utils_cv.models.runtimes import list_runtimes
 from utils_cv.studies.accuracy_vs_speed import accuracy_vs_speed
 from utils_cv.system.machine import describe_machine

@@ -5,7 +5,7 @@ import os
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -176,6 +176,7 @@ def load_images(
     *,
     fit: Fit = "squash",
     n_threads: int | None = None,
+    cache: Any = None,
     show_progress: bool = False,
 ) -> LoadedImages:
     """Open and resize many image files at once; files that cannot be opened are listed, not raised.
@@ -187,6 +188,7 @@ def load_images(
         size_px: Side of the square that every image is resized to, in pixels.
         fit: "squash" keeps all of the image, "crop" its center, "pad" its proportions; see `resize_image`.
         n_threads: Files worked on at a time. Default: one per processor that this process may use.
+        cache: What `utils_cv.data.image_cache` gives.
         show_progress: Show a progress bar.
 
     Returns:
@@ -206,7 +208,11 @@ def load_images(
 
     def load_into_row(row: int) -> str | None:
         try:
-            pixels[row] = load_pixels(paths[row], size_px, fit=fit)
+            key = None if cache is None else cache.make_key(paths[row], size_px, fit)
+            found = None if cache is None else cache.find(key)
+            pixels[row] = load_pixels(paths[row], size_px, fit=fit) if found is None else found
+            if cache is not None and found is None:
+                cache.store(key, pixels[row])
         except ImageError as error:
             return error.cause
         return None

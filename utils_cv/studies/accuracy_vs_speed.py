@@ -197,7 +197,7 @@ def _check_request(
     if unknown:
         raise ValueError(f"Got runtimes {unknown}; here there are {', '.join(list_runtimes())}.")
     if not (table["split"] == "test").any():
-        raise ValueError("The table has no test images to score on: utils_cv.data.image_table.complete_splits(table).")
+        raise ValueError("The table has no test images to score on: utils_cv.data.splits.complete_splits(table).")
 
 
 def _fingerprint(table: pd.DataFrame, seed: int) -> str:

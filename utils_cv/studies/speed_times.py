@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from utils_cv.data.images import open_pixels
+from utils_cv.data.images import load_pixels
 from utils_cv.models.runtimes import make_run
 from utils_cv.system.timing import measure_in_turn
 
@@ -51,7 +51,7 @@ def _measure_opening(table: pd.DataFrame, sizes_px: np.ndarray, n_repeats: int) 
     paths = table["path"].head(n_repeats).tolist()
     medians = {}
     for size_px in np.unique(sizes_px).tolist():
-        functions = {str(path): functools.partial(open_pixels, path, size_px) for path in paths}
+        functions = {str(path): functools.partial(load_pixels, path, size_px) for path in paths}
         times = measure_in_turn(functions, n_warmup=1, n_repeats=3, settle_ms=0, warn=False)
         medians[size_px] = times["median_ms"].median()
     return np.array([medians[size_px] for size_px in sizes_px.tolist()])

@@ -182,7 +182,7 @@ def measure_threads_and_cache(
 
 def open_content(content: bytes, im_size_px: int, target_px: int | None) -> np.ndarray:
     """Decode the bytes of an image file, at a reduced size when `target_px` is given, and resize it to a square."""
-    return np.asarray(resize_image(decode_image(content, target_px=target_px), im_size_px))
+    return np.asarray(resize_image(decode_image(content, target_px=target_px)[0], im_size_px))
 
 
 def _open_all(paths: Sequence[Path], im_size_px: int, *, is_reduced: bool) -> None:

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from utils_cv.data.image_table import complete_splits, load_image_table
+from utils_cv.data.image_table import load_image_table
+from utils_cv.data.splits import complete_splits
 from utils_cv.models.runtimes import STUDY_INT8_NAME
 from utils_cv.plots.speed import plot_accuracy_vs_latency
 from utils_cv.studies import speed_trials

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from utils_cv.data.image_table import complete_splits, load_image_table
+from utils_cv.data.image_table import load_image_table
+from utils_cv.data.splits import complete_splits
 from utils_cv.evaluation.metrics import compare_accuracy
 from utils_cv.studies import splits_and_test_sets
 from utils_cv.studies.splits_and_test_sets import (

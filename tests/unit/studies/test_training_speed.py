@@ -47,7 +47,7 @@ def test_ways_differ_in_how_they_decode(paths, tmp_path, monkeypatch):
 
 def _note(wanted, target_px):
     wanted.append(target_px)
-    return Image.new("RGB", (40, 30))
+    return Image.new("RGB", (40, 30)), None
 
 
 def test_storages_are_compared_with_memory(paths):
