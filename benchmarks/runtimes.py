@@ -9,14 +9,15 @@ fresh process. A call that was stopped goes on where it was. `pip install -e '.[
 
 import argparse
 
-from utils_cv.data.image_table import load_image_table
-from utils_cv.data.splits import complete_splits
+import pandas as pd
+
+from utils_cv.data.image_table import complete_splits, load_image_table
 from utils_cv.models.runtimes import list_runtimes
-from utils_cv.studies.accuracy_vs_speed import accuracy_vs_speed
+from utils_cv.studies.training_accuracy_vs_speed import compare_settings, list_settings
 from utils_cv.system.machine import describe_machine
 
-COLUMNS = ["accuracy", "difference_low", "difference_high", "median_ms", "min_ms", "ratio", "images_per_second"]
-COLUMNS += ["size_mb", "peak_memory_mb", "is_offered", "busy"]
+COLUMNS = ["valid_accuracy", "difference_low", "difference_high", "median_ms", "min_ms", "ratio", "images_per_second"]
+COLUMNS += ["size_mb", "peak_memory_mb", "note", "busy"]
 
 
 def main() -> None:
@@ -30,11 +31,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=50)
     arguments = parser.parse_args()
     table = complete_splits(load_image_table(arguments.data_dir))
-    rows = accuracy_vs_speed(table, arguments.backbones, runtimes=arguments.runtimes, n_repeats=arguments.repeats)
+    settings = pd.concat([list_settings([name], [0], arguments.runtimes) for name in arguments.backbones])
+    rows = compare_settings(table, settings.reset_index(drop=True), n_repeats=arguments.repeats)
     for backbone, part in rows.groupby("backbone", sort=False):
         eager = part.loc[part["runtime"].isin(["torch", "channels_last"]), "median_ms"].min()
         shown = part.assign(ratio=part["median_ms"] / eager).set_index("runtime")[COLUMNS]
-        print(f"\n{backbone}, {part['im_size_px'].iloc[0]} px (n = {part['n_test'].iloc[0]} test images)")
+        print(f"\n{backbone}, {part['im_size_px'].iloc[0]} px (n = {part['n_valid'].iloc[0]} validation images)")
         print(shown.round(3).to_string())
     print(describe_machine())
 

@@ -70,6 +70,7 @@ CASES = {
             "N_REPEATS": 3,
             "BATCH_SIZES": [1],
             "THREADS": [1],
+            "TUNE_SIZE": 64,
             "EPOCHS": 1,
             "LEARNING_RATES": [0.001],
         },
@@ -81,13 +82,19 @@ CASES = {
             "N_REPEATS": 4,
             "BATCH_SIZES": [2],
             "THREADS": [2],
+            "TUNE_SIZE": 48,
             "EPOCHS": 2,
             "LEARNING_RATES": [0.01],
             "MAX_LATENCY_MS": 99.0,
+            "MODEL_DIR": "outputs/other",
             "SEED": 1,
         },
         check=lambda r: (
-            is_learned(r, "best_accuracy") and has_interval(r, "best_accuracy") and r["chosen_name"].endswith("onnx")
+            is_learned(r, "test_accuracy")
+            and has_interval(r, "best_valid_accuracy")
+            and r["chosen_name"].endswith("onnx")
+            and len(r["settings"]) == 2
+            and len(r["presets"]) == 3
         ),
         run={"IM_SIZES": [128], "RUNTIMES": ["onnx", "int8"], "MAX_LATENCY_MS": 0.001},
     ),
@@ -127,25 +134,28 @@ CASES = {
         run={"IM_SIZE": 128},
     ),
     "12_splits_and_test_sets": Case(
-        fast={"IM_SIZE": 64, "OTHER_IM_SIZE": 48, "N_FOLDS": 2, "N_REPEATS": 1},
+        fast={"IM_SIZE": 64, "OTHER_IM_SIZE": 48, "N_FOLDS": 2, "N_REPEATS": 1, "EXPECTED": 0.2},
         changes={
             "DATA_DIR": OTHER_SET,
             "VIDEO_DIR": "",
             "SHIFTED_DIR": "",
+            "NEGATIVES_DIR": OTHER_SET,
             "BACKBONE": "efficientnet_lite1",
             "IM_SIZE": 48,
             "OTHER_IM_SIZE": 32,
             "WIDTH_RULE": 0.15,
             "N_FOLDS": 3,
             "N_REPEATS": 2,
+            "EXPECTED": 0.3,
             "SEED": 1,
         },
-        check=lambda r: is_learned(r) and r["n_scenes"] > 0 and r["n_shifted"] > 0 and len(r["leak"]) == 4,
+        check=lambda r: is_learned(r) and r["n_scenes"] > 0 and r["n_shifted"] > 0,
         run={"IM_SIZE": 128},
         sets={
             "DATA_DIR": "fridge_objects",
             "VIDEO_DIR": "fridge_objects_video",
             "SHIFTED_DIR": "fridge_objects_shifted",
+            "NEGATIVES_DIR": "fridge_negatives",
         },
     ),
     "13_training_speed": Case(
@@ -154,9 +164,11 @@ CASES = {
             "MEGAPIXELS": [0.2, 1],
             "LARGE_MEGAPIXELS": 1,
             "N_FILES": 1,
-            "N_ROUNDS": 1,
+            "N_REPEATS": 1,
             "BATCH_SIZES": [16, 32],
+            "TUNE_SIZE": 64,
             "EPOCHS": 1,
+            "N_SEEDS": 1,
         },
         changes={
             "DATA_DIR": OTHER_SET,
@@ -165,15 +177,18 @@ CASES = {
             "MEGAPIXELS": [0.2, 2],
             "LARGE_MEGAPIXELS": 2,
             "N_FILES": 2,
-            "N_ROUNDS": 2,
+            "N_REPEATS": 2,
             "BATCH_SIZES": [8, 32],
-            "EPOCHS": 0,
+            "TUNE_SIZE": 48,
+            "EPOCHS": 2,
+            "N_SEEDS": 2,
             "SEED": 1,
         },
         check=lambda r: (
-            r["probe_seconds"] > 0
-            and len(r["opening"]) > 0
+            len(r["opening"]) == 6
             and {row["stage"] for row in r["stages"]} >= {"decode", "forward", "backward"}
+            and [row["recipe"] for row in r["recipes"]] == ["probe", "last_stage", "all"]
+            and has_interval(r, "all_gain")
         ),
     ),
     "14_augmentation": Case(

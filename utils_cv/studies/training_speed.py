@@ -1,33 +1,35 @@
-"""What makes opening images slow or fast: their size, the storage, threads and a cache.
+"""Study of notebook 13: what makes opening images, and training on them, slow or fast.
 
-Everything is measured in rounds: each setting once, then each again, so that a machine whose speed drifts disturbs all
-alike. Times are medians of the rounds, in ms per image; a ratio is the median of the ratios within each round.
+Settings are timed in turn, so that a machine whose speed drifts disturbs all alike. Times are medians, in ms per image;
+a `ratio` says how many times faster a setting is than the first one of its kind.
 """
 
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from PIL import Image
 
 from utils_cv.data.decoding import decode_image
 from utils_cv.data.downsizing import downsize_images
-from utils_cv.data.image_cache import ImageCache
 from utils_cv.data.images import load_image, load_images, resize_image
+from utils_cv.models.backbones import DEFAULT_BACKBONE, load_backbone
 from utils_cv.system.files import write_atomic
-from utils_cv.system.machine import count_cpus
+from utils_cv.system.machine import choose_device, count_cpus, tune_allocator
 from utils_cv.system.threads import map_in_threads
-from utils_cv.system.timing import measure_rounds, summarize_rounds
+from utils_cv.system.timing import measure_in_turn
+from utils_cv.training.augmentation import augment_pixels
 
-from .storage import STORAGES, SlowedReader, Storage
-
+WAYS = ("full", "reduced", "downsized")
+STAGES = ("read", "decode", "augment", "forward", "backward")
+_N_PASSES = 3  # timed passes of a network
+_STEP_SIZE, _PASS_SIZE = 16, 32  # images of one training step, and of all steps of one pass
 _TILE_PX = (400, 300)
 _GRAIN = 4.0  # standard deviation of the noise of a camera, of 255; without it files are a third of their usual size
-WAYS = ("decode in full", "decode reduced", "downsized once")
 
 
 def write_large_images(
@@ -40,13 +42,13 @@ def write_large_images(
 
     Args:
         paths: Small images to tile; each becomes 400 × 300 px.
-        folder: Where to write.
+        folder: Where to write; it is made.
         megapixels: Size, in millions of pixels, 4 to 3.
         n_images: How many files.
-        seed: Seed of the order of the tiles.
+        seed: Seed of the order of the tiles and of the noise.
 
     Returns:
-        The files.
+        The files, `n_images` of them, such as `12_megapixels_0.jpg`.
     """
     height = round(math.sqrt(megapixels * 1e6 * 3 / 4))
     width, rng = round(height * 4 / 3), np.random.default_rng(seed)
@@ -62,11 +64,6 @@ def write_large_images(
     return written
 
 
-def _add_grain(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    grain = rng.normal(0, _GRAIN, pixels.shape[:2])[..., None]  # the same in all colors
-    return np.clip(pixels + grain, 0, 255).astype(np.uint8)
-
-
 def measure_opening(
     paths: Sequence[str | Path],
     folder: str | Path,
@@ -74,124 +71,189 @@ def measure_opening(
     *,
     im_size_px: int = 224,
     n_images: int = 2,
-    n_rounds: int = 7,
+    n_repeats: int = 7,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Measure how long large images take to open and resize, in three ways, on one thread and from memory.
 
-    "decode in full" is what most loaders do; "decode reduced" lets the JPEG decoder give 1/2, 1/4 or 1/8 of the size,
-    as `data.images.load_images` does; "downsized once" opens copies made by `data.downsizing.downsize_images`.
-
     Args:
         paths: Small images, tiled into large ones.
-        folder: An empty folder for these.
+        folder: An empty folder for these and their copies.
         megapixels: Sizes to measure.
         im_size_px: Side of the squares that a network takes; copies have twice that as their shorter side.
         n_images: Files of each size.
-        n_rounds: Rounds.
+        n_repeats: How often each setting is timed.
         seed: Seed of the mosaics.
 
     Returns:
-        `megapixels`, `way` (one of `WAYS`), `file_mb`, and the columns of `summarize_rounds`; the ratio is to decoding
-        in full at the same size.
+        One row per size and way: `megapixels`; `way`, "full" (decoded in full, as most loaders do), "reduced" (the
+        JPEG decoder gives 1/2, 1/4 or 1/8 of the size, as `load_images` asks for) or "downsized" (a copy that
+        `downsize_images` made); `file_mb`; `median_ms`, `images_per_second`; `ratio` to "full" at the same size.
+
+    Example:
+        >>> measure_opening(paths, folder, [1, 12])[["way", "ratio"]]  # doctest: +SKIP
     """
-    folder, functions, sizes_mb = Path(folder), {}, {}
+    rows, functions = [], {}
     for size in megapixels:
-        large = write_large_images(paths, folder / f"{size:g}", size, n_images=n_images, seed=seed)
-        small_dir = folder / f"{size:g}_downsized"
+        large = write_large_images(paths, Path(folder) / f"{size:g}", size, n_images=n_images, seed=seed)
+        small_dir = Path(folder) / f"{size:g}_downsized"
         downsize_images(large[0].parent, small_dir, min_side_px=2 * im_size_px, show_progress=False)
         small = [small_dir / path.name for path in large]
-        openers = (
-            functools.partial(_open_all, large, im_size_px, is_reduced=False),
-            functools.partial(_open_all, large, im_size_px, is_reduced=True),
-            functools.partial(_open_all, small, im_size_px, is_reduced=True),
-        )
-        for way, opener, files in zip(WAYS, openers, (large, large, small), strict=True):
-            functions[f"{size:g}|{way}"] = opener
-            sizes_mb[f"{size:g}|{way}"] = float(np.mean([path.stat().st_size for path in files]) / 1e6)
-    rounds = measure_rounds(functions, n_rounds=n_rounds, n_images=n_images)
-    parts = []
-    for size in megapixels:
-        names = [f"{size:g}|{way}" for way in WAYS]
-        part = summarize_rounds(rounds[rounds["name"].isin(names)], baseline=names[0])
-        facts = {"megapixels": float(size), "way": list(WAYS), "file_mb": [sizes_mb[name] for name in names]}
-        parts.append(pd.DataFrame(facts).join(part.drop(columns="name")))
-    return pd.concat(parts, ignore_index=True)
+        for way, files, target_px in zip(WAYS, (large, large, small), (None, im_size_px, im_size_px), strict=True):
+            functions[f"{size:g} {way}"] = functools.partial(_open_files, files, im_size_px, target_px)
+            file_mb = float(np.mean([path.stat().st_size for path in files]) / 1e6)
+            rows.append({"megapixels": float(size), "way": way, "file_mb": file_mb})
+    return _time_images(pd.DataFrame(rows), functions, n_images, n_repeats, by="megapixels")
 
 
-def measure_storages(
-    kinds: Mapping[str, Sequence[str | Path]],
-    *,
-    storages: Sequence[Storage] = STORAGES,
-    im_size_px: int = 224,
-    n_images: int = 8,
-    n_rounds: int = 3,
-) -> pd.DataFrame:
-    """Measure how fast images are opened when reading them is slowed down to what other storages would give.
-
-    The rates are simulated (`utils_cv.studies.storage.SlowedReader`), decoding is real, on all processors.
-
-    Args:
-        kinds: Files by kind, such as small and large ones; repeated up to `n_images`.
-        storages: What to imitate.
-        im_size_px: Side of the squares.
-        n_images: Images opened in a round.
-        n_rounds: Rounds.
-
-    Returns:
-        `kind`, `storage` ("memory" is not slowed down), and the columns of `summarize_rounds`, the ratio to "memory".
-    """
-    parts = []
-    for kind, paths in kinds.items():
-        chosen = [Path(paths[i % len(paths)]) for i in range(n_images)]
-        readers: dict[str, Callable[[Path], bytes]] = {"memory": Path.read_bytes}
-        readers |= {storage.name: SlowedReader(storage).read_bytes for storage in storages}
-        functions = {name: functools.partial(_open_through, read, chosen, im_size_px) for name, read in readers.items()}
-        rounds = measure_rounds(functions, n_rounds=n_rounds, n_images=n_images)
-        parts.append(summarize_rounds(rounds, baseline="memory").rename(columns={"name": "storage"}).assign(kind=kind))
-    table = pd.concat(parts, ignore_index=True)
-    return table[["kind", *table.columns.drop("kind")]]
-
-
-def measure_threads_and_cache(
-    paths: Sequence[str | Path], folder: str | Path, *, im_size_px: int = 224, n_rounds: int = 7
-) -> pd.DataFrame:
-    """Measure opening images on one thread, on all processors, on twice as many, and from a cache in memory or on disk.
+def measure_threads(paths: Sequence[str | Path], *, im_size_px: int = 224, n_repeats: int = 7) -> pd.DataFrame:
+    """Measure opening images on one thread, on one per processor, and on twice as many.
 
     Args:
         paths: Images to open.
-        folder: An empty folder for the cache on disk.
         im_size_px: Side of the squares.
-        n_rounds: Rounds.
+        n_repeats: How often each setting is timed.
 
     Returns:
-        The columns of `summarize_rounds`; the ratio is to one thread.
+        One row per setting: `n_threads`, `median_ms`, `images_per_second`, `ratio` to one thread.
+
+    Example:
+        >>> measure_threads(paths)["ratio"].round(1).tolist()  # doctest: +SKIP
+        [1.0, 1.8, 1.8]
     """
-    n_cpus = count_cpus()
-    in_memory = ImageCache(1e6, disk_budget_mb=0)
-    on_disk = ImageCache(0, folder=folder)
-    load = functools.partial(load_images, paths, im_size_px)
-    functions: dict[str, Callable[[], object]] = {
-        f"{n} thread{'s' if n > 1 else ''}": functools.partial(load, n_threads=n)
-        for n in dict.fromkeys((1, n_cpus, 2 * n_cpus))
+    counts = sorted({1, count_cpus(), 2 * count_cpus()})
+    functions = {str(n): functools.partial(load_images, paths, im_size_px, n_threads=n) for n in counts}
+    return _time_images(pd.DataFrame({"n_threads": counts}), functions, len(paths), n_repeats)
+
+
+def measure_stages(
+    kinds: Mapping[str, Sequence[str | Path]],
+    *,
+    backbone: str = DEFAULT_BACKBONE,
+    im_size_px: int = 224,
+    in_full: Sequence[str] = (),
+) -> pd.DataFrame:
+    """Measure where the time of an epoch goes when all layers are trained.
+
+    Args:
+        kinds: Files by kind; repeated up to 16. They are read from memory, where the first reading put them.
+        backbone: Any name that `utils_cv.models.backbones.load_backbone` takes.
+        im_size_px: Side of the images.
+        in_full: Kinds whose JPEG files are decoded at their full size, as most loaders do.
+
+    Returns:
+        One row per kind and stage: `kind`; `stage`, "read", "decode" (on all processors), "augment", "forward" or
+        "backward" (with the update of the weights); `median_ms` per image; `share_of_ms`, of the kind's total. The last
+        three stages do not depend on the file and are the same for every kind.
+
+    Example:
+        >>> measure_stages({"mine": paths}).set_index("stage")["share_of_ms"]  # doctest: +SKIP
+    """
+    steps, functions = _TrainingSteps(backbone), dict[str, Callable[[], object]]()
+    pixels = _draw_noise(_STEP_SIZE, im_size_px)
+    for kind, paths in kinds.items():
+        files = [Path(paths[i % len(paths)]) for i in range(_STEP_SIZE)]
+        contents, target_px = [path.read_bytes() for path in files], None if kind in in_full else im_size_px
+        functions[f"read {kind}"] = functools.partial(_read_files, files)
+        functions[f"decode {kind}"] = functools.partial(_decode, contents, im_size_px, target_px, count_cpus())
+    functions |= {
+        "augment": functools.partial(augment_pixels, pixels, "upright"),
+        "forward": functools.partial(steps.run_forward, pixels),
+        "step": functools.partial(steps.train_epoch, pixels, _STEP_SIZE),
     }
-    functions["cache on disk"] = functools.partial(load, cache=on_disk)
-    functions["cache in memory"] = functools.partial(load, cache=in_memory)
-    return summarize_rounds(measure_rounds(functions, n_rounds=n_rounds, n_images=len(paths)), baseline="1 thread")
+    times = measure_in_turn(functions, n_warmup=1, n_repeats=_N_PASSES, settle_ms=0, warn=False)
+    ms = times.set_index("name")["median_ms"] / _STEP_SIZE
+    network = [ms["augment"], ms["forward"], max(0.0, ms["step"] - ms["forward"])]
+    rows = [
+        {"kind": kind, "stage": stage, "median_ms": value}
+        for kind in kinds
+        for stage, value in zip(STAGES, [ms[f"read {kind}"], ms[f"decode {kind}"], *network], strict=True)
+    ]
+    table = pd.DataFrame(rows)
+    return table.assign(share_of_ms=table["median_ms"] / table.groupby("kind")["median_ms"].transform("sum"))
 
 
-def open_content(content: bytes, im_size_px: int, target_px: int | None) -> np.ndarray:
-    """Decode the bytes of an image file, at a reduced size when `target_px` is given, and resize it to a square."""
-    return np.asarray(resize_image(decode_image(content, target_px=target_px)[0], im_size_px))
+def measure_batch_sizes(
+    batch_sizes: Sequence[int], *, backbone: str = DEFAULT_BACKBONE, im_size_px: int = 224
+) -> pd.DataFrame:
+    """Measure training steps (forward, backward, update of all layers) at several batch sizes.
+
+    Args:
+        batch_sizes: Images per step; divisors of 32, so that every size sees the same images.
+        backbone: Any name that `utils_cv.models.backbones.load_backbone` takes.
+        im_size_px: Side of the images.
+
+    Returns:
+        One row per size: `batch_size`, `median_ms`, `images_per_second`, `ratio` to the first size.
+
+    Raises:
+        ValueError: There is no size, or one does not divide 32.
+
+    Example:
+        >>> measure_batch_sizes([4, 16])["ratio"].round(1).tolist()  # doctest: +SKIP
+        [1.0, 1.2]
+    """
+    if not batch_sizes or any(_PASS_SIZE % size for size in batch_sizes):
+        raise ValueError(f"Got batch_sizes={list(batch_sizes)}; expected one or more divisors of {_PASS_SIZE}.")
+    steps, pixels = _TrainingSteps(backbone), _draw_noise(_PASS_SIZE, im_size_px)
+    functions = {str(size): functools.partial(steps.train_epoch, pixels, size) for size in batch_sizes}
+    return _time_images(pd.DataFrame({"batch_size": list(batch_sizes)}), functions, _PASS_SIZE, _N_PASSES)
 
 
-def _open_all(paths: Sequence[Path], im_size_px: int, *, is_reduced: bool) -> None:
-    for path in paths:
-        open_content(path.read_bytes(), im_size_px, im_size_px if is_reduced else None)
+def _time_images(
+    rows: pd.DataFrame, functions: Mapping[str, Callable[[], object]], n_images: int, n_repeats: int, by: str = ""
+) -> pd.DataFrame:
+    """Add times per image to `rows`, one per function; the ratio is to the first row (of the same `by`)."""
+    times = measure_in_turn(functions, n_warmup=1, n_repeats=n_repeats, settle_ms=0, warn=False)
+    ms = times["median_ms"] / n_images
+    first = ms.groupby(rows[by]).transform("first") if by else ms.iloc[0]
+    return rows.assign(median_ms=ms, images_per_second=1000 / ms, ratio=first / ms)
 
 
-def _open_through(read: Callable[[Path], Any], paths: Sequence[Path], im_size_px: int) -> None:
-    def open_one(path: Path) -> np.ndarray:
-        return open_content(read(path), im_size_px, im_size_px)
+def _add_grain(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    grain = rng.normal(0, _GRAIN, pixels.shape[:2])[..., None]  # the same in all colors
+    return np.clip(pixels + grain, 0, 255).astype(np.uint8)
 
-    list(map_in_threads(open_one, paths, n_threads=count_cpus()))
+
+def _draw_noise(n_images: int, im_size_px: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (n_images, im_size_px, im_size_px, 3), dtype=np.uint8)
+
+
+def _read_files(paths: Sequence[Path]) -> list[bytes]:
+    return [path.read_bytes() for path in paths]
+
+
+def _open_files(paths: Sequence[Path], im_size_px: int, target_px: int | None) -> None:
+    _decode(_read_files(paths), im_size_px, target_px, n_threads=1)
+
+
+def _decode(contents: Sequence[bytes], im_size_px: int, target_px: int | None, n_threads: int) -> None:
+    def decode_one(content: bytes) -> np.ndarray:
+        return np.asarray(resize_image(decode_image(content, target_px=target_px), im_size_px))
+
+    list(map_in_threads(decode_one, contents, n_threads=n_threads))
+
+
+class _TrainingSteps:
+    """Training steps of a whole network without a loader: what the arithmetic alone takes."""
+
+    def __init__(self, backbone: str) -> None:
+        tune_allocator()
+        self.device = torch.device(choose_device())
+        model = load_backbone(backbone, n_classes=2).train()
+        self.model = model.to(self.device).to(memory_format=torch.channels_last)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-6)
+
+    def run_forward(self, pixels: np.ndarray) -> torch.Tensor:
+        batch = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float() / 255
+        targets = torch.zeros(len(batch), dtype=torch.long, device=self.device)
+        loss = torch.nn.functional.cross_entropy(self.model(batch), targets)
+        loss.item()  # waits for a GPU, which works on after a call has returned
+        return loss
+
+    def train_epoch(self, pixels: np.ndarray, batch_size: int) -> None:
+        for start in range(0, len(pixels), batch_size):
+            self.run_forward(pixels[start : start + batch_size]).backward()
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        next(self.model.parameters())[:1].sum().item()  # likewise

@@ -1,17 +1,19 @@
 """What is measured about speed: which files, which ways, which settings. Never how long anything takes."""
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from utils_cv.data.images import list_image_files
-from utils_cv.studies import epoch_stages, training_speed
-from utils_cv.studies.epoch_stages import STAGES, measure_batch_sizes, measure_stages
-from utils_cv.studies.storage import Storage
+from utils_cv.studies import training_speed
 from utils_cv.studies.training_speed import (
+    STAGES,
     WAYS,
+    measure_batch_sizes,
     measure_opening,
-    measure_storages,
-    measure_threads_and_cache,
+    measure_stages,
+    measure_threads,
     write_large_images,
 )
 
@@ -19,6 +21,29 @@ from utils_cv.studies.training_speed import (
 @pytest.fixture
 def paths(image_dir):
     return list_image_files(image_dir)
+
+
+class FakeSteps:
+    """Counts steps in place of a network."""
+
+    def __init__(self, backbone):
+        self.sizes = []
+        made.append(self)
+
+    def run_forward(self, pixels):  # noqa: D102
+        self.sizes.append(len(pixels))
+
+    def train_epoch(self, pixels, batch_size):  # noqa: D102
+        self.sizes += [-batch_size] * (len(pixels) // batch_size)
+
+
+made: list[FakeSteps] = []
+
+
+@pytest.fixture
+def fake_steps(monkeypatch):
+    made.clear()
+    monkeypatch.setattr(training_speed, "_TrainingSteps", FakeSteps)
 
 
 def test_large_images_have_the_size_asked_for_and_repeat(paths, tmp_path):
@@ -31,110 +56,100 @@ def test_large_images_have_the_size_asked_for_and_repeat(paths, tmp_path):
 
 
 def test_opening_measures_every_size_in_every_way(paths, tmp_path):
-    rows = measure_opening(paths, tmp_path, [0.2, 1], im_size_px=64, n_images=1, n_rounds=2)
+    rows = measure_opening(paths, tmp_path, [0.2, 1], im_size_px=64, n_images=1, n_repeats=2)
     assert list(zip(rows["megapixels"], rows["way"], strict=True)) == [(s, w) for s in (0.2, 1.0) for w in WAYS]
-    assert (rows.loc[rows["way"] == WAYS[0], "ratio"] == 1.0).all() and (rows["n_rounds"] == 2).all()
     size = rows.set_index(["megapixels", "way"])["file_mb"]
-    assert size[1.0, WAYS[2]] < size[1.0, WAYS[0]] == size[1.0, WAYS[1]]
+    assert size[1.0, "downsized"] < size[1.0, "full"] == size[1.0, "reduced"]
+    for _, part in rows.groupby("megapixels"):
+        np.testing.assert_allclose(part["ratio"], part["median_ms"].iloc[0] / part["median_ms"])
+    np.testing.assert_allclose(rows["images_per_second"] * rows["median_ms"], 1000)
 
 
 def test_ways_differ_in_how_they_decode(paths, tmp_path, monkeypatch):
     wanted = []
-    monkeypatch.setattr(training_speed, "decode_image", lambda content, target_px=None: _note(wanted, target_px))
-    measure_opening(paths, tmp_path, [0.2], im_size_px=32, n_images=1, n_rounds=1)
-    assert wanted == [None, 32, 32] * 2  # one round that does not count, one that does
+
+    def note(content, target_px=None):
+        wanted.append(target_px)
+        return Image.new("RGB", (40, 30))
+
+    monkeypatch.setattr(training_speed, "decode_image", note)
+    measure_opening(paths, tmp_path, [0.2], im_size_px=32, n_images=1, n_repeats=1)
+    assert wanted == [None, 32, 32] * 2  # one warm-up, one timed
 
 
-def _note(wanted, target_px):
-    wanted.append(target_px)
-    return Image.new("RGB", (40, 30)), None
-
-
-def test_storages_are_compared_with_memory(paths):
-    quick = [Storage("quick", 1e6, 0.0)]
-    rows = measure_storages({"small": paths}, storages=quick, im_size_px=32, n_images=3, n_rounds=2)
-    assert rows["storage"].tolist() == ["memory", "quick"] and rows["kind"].unique().tolist() == ["small"]
-    assert rows["ratio"].iloc[0] == 1.0
-
-
-def test_the_cache_opens_each_image_once(paths, tmp_path, monkeypatch):
-    opened = []
-    load_image = training_speed.load_images.__globals__["load_image"]
-
-    def count(path, **options):
-        opened.append(path)
-        return load_image(path, **options)
-
-    monkeypatch.setitem(training_speed.load_images.__globals__, "load_image", count)
-    monkeypatch.setattr(training_speed, "count_cpus", lambda: 2)
-    rows = measure_threads_and_cache(paths, tmp_path / "cache", im_size_px=32, n_rounds=3)
-    assert rows["name"].tolist() == ["1 thread", "2 threads", "4 threads", "cache on disk", "cache in memory"]
-    assert len(opened) == len(paths) * (3 * 4 + 2)  # three settings in four rounds, and once for each cache
-
-
-def test_one_processor_gives_one_thread_and_two(paths, tmp_path, monkeypatch):
+def test_times_are_per_image(paths, monkeypatch):
+    monkeypatch.setattr(training_speed, "measure_in_turn", lambda functions, **_: fake_times(functions, [40.0, 10.0]))
     monkeypatch.setattr(training_speed, "count_cpus", lambda: 1)
-    rows = measure_threads_and_cache(paths[:2], tmp_path / "cache", im_size_px=32, n_rounds=1)
-    assert rows["name"].tolist()[:2] == ["1 thread", "2 threads"]
+    rows = measure_threads(paths[:4], im_size_px=32)
+    assert rows.to_dict("list") == {
+        "n_threads": [1, 2], "median_ms": [10.0, 2.5], "images_per_second": [100.0, 400.0], "ratio": [1.0, 4.0],
+    }  # fmt: skip
 
 
-class FakeTrainer:
-    """Counts steps in place of a network."""
+def fake_times(functions, times_ms):
+    import pandas as pd
 
-    def __init__(self, backbone):
-        self.sizes = []
-        made.append(self)
-
-    def run_forward(self, pixels):  # noqa: D102
-        self.sizes.append(len(pixels))
-        return len(pixels)
-
-    def run_backward(self, loss):  # noqa: D102
-        assert loss == self.sizes[-1]
-
-    train_epoch = epoch_stages._Trainer.train_epoch
+    return pd.DataFrame({"name": list(functions), "median_ms": times_ms})
 
 
-made: list[FakeTrainer] = []
+@pytest.mark.parametrize(("n_cpus", "counts"), [(1, [1, 2]), (2, [1, 2, 4]), (8, [1, 8, 16])], ids=str)
+def test_every_number_of_threads_opens_all_images(paths, monkeypatch, n_cpus, counts):
+    asked = []
+    monkeypatch.setattr(training_speed, "count_cpus", lambda: n_cpus)
+    monkeypatch.setattr(
+        training_speed, "load_images", lambda paths, size, *, n_threads: asked.append((len(paths), size, n_threads))
+    )
+    rows = measure_threads(paths[:3], im_size_px=32, n_repeats=1)
+    assert rows["n_threads"].tolist() == counts
+    assert asked == [(3, 32, n) for n in counts] * 2
 
 
-@pytest.fixture
-def fake_trainer(monkeypatch):
-    made.clear()
-    monkeypatch.setattr(epoch_stages, "_Trainer", FakeTrainer)
+def test_every_batch_size_sees_all_images(fake_steps):
+    rows = measure_batch_sizes([8, 32], im_size_px=8)
+    assert rows["batch_size"].tolist() == [8, 32] and rows["ratio"].iloc[0] == 1
+    assert made[0].sizes == [-8, -8, -8, -8, -32] * 4  # one warm-up, three timed
 
 
-def test_every_batch_size_sees_all_images(fake_trainer):
-    rows = measure_batch_sizes([4, 16], n_images=16, im_size_px=8, n_rounds=1)
-    assert rows["batch_size"].tolist() == [4, 16]
-    assert made[0].sizes == [4, 4, 4, 4, 16] * 2
+@pytest.mark.parametrize("sizes", [[5], [4, 5], []], ids=str)
+def test_batch_sizes_that_leave_a_rest_are_refused(sizes):
+    with pytest.raises(ValueError, match="divisors of 32"):
+        measure_batch_sizes(sizes)
 
 
-def test_batch_sizes_that_leave_a_rest_are_refused():
-    with pytest.raises(ValueError, match="divisors of n_images = 32"):
-        measure_batch_sizes([5])
-
-
-def test_stages_of_every_kind_add_up(fake_trainer, paths):
-    rows = measure_stages({"a": paths, "b": paths[:1]}, im_size_px=32, batch_size=4, n_rounds=2, in_full=["b"])
+def test_stages_of_every_kind_add_up(fake_steps, paths):
+    rows = measure_stages({"a": paths, "b": paths[:1]}, im_size_px=32, in_full=["b"])
     assert rows["kind"].tolist() == ["a"] * 5 + ["b"] * 5 and rows["stage"].tolist() == [*STAGES] * 2
     assert rows.groupby("kind")["share_of_ms"].sum().tolist() == pytest.approx([1.0, 1.0])
-    assert made[0].sizes == [4] * 6
+    assert made[0].sizes == [16, -16] * 4
 
 
-def test_stages_after_opening_do_not_depend_on_the_file(fake_trainer, paths):
-    rows = measure_stages({"a": paths, "b": paths[:1]}, im_size_px=32, batch_size=4, n_rounds=2)
-    ms = rows.pivot(index="stage", columns="kind", values="ms")
-    assert (ms.loc[["augment", "forward", "backward"], "a"] == ms.loc[["augment", "forward", "backward"], "b"]).all()
-    assert ms.loc["decode", "a"] != ms.loc["decode", "b"]
+def test_stages_after_decoding_are_the_same_for_every_kind_and_backward_is_what_a_step_takes_more(
+    fake_steps, paths, monkeypatch
+):
+    times = [
+        16.0,
+        320.0,
+        32.0,
+        480.0,
+        64.0,
+        800.0,
+        2880.0,
+    ]  # read and decode a, read and decode b, augment, forward, step
+    monkeypatch.setattr(training_speed, "measure_in_turn", lambda functions, **_: fake_times(functions, times))
+    rows = measure_stages({"a": paths, "b": paths}, im_size_px=32)
+    assert rows["median_ms"].tolist() == [1.0, 20.0, 4.0, 50.0, 130.0, 2.0, 30.0, 4.0, 50.0, 130.0]
+
+
+def test_only_the_kinds_named_are_decoded_in_full(fake_steps, paths, monkeypatch):
+    wanted = []
+    monkeypatch.setattr(training_speed, "_decode", lambda contents, size, target_px, n: wanted.append(target_px))
+    measure_stages({"a": paths, "b": paths}, im_size_px=32, in_full=["b"])
+    assert wanted == [32, None] * 4
 
 
 def test_a_training_step_changes_every_layer():
-    import numpy as np
-    import torch
-
-    trainer = epoch_stages._Trainer("efficientnet_lite0")
-    before = [parameter.detach().clone() for parameter in trainer.model.parameters()]
-    trainer.train_epoch(np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8), 2)
-    after = list(trainer.model.parameters())
+    steps = training_speed._TrainingSteps("efficientnet_lite0")
+    before = [parameter.detach().clone() for parameter in steps.model.parameters()]
+    steps.train_epoch(np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8), 2)
+    after = list(steps.model.parameters())
     assert sum(not torch.equal(a, b) for a, b in zip(before, after, strict=True)) > 0.9 * len(after)

@@ -1,0 +1,287 @@
+"""Study of notebook 02: which network, size and runtime to choose, from accuracy and speed measured on this machine.
+
+Each backbone and size gets one linear probe, which is saved. Each runtime gives its own answers on the validation
+images. All settings are timed in turn.
+"""
+
+import functools
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from utils_cv.data.image_table import TableImages, is_multilabel, load_table_images
+from utils_cv.data.images import open_pixels
+from utils_cv.evaluation.metrics import compare_accuracy, measure_accuracy
+from utils_cv.models.backbones import describe_backbone, load_backbone
+from utils_cv.models.features import run_in_batches
+from utils_cv.models.model_files import INFO_NAME, ONNX_NAME, list_versions
+from utils_cv.models.quantization import MAX_LOSS, N_CALIBRATION, choose_calibration_rows, decide_offer, quantize_onnx
+from utils_cv.models.runtimes import INT8_RUNTIMES, STUDY_INT8_NAME, list_runtimes, make_run, measure_file_mb
+from utils_cv.models.saved_classifier import save_classifier
+from utils_cv.system.files import get_cache_dir
+from utils_cv.system.machine import tune_allocator
+from utils_cv.system.timing import measure_fresh_process, measure_in_turn
+from utils_cv.training.learners import Classifier
+from utils_cv.training.training import linear_probe
+
+_PEAK_MEMORY_SCRIPT = """
+import numpy as np
+from utils_cv.models.runtimes import make_run
+make_run({folder!r}, {runtime!r})(np.zeros((1, {size}, {size}, 3), np.uint8))
+"""
+
+
+def list_settings(backbones: Sequence[str], im_sizes_px: Sequence[int], runtimes: Sequence[str]) -> pd.DataFrame:
+    """List settings that change one thing at a time around the first backbone, size and runtime.
+
+    Args:
+        backbones: Any names that `utils_cv.models.backbones.load_backbone` takes.
+        im_sizes_px: Sides of the images, in pixels; 0 is the size that each backbone was pretrained on.
+        runtimes: See `utils_cv.models.runtimes.list_runtimes`.
+
+    Returns:
+        One row per setting, the first one first: `name`, `backbone`, `im_size_px`, `runtime`.
+
+    Raises:
+        ValueError: One of the lists is empty, or a runtime is not installed.
+
+    Example:
+        >>> list_settings(["efficientnet_lite0"], [0, 128], ["onnx", "torch"])["name"].tolist()
+        ['efficientnet_lite0 224 px onnx', 'efficientnet_lite0 224 px torch', 'efficientnet_lite0 128 px onnx']
+    """
+    if not backbones or not im_sizes_px or not runtimes:
+        raise ValueError(
+            f"Got backbones={list(backbones)}, im_sizes_px={list(im_sizes_px)}, runtimes={list(runtimes)}; expected at "
+            "least one of each, such as ['efficientnet_lite0'], [0], ['onnx']."
+        )
+    unknown = [name for name in runtimes if name not in list_runtimes()]
+    if unknown:
+        raise ValueError(f"Got runtimes {unknown}; installed here: {', '.join(list_runtimes())}.")
+    first = (backbones[0], im_sizes_px[0], runtimes[0])
+    rows = {}
+    for chosen in itertools.product(backbones, im_sizes_px, runtimes):
+        if sum(given != base for given, base in zip(chosen, first, strict=True)) <= 1:
+            backbone, size_px, runtime = chosen
+            size_px = size_px or describe_backbone(backbone).im_size_px
+            rows[f"{backbone} {size_px} px {runtime}"] = (backbone, size_px, runtime)
+    settings = pd.DataFrame.from_dict(rows, orient="index", columns=["backbone", "im_size_px", "runtime"])
+    return settings.rename_axis("name").reset_index()
+
+
+def compare_settings(
+    table: pd.DataFrame, settings: pd.DataFrame, *, n_repeats: int = 30, batch_size: int = 16, seed: int = 0
+) -> pd.DataFrame:
+    """Train each backbone at each size once, score every runtime's own answers, and time all settings in turn.
+
+    Trained models are kept in the user's cache, so that a call that was stopped, or one with more settings, trains only
+    what is new. Scores are those of the validation images, which are there to choose by. Score the chosen setting once
+    on the test images.
+
+    Args:
+        table: An image table with splits `train` and `valid`, one label per image.
+        settings: From `list_settings`.
+        n_repeats: Timed runs of one image in each setting.
+        batch_size: Images per call when images per second are measured.
+        seed: Seed of the probes.
+
+    Returns:
+        One row per setting, with the columns of `settings` and
+
+        - `valid_accuracy`, `valid_accuracy_low`, `valid_accuracy_high` (95 %) on `n_valid` images; NaN where pretrained
+          weights cannot be had for lack of a network, and `is_trained` is False;
+        - `difference`, `difference_low`, `difference_high` to the first setting, paired; NaN for the same network in
+          32-bit floats, whose answers are the same;
+        - `min_ms`, `median_ms`, `p95_ms` of the network alone for one image, `n_threads`, `busy` (something else was
+          running), `images_per_second` in batches, `open_ms` to open and resize one file;
+        - `size_mb` of the file, and `peak_memory_mb` of a fresh process that predicts one image, in 10**6 bytes;
+        - `is_offered`, False for an 8-bit network that does not pass the accuracy check, and `note`, why not;
+        - `model_dir`, the folder for `utils_cv.models.saved_classifier.load_classifier`.
+
+    Raises:
+        ValueError: There are no validation images, or an image has several labels.
+
+    Example:
+        >>> settings = list_settings(["efficientnet_lite0"], [0], ["torch", "onnx"])
+        >>> rows = compare_settings(table, settings)  # doctest: +SKIP
+        >>> plot_accuracy_vs_latency(rows, accuracy="valid_accuracy")  # doctest: +SKIP
+    """
+    _check_table(table)
+    tune_allocator()
+    models_dir, rows = _find_models_dir(table, seed), []
+    for size_px, part in settings.groupby("im_size_px"):  # images are opened once per size
+        images = load_table_images(table, int(size_px))
+        for setting in tqdm(part.to_dict("records"), desc=f"train and score, {size_px} px"):
+            rows.append({"name": setting["name"], **_answer(images, setting, models_dir, seed)})
+    rows = settings.merge(pd.DataFrame(rows), on="name", validate="one_to_one")
+    y_true = images.table.loc[images.table["split"] == "valid", "label"].to_numpy(dtype=str)
+    rows = _add_scores(rows, y_true)
+    rows = rows.join(_measure_times(rows, images.table["path"].head(n_repeats), n_repeats, batch_size))
+    return _add_offers(rows, y_true).drop(columns="answers")
+
+
+def select_setting(
+    rows: pd.DataFrame,
+    *,
+    prefer: Literal["accuracy", "speed", "size"] = "accuracy",
+    min_accuracy: float = 0.0,
+    max_latency_ms: float = np.inf,
+) -> pd.Series:
+    """Select the best setting within limits; of equals the faster one.
+
+    Args:
+        rows: From `compare_settings`. Settings without accuracy, and 8-bit networks that are not offered, are left out.
+        prefer: "accuracy" takes the most accurate, "speed" the fastest, "size" the one with the smallest file.
+        min_accuracy: The lowest validation accuracy allowed, in [0, 1].
+        max_latency_ms: The longest median time of the network for one image.
+
+    Returns:
+        The row.
+
+    Raises:
+        ValueError: Nothing is within the limits; the message says how far the measured settings go.
+
+    Example:
+        >>> select_setting(rows, max_latency_ms=10)["name"]  # doctest: +SKIP
+        'efficientnet_lite0 224 px onnx'
+    """
+    offered = rows[rows["valid_accuracy"].notna() & rows["is_offered"]]
+    is_allowed = (offered["valid_accuracy"] >= min_accuracy) & (offered["median_ms"] <= max_latency_ms)
+    if not is_allowed.any():
+        raise ValueError(
+            f"None of {len(offered)} offered settings has min_accuracy={min_accuracy:.3f} within "
+            f"max_latency_ms={max_latency_ms:g}; got at best accuracy {offered['valid_accuracy'].max():.3f} and "
+            f"{offered['median_ms'].min():.1f} ms. Relax a limit, or measure more backbones, sizes and runtimes."
+        )
+    order = {"accuracy": ["valid_accuracy", "median_ms"], "speed": ["median_ms"], "size": ["size_mb", "median_ms"]}
+    is_ascending = [name != "valid_accuracy" for name in order[prefer]]
+    return offered[is_allowed].sort_values(order[prefer], ascending=is_ascending, kind="stable").iloc[0]
+
+
+def _check_table(table: pd.DataFrame) -> None:
+    if is_multilabel(table):
+        raise ValueError("This study takes one label per image; this table has images with several labels or none.")
+    if not (table["split"] == "valid").any():
+        raise ValueError("The table has no validation images to choose by: utils_cv.data.image_table.complete_splits.")
+
+
+def _find_models_dir(table: pd.DataFrame, seed: int) -> Path:
+    """The folder of the user's cache for these images, this seed, these versions and this code."""
+    digest = hashlib.sha256(json.dumps([seed, list_versions()]).encode() + _hash_code())
+    for row in table[["path", "image", "label", "split"]].itertuples(index=False):
+        n_bytes = Path(str(row.path)).stat().st_size
+        digest.update(f"{row.image}\t{row.label}\t{row.split}\t{n_bytes}\n".encode())
+    return get_cache_dir("studies") / f"accuracy_vs_speed_{digest.hexdigest()[:16]}"
+
+
+@functools.cache  # what is imported does not change when somebody edits a file meanwhile
+def _hash_code() -> bytes:
+    root = Path(__file__).parents[1]
+    paths = [path for room in ("data", "models", "training") for path in sorted((root / room).glob("*.py"))]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).digest()
+
+
+def _answer(images: TableImages, setting: Mapping[str, Any], models_dir: Path, seed: int) -> dict[str, Any]:
+    """Train or find the model of a setting, and let its runtime answer the validation images."""
+    size_px, runtime = setting["im_size_px"], setting["runtime"]
+    folder, is_trained = _train(images, setting["backbone"], models_dir, seed)
+    if runtime in INT8_RUNTIMES:
+        _quantize(images, folder)
+    pixels = images.pixels[(images.table["split"] == "valid").to_numpy()]
+    codes = run_in_batches(make_run(folder, runtime), pixels).argmax(axis=1)
+    script = _PEAK_MEMORY_SCRIPT.format(folder=str(folder), runtime=runtime, size=size_px)
+    return {
+        "answers": np.array(images.class_names)[codes],
+        "is_trained": is_trained,
+        "size_mb": measure_file_mb(folder, runtime),
+        "peak_memory_mb": measure_fresh_process(script).peak_memory_mb,
+        "model_dir": str(folder),
+    }
+
+
+def _train(images: TableImages, backbone: str, models_dir: Path, seed: int) -> tuple[Path, bool]:
+    """Find a finished model, or train it; without pretrained weights an untrained network is saved, to be timed."""
+    folder = models_dir / f"{backbone.replace('/', '_')}_{images.pixels.shape[1]}px"
+    if (folder / INFO_NAME).is_file():
+        return folder, True
+    try:
+        trained: Any = linear_probe(images, backbone=backbone, seed=seed)
+    except ConnectionError:
+        trained, folder = _make_untrained(images, backbone), folder.with_name(f"{folder.name}_untrained")
+    save_classifier(trained, folder, images=images, overwrite=True, title=f"{backbone}, {images.pixels.shape[1]} px")
+    return folder, not folder.name.endswith("_untrained")
+
+
+def _make_untrained(images: TableImages, backbone: str) -> Any:
+    body, facts = load_backbone(backbone, n_classes=0, pretrained=False), describe_backbone(backbone)
+    with torch.inference_mode():
+        n_features = body(torch.zeros(1, 3, facts.im_size_px, facts.im_size_px)).shape[1]
+    head = np.zeros((len(images.class_names), n_features))
+    return SimpleNamespace(
+        learn=SimpleNamespace(model=Classifier(body, head, head[:, 0], mean=facts.mean, std=facts.std)),
+        class_names=images.class_names, backbone=backbone, fit=images.fit, im_size_px=images.pixels.shape[1],
+        is_multilabel=False, seconds=0.0,
+    )  # fmt: skip
+
+
+def _quantize(images: TableImages, folder: Path) -> None:
+    if (folder / STUDY_INT8_NAME).is_file():
+        return
+    rows = choose_calibration_rows(images.table["split"].to_numpy(), n=N_CALIBRATION)
+    quantize_onnx(folder / ONNX_NAME, folder / STUDY_INT8_NAME, images.pixels[rows])
+
+
+def _add_scores(rows: pd.DataFrame, y_true: np.ndarray) -> pd.DataFrame:
+    """Add accuracies, and differences to the first row; NaN for what is not trained or the same network in floats."""
+    base, columns = rows.iloc[0], ["", "_low", "_high"]
+    scores = pd.DataFrame([measure_accuracy(y_true, answers)[:3] for answers in rows["answers"]])
+    differences = pd.DataFrame([compare_accuracy(y_true, answers, base["answers"])[:3] for answers in rows["answers"]])
+    is_same = (rows["model_dir"] == base["model_dir"]) & ~rows["runtime"].isin(INT8_RUNTIMES)
+    scores[~rows["is_trained"]] = differences[~rows["is_trained"] | is_same] = np.nan
+    scores.columns = [f"valid_accuracy{end}" for end in columns]
+    differences.columns = [f"difference{end}" for end in columns]
+    return pd.concat([rows, scores, differences], axis=1).assign(n_valid=len(y_true))
+
+
+def _measure_times(rows: pd.DataFrame, paths: Sequence[str], n_repeats: int, batch_size: int) -> pd.DataFrame:
+    """Time all settings in turn, one image and in batches; and apart from the networks, opening files at each size."""
+    one, many = {}, {}
+    for row in rows.itertuples():
+        run, shape = make_run(str(row.model_dir), str(row.runtime)), (row.im_size_px, row.im_size_px, 3)
+        pixels = np.random.default_rng(0).integers(0, 256, (batch_size, *shape), dtype=np.uint8)
+        one[str(row.name)], many[str(row.name)] = functools.partial(run, pixels[:1]), functools.partial(run, pixels)
+    # no warning: the column `busy` says it
+    times = measure_in_turn(one, n_repeats=n_repeats, warn=False).drop(columns=["name", "n_repeats"])
+    batches = measure_in_turn(many, n_warmup=1, n_repeats=max(2, n_repeats // 10), warn=False)
+    open_ms = {size_px: _measure_opening(paths, size_px) for size_px in rows["im_size_px"].unique()}
+    return times.assign(
+        images_per_second=1000 * batch_size / batches["median_ms"], open_ms=rows["im_size_px"].map(open_ms)
+    )
+
+
+def _measure_opening(paths: Sequence[str], size_px: int) -> float:
+    """Median time to open and resize one image file, in milliseconds."""
+    functions = {path: functools.partial(open_pixels, path, size_px) for path in paths}
+    return float(measure_in_turn(functions, n_warmup=1, n_repeats=3, settle_ms=0, warn=False)["median_ms"].median())
+
+
+def _add_offers(rows: pd.DataFrame, y_true: np.ndarray) -> pd.DataFrame:
+    """Check 8-bit networks against the fastest runtime of the same network in 32-bit floats."""
+    offers = [(True, "")] * len(rows)
+    for i, row in rows[rows["runtime"].isin(INT8_RUNTIMES)].iterrows():
+        same = rows[(rows["model_dir"] == row["model_dir"]) & ~rows["runtime"].isin(INT8_RUNTIMES)]
+        if same.empty:
+            offers[i] = (False, "nothing in 32-bit floats was measured to compare with")
+            continue
+        base = same.loc[same["median_ms"].idxmin()]
+        difference = compare_accuracy(y_true, row["answers"], base["answers"])
+        offers[i] = decide_offer(difference, float_ms=base["median_ms"], int8_ms=row["median_ms"], max_loss=MAX_LOSS)
+    return rows.assign(is_offered=[offer for offer, _ in offers], note=[note for _, note in offers])
