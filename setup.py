@@ -26,6 +26,7 @@ CORE = [
     "scikit-learn>=1.5,<2",  # linear probe, stratified splits, and the oracle in the tests of the metrics
     "pillow>=11,<14",  # every image is opened with it
     "matplotlib>=3.9,<4",  # every figure
+    "huggingface_hub>=0.30,<3",  # writes the model card; timm brings it along
     "platformdirs>=4.2,<5",  # the user's cache folder on every system; Jupyter brings it along anyway
     "tqdm>=4.66,<5",  # progress bars in terminals and notebooks
     "jupyterlab>=4.2,<5",  # opens the notebooks
@@ -56,6 +57,7 @@ EXTRAS = {
         *CLUSTER,
         "pytest>=8,<10",  # the tests
         "pytest-xdist>=3.6,<4",  # runs them on all cores
+        "cleanlab>=2.7,<3",  # the oracle of our own ranking of suspected labels
         "hypothesis>=6.100,<7",  # properties of metrics and splits
         "ruff>=0.9,<1",  # lint and format, notebooks included
         "mypy>=1.13,<3",  # the annotations are true

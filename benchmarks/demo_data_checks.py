@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from utils_cv.data.image_table import encode_labels, list_demo_sets, load_image_table
+from utils_cv.data.image_table import encode_labels, find_dir, load_image_table
 from utils_cv.data.images import load_images
 from utils_cv.evaluation.intervals import make_fraction_score
 from utils_cv.evaluation.metrics import compute_average_precision, measure_accuracy, measure_average_precision
@@ -44,7 +44,7 @@ FEW, N_SEEDS = 5, 20  # images a class, and draws of them
 def main() -> None:
     """Print one table for each check, in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
-    here = list(list_demo_sets().query("is_here")["name"])
+    here = sorted(path.parent.name for path in find_dir("data").glob("*/labels.csv"))
     parser.add_argument("names", nargs="*", default=here, help="sets to check; fridge_objects is always among them")
     options = parser.parse_args()
     sets = {name: load_set(name) for name in dict.fromkeys(["fridge_objects", *options.names])}

@@ -24,8 +24,9 @@ import torch
 from inference_workers import LEARNER_NAME, WAYS, Worker
 from loading import make_files
 
-from utils_cv.data.image_table import TableImages, complete_splits, load_image_table, load_table_images
+from utils_cv.data.image_table import TableImages, load_image_table, load_table_images
 from utils_cv.data.images import load_pixels
+from utils_cv.data.splits import complete_splits
 from utils_cv.models.quantization import N_CALIBRATION, choose_calibration_rows, quantize_onnx
 from utils_cv.models.runtimes import STUDY_INT8_NAME, make_run
 from utils_cv.models.saved_classifier import load_classifier, save_classifier

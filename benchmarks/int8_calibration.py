@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from rungs_by_size import load_sets
 
-from utils_cv.data.image_table import TableImages, complete_splits, load_image_table, load_table_images
+from utils_cv.data.image_table import TableImages, load_image_table, load_table_images
+from utils_cv.data.splits import complete_splits
 from utils_cv.evaluation.metrics import compare_accuracy
 from utils_cv.models.backbones import describe_backbone
 from utils_cv.models.features import run_in_batches

@@ -13,7 +13,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from utils_cv.data.image_table import TableImages, complete_splits, load_image_table, load_table_images
+from utils_cv.data.image_table import TableImages, load_image_table, load_table_images
+from utils_cv.data.splits import complete_splits
 from utils_cv.evaluation.intervals import draw_bootstrap_counts
 from utils_cv.studies.rungs import take_images
 from utils_cv.system.machine import describe_machine

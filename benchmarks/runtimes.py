@@ -11,7 +11,8 @@ import argparse
 
 import pandas as pd
 
-from utils_cv.data.image_table import complete_splits, load_image_table
+from utils_cv.data.image_table import load_image_table
+from utils_cv.data.splits import complete_splits
 from utils_cv.models.runtimes import list_runtimes
 from utils_cv.studies.training_accuracy_vs_speed import compare_settings, list_settings
 from utils_cv.system.machine import describe_machine

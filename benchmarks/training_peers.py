@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 from training_recipes import RECIPES, run_recipe
 
-from utils_cv.data.image_table import complete_splits, encode_labels, list_class_names, load_image_table
+from utils_cv.data.image_table import encode_labels, list_class_names, load_image_table
+from utils_cv.data.splits import complete_splits
 from utils_cv.evaluation.metrics import compare_accuracy, measure_accuracy
 from utils_cv.system.files import write_atomic
 from utils_cv.system.machine import describe_machine

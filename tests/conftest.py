@@ -19,6 +19,7 @@ if _WORKER and hasattr(os, "sched_setaffinity"):
     _CORES = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {_CORES[int(_WORKER) % len(_CORES)]})
 
+ROOT = Path(__file__).resolve().parents[1]  # of the repository
 COLORS = {"can": (200, 30, 30), "carton": (30, 60, 200)}
 
 

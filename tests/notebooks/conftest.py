@@ -6,9 +6,9 @@ import shutil
 import pandas as pd
 import pytest
 
+from tests.conftest import ROOT
 from tests.notebooks.running import run_in_process
 from tests.notebooks.table import CASES
-from utils_cv.data.image_table import find_repository
 
 N_TRAIN, N_TEST = 10, 6  # images of each class: enough to learn something, few enough for seconds
 
@@ -45,7 +45,7 @@ def other_data_dir(tmp_path_factory):
 
 def make_small_set(name, out_dir, *, n_left_out=0):
     """Copy some images of each class, split and kind of a demo set, with their labels."""
-    in_dir = find_repository() / "data" / name
+    in_dir = ROOT / "data" / name
     table = pd.read_csv(in_dir / "labels.csv", dtype=str)
     kinds = [column for column in ("shift", "kind") if column in table]
     kept = [

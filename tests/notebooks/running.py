@@ -7,10 +7,10 @@ from unittest import mock
 import matplotlib.pyplot as plt
 import nbformat
 
-from utils_cv.data.image_table import find_repository
+from tests.conftest import ROOT
 from utils_cv.notebooks import RESULTS_MIME, list_parameters
 
-NOTEBOOKS_DIR = find_repository() / "notebooks"
+NOTEBOOKS_DIR = ROOT / "notebooks"
 # Keys that differ from run to run whatever the parameters are.
 TIME_WORDS = ("seconds", "_ms", "per_second", "speedup", "busy", "memory", "ratio", "fastest", "_mb_s")
 

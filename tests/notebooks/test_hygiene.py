@@ -7,11 +7,11 @@ import re
 import nbformat
 import pytest
 
+from tests.conftest import ROOT
 from tests.notebooks.table import CASES
-from utils_cv.data.image_table import find_repository
 from utils_cv.notebooks import RESULTS_MIME, list_parameters
 
-NOTEBOOKS = sorted((find_repository() / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MAX_BYTES = 1_000_000
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -30,8 +30,7 @@ def test_every_notebook_is_in_the_table_of_tests():
 
 
 def test_every_notebook_is_listed_for_readers():
-    root = find_repository()
-    for document in (root / "README.md", root / "notebooks/README.md"):
+    for document in (ROOT / "README.md", ROOT / "notebooks/README.md"):
         text = document.read_text(encoding="utf-8")
         for path in NOTEBOOKS:
             assert path.name in text, f"{document.name} does not list {path.name}"

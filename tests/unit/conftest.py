@@ -24,7 +24,8 @@ def close_figures():
 def small_images(tmp_path_factory):
     """Thirty learnable images of two classes at 64 px, in three splits; more than enough for every recipe to learn."""
     from tests.conftest import COLORS, draw_image
-    from utils_cv.data.image_table import complete_splits, load_image_table, load_table_images
+    from utils_cv.data.image_table import load_image_table, load_table_images
+    from utils_cv.data.splits import complete_splits
 
     root = tmp_path_factory.mktemp("images")
     for label in COLORS:

@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from utils_cv.data.image_table import DEMO_SETS, find_repository, load_image_table, split_labels
+from tests.conftest import ROOT
+from utils_cv.data.image_table import load_image_table, split_labels
 from utils_cv.system.files import hash_file
 
-DATA_DIR = find_repository() / "data"
+DATA_DIR = ROOT / "data"
 CLASS_NAMES = ["can", "carton", "milk_bottle", "water_bottle"]
 SIDES = ["box_left", "box_top", "box_right", "box_bottom"]
 # Images of each set by split.
@@ -200,7 +201,7 @@ def test_no_image_is_in_two_sets():
     assert not hashes.duplicated().any()
 
 
-@pytest.mark.parametrize("name", DEMO_SETS)
+@pytest.mark.parametrize("name", COUNTS)
 def test_the_card_describes_the_set(name):
     assert f"## {name}" in (DATA_DIR / "README.md").read_text(encoding="utf-8")
 

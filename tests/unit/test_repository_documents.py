@@ -4,12 +4,11 @@ import re
 
 import pytest
 
+from tests.conftest import ROOT
 from tests.notebooks.conftest import make_small_set
 from tools.refresh_notebooks import find_recorded
 from tools.sourced_numbers import format_number, list_numbers, list_unsourced_numbers
-from utils_cv.data.image_table import find_repository
 
-ROOT = find_repository()
 FOLDERS = ("", "notebooks", "data", "data/renderer", "benchmarks")
 DOCUMENTS = sorted(path for folder in FOLDERS for path in (ROOT / folder).glob("*.md"))
 WITH_NUMBERS = [ROOT / "README.md", ROOT / "FAQ.md", ROOT / "notebooks/README.md"]

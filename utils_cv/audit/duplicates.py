@@ -10,7 +10,8 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
-_SPLIT_ORDER = ("train", "valid", "test")
+from utils_cv.data.image_table import SPLIT_NAMES
+
 _TWIN_COLUMNS = ["image", "split", "label", "twin", "twin_split", "twin_label", "kind", "overlap"]
 # Below this spread of brightness (standard deviation, of 255) a thumbnail is nearly flat and resembles every other.
 MIN_CONTRAST = 4.0
@@ -97,7 +98,7 @@ def list_leaks(table: pd.DataFrame, groups: np.ndarray, hashes: np.ndarray, thum
     Args and columns as in `list_duplicates`; the twin is one in the earliest split.
     """
     split = table["split"] if "split" in table else pd.Series("", index=table.index)
-    rank = split.map({name: i for i, name in enumerate(_SPLIT_ORDER)}).fillna(-1).to_numpy(np.int64)
+    rank = split.map({name: i for i, name in enumerate(SPLIT_NAMES)}).fillna(-1).to_numpy(np.int64)
     groups = np.where(rank >= 0, groups, groups.max(initial=0) + 1 + np.arange(len(groups)))  # without a split: alone
     return _list_pairs(table, _pair_with_first(groups, rank, hashes), hashes, thumbnails)
 
@@ -222,7 +223,9 @@ def group_by_pairs(pairs: np.ndarray, n: int) -> np.ndarray:
 
 
 def compute_hash_codes(thumbnails: np.ndarray, part: tuple[float, float, float] = (0.0, 0.0, 1.0)) -> np.ndarray:
-    """Compute the difference hash of a part of each thumbnail; see `utils_cv.data.images.difference_hash`.
+    """Compute the difference hash of a part of each thumbnail (Krawetz, "Kind of Like That", 2013).
+
+    A bit says whether one of 9 × 8 grey cells is brighter than its left neighbor.
 
     Args:
         thumbnails: (n, 32, 32) uint8, grey.

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from utils_cv.data.decoding import HeaderFacts, ImageError, read_image
+from utils_cv.data.decoding import HeaderFacts, ImageError, decode_image
 from utils_cv.data.images import FORMAT_BY_EXTENSION
 
 from .duplicates import THUMBNAIL_PX
@@ -71,7 +71,7 @@ def measure_image(path: str | Path) -> tuple[ImageFacts, np.ndarray]:
         return ImageFacts(cause=f"cannot be read: {error.strerror or error}"), nothing
     known = ImageFacts(size_mb=len(content) / 1e6, sha256=hashlib.sha256(content).hexdigest())
     try:
-        image, header = read_image(content, path, target_px=_VIEW_PX)
+        image, header = decode_image(content, path, target_px=_VIEW_PX)
     except ImageError as error:
         return known._replace(cause=error.cause), nothing
     grey = image.convert("L")
@@ -96,7 +96,7 @@ def list_oddities(path: str | Path, header: HeaderFacts) -> list[str]:
 
     Args:
         path: Its extension is compared with the content.
-        header: From `utils_cv.data.decoding.read_image`.
+        header: From `utils_cv.data.decoding.decode_image`.
 
     Returns:
         Short descriptions; empty for an ordinary image.

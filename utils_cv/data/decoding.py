@@ -1,4 +1,4 @@
-"""From the bytes of a file to an upright RGB image, whatever the format, orientation, depth or damage."""
+"""From the bytes of a file to an upright RGB image, whatever its format, orientation and depth."""
 
 import io
 import warnings
@@ -37,17 +37,11 @@ _TURN_BY_ORIENTATION = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-Color = tuple[int, int, int]
-WHITE: Color = (255, 255, 255)
+_BACKGROUND = (255, 255, 255)  # behind transparent parts
 
 
 class ImageError(ValueError):
-    """A file that cannot be opened as an image.
-
-    Attributes:
-        path: The file.
-        cause: What is wrong with it, in words.
-    """
+    """A file that cannot be opened as an image; `path` is the file, `cause` says in words what is wrong with it."""
 
     def __init__(self, path: str | Path, cause: str) -> None:
         self.path = Path(path)
@@ -59,79 +53,39 @@ class ImageError(ValueError):
 
 
 class HeaderFacts(NamedTuple):
-    """What the header of an image says.
+    """What the header of an image says."""
 
-    Attributes:
-        format: As Pillow calls it, for example `JPEG`.
-        mode: As Pillow calls it, for example `CMYK`.
-        width_px: As seen upright.
-        height_px: As seen upright.
-        orientation: EXIF orientation, 1 to 8; 1 is upright.
-        exif_problem: Why the EXIF data cannot be read; empty where they can or there are none.
-        is_deep: Whether a channel has more than 8 bits.
-        is_animated: Whether there are several images in the file.
-        is_transparent: Whether a part is, or in images with a palette may be, transparent.
-    """
-
-    format: str
-    mode: str
-    width_px: int
+    format: str  # as Pillow calls it, for example JPEG
+    mode: str  # as Pillow calls it, for example CMYK
+    width_px: int  # as seen upright, like the height
     height_px: int
-    orientation: int
-    exif_problem: str
-    is_deep: bool
-    is_animated: bool
-    is_transparent: bool
+    orientation: int  # EXIF orientation, 1 to 8; 1 is upright
+    exif_problem: str  # why the EXIF data cannot be read; empty where they can or there are none
+    is_deep: bool  # a channel has more than 8 bits
+    is_animated: bool  # there are several images in the file
+    is_transparent: bool  # a part is, or in images with a palette may be, transparent
 
 
 def decode_image(
-    content: bytes, path: str | Path = "image", *, target_px: int | None = None, background: Color = WHITE
-) -> Image.Image:
-    """Open an image from the content of a file, for example an upload; otherwise like `data.images.load_image`.
-
-    Args:
-        content: The bytes of the file.
-        path: The name to use in errors and warnings.
-        target_px: See `utils_cv.data.images.load_image`.
-        background: See `utils_cv.data.images.load_image`.
-    """
-    image, facts = read_image(content, path, target_px=target_px, background=background)
-    if facts.exif_problem:
-        warnings.warn(f"{path}: EXIF data are broken ({facts.exif_problem}); taken as upright.", stacklevel=3)
-    return image
-
-
-def read_image(
-    content: bytes, path: str | Path = "image", *, target_px: int | None = None, background: Color = WHITE
+    content: bytes, path: str | Path = "image", *, target_px: int | None = None
 ) -> tuple[Image.Image, HeaderFacts]:
-    """Open an image as `decode_image` does, and tell what its header says instead of warning about it.
+    """Open an image from the bytes of a file as `load_image` does, and tell what its header says.
 
-    Args:
-        content: The bytes of the file.
-        path: The name to use in errors.
-        target_px: See `utils_cv.data.images.load_image`.
-        background: See `utils_cv.data.images.load_image`.
-
-    Returns:
-        The upright RGB image, and the facts.
-
-    Raises:
-        ImageError: See `utils_cv.data.images.load_image`.
+    `path` is the name to use in an ImageError; for `target_px` see `load_image`.
     """
     try:
-        with open_image(content, path) as image:
+        with read_header(content, path) as image:
             file_format, size = image.format or "", image.size
             is_animated = bool(getattr(image, "is_animated", False))
             if target_px is not None:
                 needed_px = int(target_px * _DECODE_MARGIN)
                 image.draft(None, (needed_px, needed_px))  # only JPEG does anything here
             image.load()
-            orientation, problem = _parse_orientation(image)
-            is_turned = orientation >= 5 and file_format != "TIFF"  # Pillow gives the upright size of TIFF files
-            width, height = size[::-1] if is_turned else size
+            orientation, problem = _read_orientation(image)
+            width, height = _swap_if_turned(size, orientation, file_format)
             is_deep, is_transparent = _is_deep(image, content), _is_transparent(image)
             facts = (file_format, image.mode, width, height, orientation, problem, is_deep, is_animated, is_transparent)
-            return turn_upright(convert_to_rgb(image, background), orientation), HeaderFacts(*facts)
+            return _turn(convert_to_rgb(image), orientation), HeaderFacts(*facts)
     except ImageError:
         raise
     except Exception as error:  # Pillow's decoders raise a dozen unrelated kinds for damaged data
@@ -149,19 +103,8 @@ def _is_transparent(image: Image.Image) -> bool:
     return image.has_transparency_data
 
 
-def open_image(content: bytes, path: str | Path = "image") -> Image.Image:
-    """Read the header of an image (format, mode, size) without decoding its pixels.
-
-    Args:
-        content: The bytes of the file, or at least those of its header.
-        path: The name to use in errors.
-
-    Returns:
-        Pillow's lazy image: neither upright nor RGB yet.
-
-    Raises:
-        ImageError: Empty, not an image, a damaged header, or more pixels than Pillow's limit.
-    """
+def read_header(content: bytes, path: str | Path = "image") -> Image.Image:
+    """Open an image without decoding its pixels: Pillow's lazy image, neither upright nor RGB yet; or an ImageError."""
     if not content:
         raise ImageError(path, "the file is empty")
     formats = _list_formats()
@@ -205,25 +148,27 @@ def _describe_other_content(content: bytes) -> str:
     return f"not an image of a known format; it begins with {content[:8]!r}"
 
 
-def read_orientation(image: Image.Image, path: str | Path = "image") -> int:
-    """Read how an image must be turned to be upright.
+def make_upright(image: Image.Image, path: str | Path = "image") -> Image.Image:
+    """Turn an image as its EXIF data ask; where these are broken, warn and leave it. The given image stays as it is."""
+    image.load()  # Pillow turns TIFF files while loading, and removes their orientation
+    orientation, problem = _read_orientation(image)
+    warn_of_exif(problem, path)
+    return _turn(image, orientation)
 
-    Pillow's `exif_transpose` also writes the EXIF data again, which fails on many files whose pixels are fine.
 
-    Args:
-        image: As it was opened; of a TIFF file, after loading, because Pillow has turned it by then.
-        path: The name to use in the warning.
-
-    Returns:
-        EXIF orientation from 1 to 8; 1, with a warning, where the EXIF data are broken.
-    """
-    orientation, problem = _parse_orientation(image)
+def warn_of_exif(problem: str, path: str | Path) -> None:
+    """Warn that EXIF data cannot be read, unless `problem` is empty."""
     if problem:
-        warnings.warn(f"{path}: EXIF data are broken ({problem}); taken as upright.", stacklevel=2)
-    return orientation
+        warnings.warn(f"{path}: EXIF data are broken ({problem}); taken as upright.", stacklevel=3)
 
 
-def _parse_orientation(image: Image.Image) -> tuple[int, str]:
+def _turn(image: Image.Image, orientation: int) -> Image.Image:
+    # Pillow's exif_transpose also writes the EXIF data again, which fails on many files whose pixels are fine.
+    turn = _TURN_BY_ORIENTATION.get(orientation)
+    return image if turn is None else image.transpose(turn)
+
+
+def _read_orientation(image: Image.Image) -> tuple[int, str]:
     """Read the EXIF orientation, and why the EXIF data cannot be read, or an empty text."""
     try:
         exif = image.getexif()
@@ -235,34 +180,18 @@ def _parse_orientation(image: Image.Image) -> tuple[int, str]:
     return (orientation, "") if orientation in _TURN_BY_ORIENTATION else (1, "")
 
 
-def read_upright_size(image: Image.Image, path: str | Path = "image") -> tuple[int, int]:
-    """Read width and height in pixels as seen upright, from the header alone.
-
-    Args:
-        image: As `open_image` gives it, not loaded yet.
-        path: The name to use in a warning.
-    """
-    width, height = image.size
-    is_turned_already = image.format == "TIFF"  # Pillow gives the upright size of this format, but not of the others
-    return (height, width) if read_orientation(image, path) >= 5 and not is_turned_already else (width, height)
+def read_upright_size(image: Image.Image) -> tuple[int, int]:
+    """Read width and height in pixels as seen upright, from the lazy image that `read_header` gives."""
+    return _swap_if_turned(image.size, _read_orientation(image)[0], image.format or "")
 
 
-def turn_upright(image: Image.Image, orientation: int) -> Image.Image:
-    """Turn or mirror an image as its EXIF orientation (1 to 8) asks; the given image stays as it is."""
-    turn = _TURN_BY_ORIENTATION.get(orientation)
-    return image if turn is None else image.transpose(turn)
+def _swap_if_turned(size: tuple[int, int], orientation: int, file_format: str) -> tuple[int, int]:
+    # Pillow gives the upright size of TIFF files, but not of other formats.
+    return size[::-1] if orientation >= 5 and file_format != "TIFF" else size
 
 
-def convert_to_rgb(image: Image.Image, background: Color = WHITE) -> Image.Image:
-    """Convert an image of any mode to 8-bit RGB, on a background where it is transparent.
-
-    Args:
-        image: Any mode that Pillow opens. 16-bit grey is divided by 257; other integers and floats are scaled.
-        background: Color behind transparent parts, (red, green, blue) from 0 to 255.
-
-    Returns:
-        A new RGB image without metadata.
-    """
+def convert_to_rgb(image: Image.Image) -> Image.Image:
+    """Convert an image of any mode to 8-bit RGB without metadata, on white where it is transparent."""
     if image.mode in {"I", "F"} or image.mode.startswith("I;16"):
         image = _scale_to_8_bits(image)
     if image.mode == "LAB":
@@ -271,7 +200,7 @@ def convert_to_rgb(image: Image.Image, background: Color = WHITE) -> Image.Image
     if image.has_transparency_data:
         premultiplied = {"La": "LA", "RGBa": "RGBA"}
         rgba = image.convert(premultiplied.get(image.mode, image.mode)).convert("RGBA")
-        rgb = Image.new("RGB", image.size, background)
+        rgb = Image.new("RGB", image.size, _BACKGROUND)
         rgb.paste(rgba, mask=rgba.getchannel("A"))
     else:
         rgb = image.convert("RGB")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils_cv.system.files import get_cache_dir, write_atomic
+from ..system.files import get_cache_dir, write_atomic
 
 _logger = logging.getLogger(__name__)
 

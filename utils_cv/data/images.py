@@ -1,29 +1,26 @@
-"""One way to find, open, resize and compare images, used by training, prediction, export and notebooks alike."""
+"""Find, open and resize image files: the same way in training, prediction, export and notebooks."""
 
 import errno
 import os
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from PIL import Image
 
-from utils_cv.system.machine import count_cpus
-from utils_cv.system.threads import map_in_threads
-
-from .decoding import WHITE, Color, ImageError, decode_image
+from ..system.machine import count_cpus
+from ..system.threads import map_in_threads
+from .decoding import ImageError, convert_to_rgb, decode_image, make_upright, warn_of_exif
 
 if TYPE_CHECKING:
     import pandas as pd
-from typing import TypeAlias
-
-from .decoding import convert_to_rgb, read_orientation, turn_upright
 
 Fit = Literal["squash", "crop", "pad"]
+ImageLike: TypeAlias = str | Path | Image.Image | np.ndarray
 # Grey is near the mean of photographs: after normalization a network sees about zero in the padding.
-GREY: Color = (128, 128, 128)
+_PADDING = (128, 128, 128)
 # The same on every system: the tables of file types that Python asks the operating system for differ.
 # With Pillow's name of the format that a file should then have; the content decides how it is opened.
 FORMAT_BY_EXTENSION = {
@@ -33,37 +30,20 @@ FORMAT_BY_EXTENSION = {
     **dict.fromkeys([".heic", ".heif"], "HEIF"),
     **{".png": "PNG", ".gif": "GIF", ".bmp": "BMP", ".webp": "WEBP", ".jp2": "JPEG2000", ".avif": "AVIF"},
 }
-ImageLike: TypeAlias = str | Path | Image.Image | np.ndarray
 
 
 class LoadedImages(NamedTuple):
-    """Images opened and resized by `load_images`.
+    """The images that `load_images` could open, and what it could not."""
 
-    Attributes:
-        pixels: (n_ok, size_px, size_px, 3) uint8, RGB from 0 to 255.
-        rows: (n_ok,) the position of each image in the list of paths.
-        failures: One row a file that could not be opened: `path`, `cause`.
-    """
-
-    pixels: np.ndarray
-    rows: np.ndarray
-    failures: "pd.DataFrame"
-
-
-class PixelCache(Protocol):
-    """What `load_pixels` asks of a cache; `utils_cv.data.image_cache.ImageCache` is one."""
-
-    def make_key(self, path: Path, size_px: int, fit: str) -> str: ...  # noqa: D102
-
-    def find(self, key: str) -> np.ndarray | None: ...  # noqa: D102
-
-    def store(self, key: str, pixels: np.ndarray) -> None: ...  # noqa: D102
+    pixels: np.ndarray  # uint8 (n_opened, size_px, size_px, 3), RGB
+    rows: np.ndarray  # (n_opened,), the position of each image in the list of paths
+    failures: "pd.DataFrame"  # one row per file that could not be opened: `path`, `cause`
 
 
 def list_image_files(folder: str | Path) -> list[Path]:
     """List the files below a folder that have an extension of an image.
 
-    Dot-files and dot-folders (`.ipynb_checkpoints`, `._photo.jpg`) are left out; linked folders are followed once.
+    Dot-files and dot-folders (`.ipynb_checkpoints`, `._photo.jpg`) are left out. Linked folders are followed once.
 
     Args:
         folder: The folder; everything below it is searched.
@@ -73,6 +53,10 @@ def list_image_files(folder: str | Path) -> list[Path]:
 
     Raises:
         NotADirectoryError: There is no such folder.
+
+    Example:
+        >>> [path.name for path in list_image_files("data/fridge_negatives")][:2]  # doctest: +SKIP
+        ['box_00.jpg', 'box_01.jpg']
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -93,35 +77,37 @@ def _is_image_name(name: str) -> bool:
     return not name.startswith(".") and Path(name).suffix.lower() in FORMAT_BY_EXTENSION
 
 
-def load_image(path: str | Path, *, target_px: int | None = None, background: Color = WHITE) -> Image.Image:
+def load_image(path: str | Path, *, target_px: int | None = None) -> Image.Image:
     """Open an image file as it should be seen: upright, RGB, 8 bits.
 
-    The format is decided by the content, whatever the extension says. The EXIF orientation is applied; broken EXIF
-    data gives a warning. Transparent parts show the background. 16-bit and floating-point images are scaled, not
-    clipped. Of animations and multi-page files it is the first image. Color profiles are not applied.
+    The content decides the format, whatever the extension says. The EXIF orientation is applied; broken EXIF data give
+    a warning. Transparent parts become white. 16-bit and floating-point images are scaled, not clipped. Animations and
+    multi-page files give their first image. Color profiles are not applied.
 
     Args:
         path: JPEG, PNG, GIF, BMP, WebP, TIFF, PPM, JPEG 2000, AVIF where Pillow has it, HEIC with the extra `heic`.
-        target_px: The shorter side that is wanted in the end. A large JPEG is then decoded at 1/2, 1/4 or 1/8 of its
-            size, many times faster, to at least 1.6 times the wanted size. Default: the full size.
-        background: Color behind transparent parts, (red, green, blue) from 0 to 255.
+        target_px: The shorter side that is wanted in the end, in pixels. A large JPEG is then decoded at 1/2, 1/4 or
+            1/8 of its size, many times faster, to at least 1.6 times the wanted size. Default: the full size.
 
     Returns:
         An RGB image without metadata, so that nobody turns it a second time. With `target_px` it may have any size
         from the target upward, or its own size where that is smaller; see `resize_image`.
 
     Raises:
-        ImageError: Missing, empty, truncated, damaged, not an image, or larger than Pillow's limit.
+        ImageError: The file is missing, empty, truncated, damaged, not an image, or larger than Pillow's limit.
 
     Example:
-        >>> image = load_image("photos/can/1.jpg", target_px=224)  # doctest: +SKIP
+        >>> load_image("data/fridge_negatives/box/box_00.jpg").size  # doctest: +SKIP
+        (400, 300)
     """
     path = Path(path)
     try:
         content = path.read_bytes()
     except OSError as error:
         raise ImageError(path, _explain_os_error(error)) from error
-    return decode_image(content, path, target_px=target_px, background=background)
+    image, header = decode_image(content, path, target_px=target_px)
+    warn_of_exif(header.exif_problem, path)
+    return image
 
 
 def _explain_os_error(error: OSError) -> str:
@@ -130,19 +116,14 @@ def _explain_os_error(error: OSError) -> str:
 
 
 def resize_image(image: Image.Image, size_px: int, *, fit: Fit = "squash") -> Image.Image:
-    """Resize an image to a square, smoothly (antialiased bilinear, as torchvision does).
+    """Resize an RGB image to a square, smoothly (antialiased bilinear, as torchvision does).
 
-    Args:
-        image: An RGB image.
-        size_px: Side of the square.
-        fit: `squash` changes the shape and keeps everything; `crop` keeps the shape and cuts the longer side at both
-            ends; `pad` keeps both and adds grey bars.
+    "squash" changes the shape and keeps everything. "crop" keeps the shape and cuts the longer side at both ends. "pad"
+    keeps both and adds grey bars. Another `fit` is a ValueError.
 
-    Returns:
-        A new image, `size_px` × `size_px`.
-
-    Raises:
-        ValueError: Another `fit`.
+    Example:
+        >>> resize_image(Image.new("RGB", (400, 300)), 224, fit="pad").size
+        (224, 224)
     """
     square = (size_px, size_px)
     if fit == "squash":
@@ -155,147 +136,27 @@ def resize_image(image: Image.Image, size_px: int, *, fit: Fit = "squash") -> Im
     if fit == "pad":
         scale = size_px / max(width, height)
         size_wh = max(1, round(width * scale)), max(1, round(height * scale))
-        padded = Image.new(image.mode, square, GREY)
+        padded = Image.new(image.mode, square, _PADDING)
         resized = image.resize(size_wh, Image.Resampling.BILINEAR)
         padded.paste(resized, ((size_px - size_wh[0]) // 2, (size_px - size_wh[1]) // 2))
         return padded
     raise ValueError(f"Got fit={fit!r}, expected 'squash', 'crop' or 'pad'.")
 
 
-def load_pixels(path: str | Path, size_px: int, *, fit: Fit = "squash", cache: PixelCache | None = None) -> np.ndarray:
-    """Open one image file and resize it to a square.
+def load_pixels(image: ImageLike, size_px: int, *, fit: Fit = "squash") -> np.ndarray:
+    """Open a file, a Pillow image of any mode or an RGB array (uint8) as uint8 (size_px, size_px, 3).
 
-    Args:
-        path: See `load_image`.
-        size_px: Side of the square.
-        fit: See `resize_image`.
-        cache: Where to look first, and to put the result.
-
-    Returns:
-        (size_px, size_px, 3) uint8. It may be read-only; copy it before changing it.
-
-    Raises:
-        ImageError: The file cannot be opened as an image.
-    """
-    path = Path(path)
-    key = None
-    if cache is not None:
-        try:
-            key = cache.make_key(path, size_px, fit)  # before reading: a file that changes meanwhile gets another key
-        except OSError as error:
-            raise ImageError(path, _explain_os_error(error)) from error
-        found = cache.find(key)
-        if found is not None:
-            return found
-    pixels = np.asarray(resize_image(load_image(path, target_px=size_px), size_px, fit=fit))
-    if cache is not None and key is not None:
-        cache.store(key, pixels)
-    return pixels
-
-
-def load_images(
-    paths: Sequence[str | Path],
-    size_px: int,
-    *,
-    fit: Fit = "squash",
-    n_threads: int | None = None,
-    cache: PixelCache | None = None,
-    show_progress: bool = False,
-) -> LoadedImages:
-    """Open and resize many image files at once; files that cannot be opened are listed, not raised.
-
-    All pixels are held in memory: 0.15 MB an image at 224 px.
-
-    Args:
-        paths: The files.
-        size_px: Side of the square that every image is resized to.
-        fit: See `resize_image`.
-        n_threads: Files worked on at a time. Default: one for each processor this process may use.
-        cache: Keeps resized images between calls; see `utils_cv.data.image_cache.ImageCache`.
-        show_progress: Show a progress bar.
-
-    Returns:
-        Pixels, the rows they belong to, and the failures.
+    The result may be read-only, and is the given array itself where that has this size. A file that cannot be opened is
+    an ImageError, something of another kind a TypeError.
 
     Example:
-        >>> loaded = load_images(table.path, 224)  # doctest: +SKIP
-        >>> y_true = table.label.iloc[loaded.rows]  # doctest: +SKIP
-    """
-    paths = [Path(path) for path in paths]
-    pixels = np.empty((len(paths), size_px, size_px, 3), np.uint8)
-
-    def load_into_row(row: int) -> str | None:
-        try:
-            pixels[row] = load_pixels(paths[row], size_px, fit=fit, cache=cache)
-        except ImageError as error:
-            return error.cause
-        return None
-
-    causes = list(
-        map_in_threads(
-            load_into_row,
-            range(len(paths)),
-            n_threads=n_threads or count_cpus(),
-            description="opening images",
-            show_progress=show_progress,
-        )
-    )
-    rows = np.array([row for row, cause in enumerate(causes) if cause is None], dtype=int)
-    import pandas as pd  # only here: predicting one image starts twice as fast without it
-
-    failures = pd.DataFrame(
-        [(str(path), cause) for path, cause in zip(paths, causes, strict=True) if cause is not None],
-        columns=["path", "cause"],
-    )
-    for new_row, row in enumerate(rows):  # close the gaps in place: a copy would need the memory twice
-        if new_row != row:
-            pixels[new_row] = pixels[row]
-    return LoadedImages(pixels[: len(rows)], rows, failures)
-
-
-def difference_hash(image: Image.Image) -> np.uint64:
-    """Compute a 64-bit fingerprint that hardly changes when an image is resized, re-encoded or made brighter.
-
-    Each bit says whether one of 9 × 8 grey cells is brighter than its left neighbor. Two fingerprints that differ in
-    at most 6 bits mean nearly the same image; two unrelated photographs differ in about 32. Mirrored or cropped
-    copies are not recognized, and flat images all look alike.
-
-    Args:
-        image: Any size.
-
-    Returns:
-        The fingerprint; the number of bits in which two differ is `np.bitwise_count(a ^ b)`.
-
-    Source:
-        Neal Krawetz, "Kind of Like That", 2013.
-    """
-    grey = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BOX), dtype=np.int16)  # (8, 9)
-    return np.packbits(grey[:, 1:] > grey[:, :-1]).view(">u8")[0].astype(np.uint64)
-
-
-def open_pixels(image: ImageLike, size_px: int, *, fit: Fit = "squash") -> np.ndarray:
-    """Open a file, a Pillow image or an RGB array in the one way of `utils_cv.data.images`.
-
-    Args:
-        image: A path, a Pillow image of any mode, or uint8 (height, width, 3).
-        size_px: Side of the square that it becomes.
-        fit: See `utils_cv.data.images.resize_image`.
-
-    Returns:
-        uint8 (size_px, size_px, 3). It may be read-only, and is the given array itself where that has this size.
-
-    Raises:
-        utils_cv.data.images.ImageError: A file cannot be opened as an image.
-        TypeError: It is none of these kinds.
-
-    Example:
-        >>> open_pixels(np.zeros((480, 640, 3), np.uint8), 224).shape
+        >>> load_pixels(np.zeros((480, 640, 3), np.uint8), 224).shape
         (224, 224, 3)
     """
     if isinstance(image, str | Path):
         opened = load_image(image, target_px=size_px)
     elif isinstance(image, Image.Image):
-        opened = turn_upright(convert_to_rgb(image), read_orientation(image))
+        opened = convert_to_rgb(make_upright(image))
     elif isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
         if image.shape == (size_px, size_px, 3):  # every fit would leave it as it is, at a tenth of a network's time
             return np.ascontiguousarray(image)
@@ -309,7 +170,63 @@ def open_pixels(image: ImageLike, size_px: int, *, fit: Fit = "squash") -> np.nd
     return np.asarray(resize_image(opened, size_px, fit=fit))
 
 
-def list_images(images: ImageLike | Sequence[ImageLike]) -> Sequence[ImageLike]:
-    """Make a sequence of one image or many; an array of three dimensions is one image."""
-    is_one = isinstance(images, str | Path | Image.Image) or (isinstance(images, np.ndarray) and images.ndim == 3)
-    return [images] if is_one else images  # type: ignore[list-item,return-value]
+def load_images(
+    paths: Sequence[str | Path],
+    size_px: int,
+    *,
+    fit: Fit = "squash",
+    n_threads: int | None = None,
+    cache: Any = None,
+    show_progress: bool = False,
+) -> LoadedImages:
+    """Open and resize many image files at once; files that cannot be opened are listed, not raised.
+
+    All pixels are held in memory: 0.15 MB per image at 224 px.
+
+    Args:
+        paths: The files.
+        size_px: Side of the square that every image is resized to, in pixels.
+        fit: "squash" keeps all of the image, "crop" its center, "pad" its proportions; see `resize_image`.
+        n_threads: Files worked on at a time. Default: one per processor that this process may use.
+        cache: What `utils_cv.data.image_cache` gives.
+        show_progress: Show a progress bar.
+
+    Returns:
+        `pixels`, uint8 (n_opened, size_px, size_px, 3); `rows`, the position in `paths` of each; `failures`, a table of
+        `path` and `cause`.
+
+    Example:
+        >>> loaded = load_images(table["path"], 224)  # doctest: +SKIP
+        >>> loaded.pixels.shape, len(loaded.failures)  # doctest: +SKIP
+        ((478, 224, 224, 3), 2)
+        >>> labels = table["label"].iloc[loaded.rows]  # doctest: +SKIP
+    """
+    import pandas as pd  # only here: predicting one image starts twice as fast without it
+
+    paths = [Path(path) for path in paths]
+    pixels = np.empty((len(paths), size_px, size_px, 3), np.uint8)
+
+    def load_into_row(row: int) -> str | None:
+        try:
+            key = None if cache is None else cache.make_key(paths[row], size_px, fit)
+            found = None if cache is None else cache.find(key)
+            pixels[row] = load_pixels(paths[row], size_px, fit=fit) if found is None else found
+            if cache is not None and found is None:
+                cache.store(key, pixels[row])
+        except ImageError as error:
+            return error.cause
+        return None
+
+    n_threads, description = n_threads or count_cpus(), "opening images"
+    positions = range(len(paths))
+    causes = list(
+        map_in_threads(
+            load_into_row, positions, n_threads=n_threads, description=description, show_progress=show_progress
+        )
+    )
+    rows = np.array([row for row in positions if causes[row] is None], dtype=int)
+    failed = [(str(paths[row]), causes[row]) for row in positions if causes[row] is not None]
+    for new_row, row in enumerate(rows):  # close the gaps in place: a copy would need the memory twice
+        if new_row != row:
+            pixels[new_row] = pixels[row]
+    return LoadedImages(pixels[: len(rows)], rows, pd.DataFrame(failed, columns=["path", "cause"]))

@@ -11,31 +11,57 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from utils_cv.evaluation.metrics import LABEL_SEPARATOR, make_multi_hot
+from .image_table import SPLIT_NAMES, encode_labels, list_class_names
 
-SPLIT_NAMES = ("train", "valid", "test")
-DEFAULT_FRACTIONS = MappingProxyType({"train": 0.6, "valid": 0.2, "test": 0.2})
-N_ATTEMPTS = 20  # other random orders, tried when groups or several labels an image leave a part without a class
+_DEFAULT_FRACTIONS = MappingProxyType({"train": 0.6, "valid": 0.2, "test": 0.2})
+_N_ATTEMPTS = 20  # other random orders, tried when groups or several labels per image leave a part without a class
+
+
+def complete_splits(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+    """Give every image a split, keeping what the data set says.
+
+    Without splits: 60 % train, 20 % valid, 20 % test. With `train` and one other part, that part becomes the test
+    split and a fifth of `train` becomes `valid`, because a score is only honest on images that no choice has
+    seen. With all three: as they are. Stratified by label; images of one `group` stay together.
+
+    Args:
+        table: An image table; it is not changed.
+        seed: Seed of the split.
+
+    Returns:
+        A new table in which every row has a split.
+
+    Raises:
+        ValueError: A class cannot be in every split, or only some rows have a split.
+
+    Example:
+        >>> table = pd.DataFrame({"path": list("abcdefghij"), "label": ["can", "carton"] * 5})
+        >>> complete_splits(table)["split"].value_counts().to_dict()
+        {'train': 6, 'valid': 2, 'test': 2}
+    """
+    given = set(table["split"]) if "split" in table else {""}
+    group = "group" if "group" in table else None
+    if given == {""}:
+        return split_grouped(table, group=group, seed=seed) if group else split_stratified(table, seed=seed)
+    if "" in given or "train" not in given or len(given) < 2:
+        counts = table["split"].replace("", "(none)").value_counts().to_dict()
+        raise ValueError(
+            f"Got splits {counts}; expected none at all, or 'train' with 'valid', 'test' or both. "
+            "Correct the split column or the folders, or drop the column to have the splits made."
+        )
+    if given == set(SPLIT_NAMES):
+        return table.reset_index(drop=True).copy()
+    completed = table.assign(split=table["split"].replace({"valid": "test"}))
+    return hold_out_valid(completed, seed=seed, group=group)
 
 
 def split_stratified(
-    table: pd.DataFrame, *, fractions: Mapping[str, float] = DEFAULT_FRACTIONS, seed: int = 0
+    table: pd.DataFrame, *, fractions: Mapping[str, float] = _DEFAULT_FRACTIONS, seed: int = 0
 ) -> pd.DataFrame:
-    """Split at random so that every class has the same share in every part.
+    """Split at random so that every class has the same share in every part; an earlier split is replaced.
 
     Images with several labels are balanced label by label, the rarest label first (iterative stratification,
     Sechidis, Tsoumakas and Vlahavas 2011). Near-duplicates, such as frames of one video, need `split_grouped`.
-
-    Args:
-        table: Image table with `path` and `label`.
-        fractions: Share of each part; any of train, valid and test, adding up to 1.
-        seed: The same seed gives the same split.
-
-    Returns:
-        A new table in the same row order with the column `split`; an earlier split is replaced.
-
-    Raises:
-        ValueError: If a class has fewer images than there are parts, or the fractions are not fractions of 1.
 
     Example:
         >>> table = pd.DataFrame({"path": list("abcdef"), "label": ["can"] * 3 + ["carton"] * 3})
@@ -47,13 +73,13 @@ def split_stratified(
 
 
 def split_grouped(
-    table: pd.DataFrame, *, fractions: Mapping[str, float] = DEFAULT_FRACTIONS, group: str = "group", seed: int = 0
+    table: pd.DataFrame, *, fractions: Mapping[str, float] = _DEFAULT_FRACTIONS, group: str = "group", seed: int = 0
 ) -> pd.DataFrame:
     """Split at random but keep every group (scene, video, patient) within one part, as stratified as groups allow.
 
     Args:
         table: Image table with `path`, `label` and the column `group`.
-        fractions: Share of each part; any of train, valid and test, adding up to 1.
+        fractions: Share of each part in [0, 1]; any of train, valid and test, adding up to 1. Default: 0.6, 0.2, 0.2.
         group: Column whose equal values stay together.
         seed: The same seed gives the same split.
 
@@ -61,7 +87,7 @@ def split_grouped(
         A new table in the same row order with the column `split`; an earlier split is replaced.
 
     Raises:
-        ValueError: If a class occurs in fewer groups than there are parts, or a row has no group.
+        ValueError: A class occurs in fewer groups than there are parts, or a row has no group.
 
     Example:
         >>> table = pd.DataFrame({"path": list("abcd"), "label": ["can"] * 4, "group": [1, 1, 2, 2]})
@@ -78,19 +104,10 @@ def split_grouped(
 def hold_out_valid(
     table: pd.DataFrame, *, fraction: float = 0.2, seed: int = 0, group: str | None = None
 ) -> pd.DataFrame:
-    """Turn some training images into validation images; the test part stays as it is.
+    """Turn a fraction of the training images into validation images; the test part stays as it is.
 
-    Args:
-        table: Image table; without a column `split`, or with an empty one, every row counts as training.
-        fraction: Share of the training images that become validation images.
-        seed: The same seed gives the same split.
-        group: Column whose equal values stay together, as in `split_grouped`; None splits image by image.
-
-    Returns:
-        A new table in the same row order.
-
-    Raises:
-        ValueError: If the table has validation images already, or as `split_stratified` and `split_grouped`.
+    Without a column `split`, or with an empty one, every row counts as training. Equal values of the column `group`
+    stay together. A table that has validation images already is a ValueError.
 
     Example:
         >>> table = pd.DataFrame({"path": list("abcde"), "label": ["can"] * 5})
@@ -113,20 +130,13 @@ def hold_out_valid(
 
 
 def split_folds(labels: Any, groups: Any = None, *, n_folds: int, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Split images into folds for cross-validation, each with its share of every class.
+    """Split images into folds, each with its share of every class: row numbers to learn and to hold out, per fold.
 
-    Args:
-        labels: (n_images,) names or codes.
-        groups: (n_images,) values; equal ones stay in one fold. None splits image by image.
-        n_folds: Number of folds; the caller checks that every class has as many images or groups.
-        seed: The same seed gives the same folds.
-
-    Returns:
-        Row numbers to learn and row numbers held out, for each fold.
+    Equal values of `groups` stay in one fold. The caller checks that every class has as many images or groups as folds.
 
     Example:
         >>> [held_out.tolist() for _, held_out in split_folds(["a", "b", "a", "b"], n_folds=2)]
-        [[0, 1], [2, 3]]
+        [[1, 2], [0, 3]]
     """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
@@ -141,7 +151,7 @@ def take_per_class(
 
     Args:
         table: Image table.
-        n_per_class: Images of each class to keep. With several labels an image, every label gets at least as many.
+        n_per_class: Images of each class to keep. With several labels per image, every label gets at least as many.
         seed: The same seed gives the same order of images, hence nested subsets.
         split: Which part shrinks, all other parts stay whole; None shrinks the whole table.
 
@@ -149,7 +159,7 @@ def take_per_class(
         A new table, the kept rows in their old order.
 
     Raises:
-        ValueError: If a class has fewer images than asked for.
+        ValueError: A class has fewer images than asked for.
 
     Example:
         >>> table = pd.DataFrame({"path": list("abcdef"), "label": ["can", "carton"] * 3})
@@ -159,14 +169,14 @@ def take_per_class(
     _check_columns(table, "path", "label")
     if n_per_class < 1:
         raise ValueError(f"n_per_class: expected at least 1, got {n_per_class}.")
-    chosen = np.ones(len(table), dtype=bool) if split is None else _read_split(table) == split
-    rows = np.flatnonzero(chosen)
+    is_chosen = np.ones(len(table), dtype=bool) if split is None else (_read_split(table) == split).to_numpy()
+    rows = np.flatnonzero(is_chosen)
     has_label, class_names = _mark_labels(table.iloc[rows])
     _check_counts(has_label.sum(axis=0), class_names, n_per_class, f"images in split {split!r}", "The subset needs")
     order = _shuffle(table["path"].iloc[rows], np.random.default_rng(seed))
     rank = np.cumsum(has_label[order], axis=0)  # (n_rows, n_classes): the how-manieth of its class an image is
     is_kept = ((rank <= n_per_class) & has_label[order]).any(axis=1)
-    kept = np.sort(np.concatenate([rows[order[is_kept]], np.flatnonzero(~chosen)]))
+    kept = np.sort(np.concatenate([rows[order[is_kept]], np.flatnonzero(~is_chosen)]))
     return table.iloc[kept].reset_index(drop=True)
 
 
@@ -184,7 +194,7 @@ def _split_units(
     _check_counts(n_units_of_class, class_names, len(parts), unit, f"Splitting into {len(parts)} parts needs")
     first_path = table["path"].groupby(unit_of_row).min()
     shares = np.array(list(parts.values()))
-    for attempt in range(N_ATTEMPTS):
+    for attempt in range(_N_ATTEMPTS):
         order = _shuffle(first_path, np.random.default_rng((seed, attempt)))
         part_of_unit = np.empty(n_units, dtype=int)
         part_of_unit[order] = _assign_parts(labels_of_unit[order], shares)
@@ -195,16 +205,15 @@ def _split_units(
     part, column = np.argwhere(counts == 0)[0]
     raise ValueError(
         f"No split of {n_units} {unit} was found that puts every class into every part: {class_names[column]!r} is "
-        f"missing in {list(parts)[part]!r} in the last of {N_ATTEMPTS} tries. Add images of it, or use fewer parts."
+        f"missing in {list(parts)[part]!r} in the last of {_N_ATTEMPTS} tries. Add images of it, or use fewer parts."
     )
 
 
 def _assign_parts(labels_of_unit: np.ndarray, shares: np.ndarray) -> np.ndarray:
     """Part of each unit: the rarest label first, its largest units first, each to the part that lacks it most.
 
-    Args:
-        labels_of_unit: (n_units, n_classes), how many images of the unit have the label, in random order.
-        shares: (n_parts,), adding up to 1.
+    `labels_of_unit`, (n_units, n_classes), says how many images of a unit have a label, units in random order;
+    `shares`, (n_parts,), add up to 1.
     """
     lacks = np.outer(shares, labels_of_unit.sum(axis=0))  # (n_parts, n_classes), images that a part still lacks
     is_empty = np.ones_like(lacks, dtype=bool)  # which part has no unit of a label yet
@@ -231,10 +240,10 @@ def _assign_parts(labels_of_unit: np.ndarray, shares: np.ndarray) -> np.ndarray:
 def _mark_labels(table: pd.DataFrame) -> tuple[np.ndarray, list[str]]:
     """Which row has which label, bool (n_rows, n_classes), and the class names in order."""
     labels = table["label"].fillna("").astype(str)
-    class_names = sorted({name for label in labels.unique() for name in label.split(LABEL_SEPARATOR) if name})
+    class_names = list_class_names(labels.to_frame())
     if not class_names:
         raise ValueError(f"No label in {len(table)} rows; fill in the column 'label' or check which rows were chosen.")
-    return make_multi_hot(labels.tolist(), class_names), class_names
+    return encode_labels(labels, class_names, multilabel=True).astype(bool), class_names
 
 
 def _read_split(table: pd.DataFrame) -> pd.Series:

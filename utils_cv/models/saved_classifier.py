@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
-from utils_cv.data.images import ImageLike, list_images, open_pixels
+from utils_cv.data.images import ImageLike, load_pixels
 from utils_cv.evaluation.metrics import LABEL_SEPARATOR
 from utils_cv.system.files import write_atomic
 from utils_cv.system.machine import count_cpus
@@ -71,7 +72,7 @@ class ImageClassifier:
         Example:
             >>> classifier.predict("image.jpg")[0].max()  # doctest: +SKIP
         """
-        images = list_images(images)
+        images = _list_images(images)
         parts = [np.zeros((0, len(self.info.class_names)), np.float32)]
         for start in range(0, len(images), batch_size):
             pixels = self._open_all(images[start : start + batch_size])
@@ -97,12 +98,17 @@ class ImageClassifier:
 
     def open_image(self, image: ImageLike) -> np.ndarray:
         """Open one image as the network takes it: uint8 (size, size, 3)."""
-        return open_pixels(image, self.info.im_size_px, fit=self.info.fit)
+        return load_pixels(image, self.info.im_size_px, fit=self.info.fit)
 
     def _open_all(self, images: Sequence[ImageLike]) -> np.ndarray:
         if len(images) == 1:  # a thread would cost more than it gives
             return self.open_image(images[0])[None]
         return np.stack(list(map_in_threads(self.open_image, images, n_threads=count_cpus())))
+
+
+def _list_images(images: ImageLike | Sequence[ImageLike]) -> Sequence[ImageLike]:
+    is_one = isinstance(images, str | Path | Image.Image) or (isinstance(images, np.ndarray) and images.ndim == 3)
+    return [images] if is_one else images  # type: ignore[list-item,return-value]
 
 
 def load_classifier(folder: str | Path, *, runtime: str = "auto", n_threads: int | None = None) -> ImageClassifier:

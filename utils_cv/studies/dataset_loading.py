@@ -61,7 +61,7 @@ def _check(table: pd.DataFrame, out_dir: Path) -> None:
     if n_train < len(_FILE_DAMAGES) + len(_COPIES) or n_splits < 2 or n_classes < 2:
         raise ValueError(
             f"Got {n_train} training images, {n_splits} splits and {n_classes} classes; expected at least "
-            f"{len(_FILE_DAMAGES) + len(_COPIES)}, 2 and 2. Split the table first: data.image_table.complete_splits."
+            f"{len(_FILE_DAMAGES) + len(_COPIES)}, 2 and 2. Split the table first: data.splits.complete_splits."
         )
 
 

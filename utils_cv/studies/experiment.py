@@ -57,7 +57,7 @@ def make_task(table: pd.DataFrame, inputs: np.ndarray) -> Task:
     if is_test.all() or not is_test.any() or (table["split"] == "").any():
         counts = table["split"].replace("", "(none)").value_counts().to_dict()
         raise ValueError(
-            f"Got splits {counts}; expected 'test' and others in every row: utils_cv.data.image_table.complete_splits."
+            f"Got splits {counts}; expected 'test' and others in every row: utils_cv.data.splits.complete_splits."
         )
     codes = encode_labels(table["label"], class_names, multilabel=False)
     return Task(codes, class_names, np.flatnonzero(~is_test), np.flatnonzero(is_test))

@@ -19,7 +19,7 @@ import torch
 from tqdm.auto import tqdm
 
 from utils_cv.data.image_table import TableImages, is_multilabel, load_table_images
-from utils_cv.data.images import open_pixels
+from utils_cv.data.images import load_pixels
 from utils_cv.evaluation.metrics import compare_accuracy, measure_accuracy
 from utils_cv.models.backbones import describe_backbone, load_backbone
 from utils_cv.models.features import run_in_batches
@@ -170,7 +170,7 @@ def _check_table(table: pd.DataFrame) -> None:
     if is_multilabel(table):
         raise ValueError("This study takes one label per image; this table has images with several labels or none.")
     if not (table["split"] == "valid").any():
-        raise ValueError("The table has no validation images to choose by: utils_cv.data.image_table.complete_splits.")
+        raise ValueError("The table has no validation images to choose by: utils_cv.data.splits.complete_splits.")
 
 
 def _find_models_dir(table: pd.DataFrame, seed: int) -> Path:
@@ -269,7 +269,7 @@ def _measure_times(rows: pd.DataFrame, paths: Sequence[str], n_repeats: int, bat
 
 def _measure_opening(paths: Sequence[str], size_px: int) -> float:
     """Median time to open and resize one image file, in milliseconds."""
-    functions = {path: functools.partial(open_pixels, path, size_px) for path in paths}
+    functions = {path: functools.partial(load_pixels, path, size_px) for path in paths}
     return float(measure_in_turn(functions, n_warmup=1, n_repeats=3, settle_ms=0, warn=False)["median_ms"].median())
 
 

@@ -229,7 +229,7 @@ def _open_files(paths: Sequence[Path], im_size_px: int, target_px: int | None) -
 
 def _decode(contents: Sequence[bytes], im_size_px: int, target_px: int | None, n_threads: int) -> None:
     def decode_one(content: bytes) -> np.ndarray:
-        return np.asarray(resize_image(decode_image(content, target_px=target_px), im_size_px))
+        return np.asarray(resize_image(decode_image(content, target_px=target_px)[0], im_size_px))
 
     list(map_in_threads(decode_one, contents, n_threads=n_threads))
 

@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageEnhance
 
+from tests.conftest import ROOT
 from utils_cv.audit.audit import AuditLimits, add_groups, audit_images, drop_duplicates
-from utils_cv.data.image_table import find_repository, load_image_table
+from utils_cv.data.image_table import load_image_table
 from utils_cv.data.splits import split_grouped
 
-DEMO_DIR = find_repository() / "data" / "fridge_objects"
+DEMO_DIR = ROOT / "data" / "fridge_objects"
 
 
 def make_photo(seed, size=(160, 120)):

@@ -11,7 +11,6 @@ from utils_cv.audit.duplicates import (
     make_resampling,
     measure_overlap,
 )
-from utils_cv.data.images import difference_hash
 
 N_IMAGES = 20
 
@@ -142,6 +141,12 @@ def subtract_neighbors(cells):
 
 def test_overlap_of_no_pairs():
     assert measure_overlap(np.zeros((3, 32, 32), np.uint8), np.empty((0, 2), int)).shape == (0,)
+
+
+def difference_hash(image):
+    """The definition: which of 9 × 8 grey cells is brighter than its left neighbor."""
+    grey = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BOX), dtype=np.int16)
+    return np.packbits(grey[:, 1:] > grey[:, :-1]).view(">u8")[0].astype(np.uint64)
 
 
 def test_hash_codes_are_near_the_difference_hash():

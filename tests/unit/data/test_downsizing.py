@@ -1,5 +1,7 @@
 """Tests of utils_cv.data.downsizing: smaller copies, everything else as it was."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
@@ -91,6 +93,16 @@ def test_another_file_in_the_way_is_left_alone(in_dir, name):
     assert done.action[name] == "failed"
     assert "left as it is" in done.cause[name]
     assert mine.read_text() == "mine"
+
+
+def test_a_file_that_changed_since_is_not_taken_for_done(in_dir):
+    downsize(in_dir)
+    copy = in_dir.parent / "out/can/large.JPG"
+    later = copy.stat().st_mtime_ns + 10**9
+    os.utime(in_dir / "can/large.JPG", ns=(later, later))
+    done = downsize(in_dir)
+    assert (done.action["can/large.JPG"], done.action["small.png"]) == ("failed", "done before")
+    assert "another file" in done.cause["can/large.JPG"]
 
 
 def test_another_size_does_not_overwrite(in_dir):

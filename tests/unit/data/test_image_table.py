@@ -1,28 +1,42 @@
-"""The image table from every layout, and what a user reads when a folder is wrong."""
+"""Tests of utils_cv.data.image_table: the table from every layout, label coding, and the pixels of a table."""
 
 import shutil
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from utils_cv.data.image_table import complete_splits, find_dir, find_repository, list_demo_sets, load_image_table
+from tests.conftest import ROOT
+from utils_cv.data.image_table import (
+    encode_labels,
+    find_dir,
+    is_multilabel,
+    list_class_names,
+    load_image_table,
+    load_table_images,
+    split_labels,
+)
+from utils_cv.data.images import load_pixels
+
+# --- layouts ---------------------------------------------------------------------------------------------------------
 
 
-def test_folder_of_folders(image_dir):
+def write_csv(folder, **columns):
+    pd.DataFrame(columns).to_csv(folder / "labels.csv", index=False)
+
+
+def test_each_folder_is_a_class(image_dir):
+    shutil.copytree(image_dir / "can", image_dir / ".ipynb_checkpoints")  # left out
     table = load_image_table(image_dir)
     assert list(table.columns) == ["image", "path", "label", "split"]
     assert table["label"].value_counts().to_dict() == {"can": 10, "carton": 10}
-    assert table["image"].iloc[0] == "can/0.png"
+    assert table["image"].iloc[0] == "can/0.png" and Path(table["path"].iloc[0]) == image_dir / "can" / "0.png"
     assert set(table["split"]) == {""}
 
 
-def test_dot_folders_are_ignored(image_dir):
-    shutil.copytree(image_dir / "can", image_dir / ".ipynb_checkpoints")
-    assert set(load_image_table(image_dir)["label"]) == {"can", "carton"}
-
-
 @pytest.mark.parametrize("name", ["val", "valid", "Validation"])
-def test_split_folders(image_dir, tmp_path, name):
+def test_folders_give_the_splits(image_dir, tmp_path, name):
     for split in ("train", name, "test"):
         shutil.copytree(image_dir, tmp_path / "split" / split)
     table = load_image_table(tmp_path / "split")
@@ -30,135 +44,173 @@ def test_split_folders(image_dir, tmp_path, name):
     assert list(table["split"].unique()) == ["train", "valid", "test"]
 
 
-def test_csv_with_several_labels(image_dir):
-    rows = {"filename": ["can/0.png", "carton/0.png"], "labels": ["carton|can", "can"], "weight_g": [1.5, 2]}
-    pd.DataFrame(rows).to_csv(image_dir / "labels.csv", index=False)
+def test_a_csv_file_may_name_its_columns_otherwise(image_dir):
+    labels = {" Labels ": ["carton | can", "can"], "weight_g": [1.5, 2], "Group_ID": ["01", "2"]}
+    write_csv(image_dir, filename=["can\\0.png", "carton/0.png"], subset=[" Val ", ""], **labels)
     table = load_image_table(image_dir)
+    assert list(table.columns) == ["image", "path", "label", "split", "group", "weight_g"]
+    assert list(table["image"]) == ["can/0.png", "carton/0.png"]
     assert list(table["label"]) == ["can|carton", "can"]
+    assert list(table["split"]) == ["valid", ""]
+    assert list(table["group"]) == ["01", "2"]
     assert list(table["weight_g"]) == [1.5, 2.0]
 
 
 def test_labels_that_look_like_numbers_stay_text(image_dir):
-    rows = {"image": ["can/0.png", "carton/0.png"], "label": ["01", "2"]}
-    pd.DataFrame(rows).to_csv(image_dir / "labels.csv", index=False)
-    assert list(load_image_table(image_dir)["label"]) == ["01", "2"]
+    write_csv(image_dir, image=["can/0.png", "carton/0.png"], label=["01", "2"])
+    assert list(load_image_table(image_dir / "labels.csv")["label"]) == ["01", "2"]
 
 
-def _empty(folder):
+def test_a_set_of_one_class_loads_on_request(image_dir):
+    shutil.rmtree(image_dir / "can")
+    assert set(load_image_table(image_dir, min_classes=1)["label"]) == {"carton"}
+
+
+# --- what a user reads when a folder is wrong ------------------------------------------------------------------------
+
+
+def clear(folder):
     shutil.rmtree(folder)
     folder.mkdir()
 
 
-def _only_texts(folder):
-    _empty(folder)
+def keep_only_texts(folder):
+    clear(folder)
     (folder / "notes").mkdir()
     (folder / "notes" / "a.txt").write_text("no image")
 
 
-def _only_folders(folder):
-    _empty(folder)
+def keep_only_folders(folder):
+    clear(folder)
     (folder / "can").mkdir()
 
 
-def _one_class(folder):
-    shutil.rmtree(folder / "can")
-
-
-def _empty_class(folder):
-    (folder / "bottle").mkdir()
-
-
-def _missing_image(folder):
-    pd.DataFrame({"image": ["a.png"], "label": ["can"]}).to_csv(folder / "labels.csv", index=False)
-
-
-def _no_label_column(folder):
-    pd.DataFrame({"image": ["can/0.png"]}).to_csv(folder / "labels.csv", index=False)
-
-
-def _twice(folder):
-    rows = {"image": ["can/0.png", "can/0.png"], "label": ["can", "carton"]}
-    pd.DataFrame(rows).to_csv(folder / "labels.csv", index=False)
-
-
-def _loose_images(folder):
+def take_images_out_of_their_folders(folder):
     for path in (folder / "can").iterdir():
         shutil.copy(path, folder / path.name)
     shutil.rmtree(folder / "can")
     shutil.rmtree(folder / "carton")
 
 
+def make_split_folders(folder, *, without_train=(), strays=()):
+    for split in ("train", "test"):
+        for label in ("can", "carton"):
+            if split == "test" or label not in without_train:
+                shutil.copytree(folder / label, folder / split / label)
+    for label in {"can", "carton"} - set(strays):
+        shutil.rmtree(folder / label)
+
+
 @pytest.mark.parametrize(
-    ("damage", "message"),
+    ("change", "message"),
     [
-        pytest.param(_empty, "The folder is empty", id="empty folder"),
-        pytest.param(_only_texts, r"1 folders: notes\. Extensions of the 1 files below it: \.txt", id="text files"),
-        pytest.param(_only_folders, "No file lies in any of them", id="folders without files"),
-        pytest.param(_one_class, "at least two classes", id="one class"),
-        pytest.param(_empty_class, "no image in class folder 'bottle'", id="empty class"),
-        pytest.param(_missing_image, "lists 1 of 1 images that do not exist", id="CSV lists a missing image"),
-        pytest.param(_no_label_column, "no column for label", id="CSV without labels"),
-        pytest.param(_twice, "lists 1 images twice", id="CSV lists an image twice"),
-        pytest.param(_loose_images, "10 images beside each other", id="images without class folders"),
+        pytest.param(clear, "The folder is empty", id="empty folder"),
+        pytest.param(keep_only_texts, r"1 folders: notes\. Extensions of the 1 files below it: \.txt", id="text files"),
+        pytest.param(keep_only_folders, "No file lies in any of them", id="folders without files"),
+        pytest.param(lambda d: shutil.rmtree(d / "can"), "one class, 'carton'; expected at least two", id="one class"),
+        pytest.param(lambda d: (d / "bottle").mkdir(), "no image in class folder 'bottle'", id="empty class"),
+        pytest.param(take_images_out_of_their_folders, "10 images beside each other", id="no class folders"),
+        pytest.param(lambda d: make_split_folders(d, strays=["can"]), "train/ and also can", id="class beside train"),
+        pytest.param(
+            lambda d: make_split_folders(d, without_train=["can"]), "classes can have test.* none", id="no train image"
+        ),
+        pytest.param(
+            lambda d: write_csv(d, image=["a.png"], label=["can"]), "lists 1 of 1 images that do not", id="no file"
+        ),
+        pytest.param(lambda d: write_csv(d, image=["can/0.png"]), "no column for label", id="CSV without labels"),
+        pytest.param(lambda d: write_csv(d, image=[], label=[]), "has no rows", id="CSV without rows"),
+        pytest.param(
+            lambda d: write_csv(d, image=["can/0.png"] * 2, label=["can", "jar"]), "1 images twice", id="listed twice"
+        ),
+        pytest.param(
+            lambda d: write_csv(d, image=["can/0.png"], label=["can"], split=["dev"]), "got split 'dev'", id="split"
+        ),
     ],
 )
-def test_wrong_folders_are_explained(image_dir, damage, message):
-    damage(image_dir)
+def test_wrong_folders_are_explained(image_dir, change, message):
+    change(image_dir)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         load_image_table(image_dir)
 
 
-def test_missing_folder_names_the_similar_one(image_dir):
+def test_a_missing_folder_names_the_similar_one(image_dir):
     with pytest.raises(FileNotFoundError, match=r"Did you mean .*my images"):
         find_dir(image_dir.parent / "my imagse")
 
 
-def test_relative_paths_count_from_the_repository_too(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert find_dir("notebooks") == find_repository() / "notebooks"
+def test_relative_paths_count_from_here_and_from_the_repository(image_dir, monkeypatch):
+    monkeypatch.chdir(image_dir.parent)
+    assert find_dir("my images") == image_dir
+    assert find_dir("notebooks") == ROOT / "notebooks"
 
 
-def test_no_splits_become_three_with_every_class(image_dir):
-    table = complete_splits(load_image_table(image_dir), seed=1)
-    assert table.groupby("split")["label"].nunique().to_dict() == {"test": 2, "train": 2, "valid": 2}
+# --- labels ----------------------------------------------------------------------------------------------------------
 
 
-def test_two_parts_keep_the_second_for_the_test(image_dir):
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [("can", ["can"]), ("can|carton", ["can", "carton"]), (" milk bottle | | can", ["milk bottle", "can"]), (" ", [])],
+)
+def test_labels_are_split_and_blanks_around_them_do_not_count(labels, expected):
+    assert split_labels(labels) == expected
+
+
+@pytest.mark.parametrize(("labels", "expected"), [(["b", "a"], False), (["b", "a|b"], True), (["b", ""], True)])
+def test_several_labels_or_none_make_a_table_multilabel(labels, expected):
+    table = pd.DataFrame({"label": labels})
+    assert is_multilabel(table) is expected
+    assert list_class_names(table) == (["b"] if "" in labels else ["a", "b"])
+
+
+def test_labels_become_codes_or_zeros_and_ones():
+    codes = encode_labels(pd.Series(["c", "a"], index=[7, 3]), ["a", "b", "c"])
+    assert (codes.tolist(), codes.dtype) == ([2, 0], np.int64)
+    table = encode_labels(["c | a", "b", ""], ["a", "b", "c"], multilabel=True)
+    assert (table.tolist(), table.dtype) == ([[1, 0, 1], [0, 1, 0], [0, 0, 0]], np.float32)
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_an_unknown_label_names_the_similar_class(multilabel):
+    with pytest.raises(ValueError, match=r"Got labels \['cann'\].* Did you mean 'can'"):
+        encode_labels(["carton", "cann"], ["can", "carton"], multilabel=multilabel)
+
+
+# --- pixels of a table -----------------------------------------------------------------------------------------------
+
+
+def test_pixels_are_those_of_the_rows(image_dir):
     table = load_image_table(image_dir)
-    table["split"] = ["valid" if i % 2 else "train" for i in range(len(table))]
-    done = complete_splits(table, seed=0)
-    assert set(done.loc[done["split"] == "test", "image"]) == set(table.loc[table["split"] == "valid", "image"])
-    assert (done["split"] == "valid").sum() == 2
+    images = load_table_images(table, 32, fit="pad")
+    assert images.table["image"].tolist() == table["image"].tolist()
+    assert (images.class_names, images.is_multilabel, images.fit) == (["can", "carton"], False, "pad")
+    for path, pixels in zip(images.table["path"], images.pixels, strict=True):
+        np.testing.assert_array_equal(pixels, load_pixels(path, 32, fit="pad"))
 
 
-def test_half_a_split_is_refused(image_dir):
+def test_bad_files_are_skipped_counted_and_listed(image_dir):
     table = load_image_table(image_dir)
-    table.loc[0, "split"] = "train"
-    with pytest.raises(ValueError, match="expected none at all"):
-        complete_splits(table)
+    (image_dir / "can" / "3.png").write_bytes(b"")
+    (image_dir / "carton" / "5.png").write_text("notes")
+    with pytest.warns(UserWarning, match=r"Skipped 2 of 20 images: can/3.png \(the file is empty\)"):
+        images = load_table_images(table, 32)
+    assert images.skipped["image"].tolist() == ["can/3.png", "carton/5.png"]
+    assert images.skipped["cause"].str.contains("empty|not an image").all()
+    assert len(images.table) == len(images.pixels) == 18
+    assert "can/3.png" not in set(images.table["image"])
+    np.testing.assert_array_equal(images.pixels[3], load_pixels(image_dir / "can" / "4.png", 32))
+    assert (image_dir / "can" / "3.png").exists()
 
 
-def test_a_class_with_one_image_is_refused_when_splitting(image_dir):
-    for path in sorted((image_dir / "can").iterdir())[1:]:
-        path.unlink()
-    with pytest.raises(ValueError, match="can"):
-        complete_splits(load_image_table(image_dir))
-
-
-def test_a_set_of_one_kind_loads_on_request(image_dir):
-    shutil.rmtree(image_dir / "can")
-    assert set(load_image_table(image_dir, min_classes=1)["label"]) == {"carton"}
-
-
-def test_demo_sets_are_those_of_the_data_folder():
-    sets = list_demo_sets().set_index("name")
-    folders = {path.parent.name for path in (find_repository() / "data").glob("*/labels.csv")}
-    assert folders <= set(sets.index)
-    assert folders >= set(sets.index[sets["is_here"]])
-    assert sets.loc["fridge_objects", "n_images"] == len(load_image_table(sets.loc["fridge_objects", "source"])) == 480
-
-
-def test_a_missing_demo_set_is_said_to_be_missing(tmp_path, monkeypatch):
-    monkeypatch.setattr("utils_cv.data.image_table.find_repository", lambda: tmp_path)
-    assert list_demo_sets()["n_images"].tolist() == [0] * len(list_demo_sets())
-    assert not list_demo_sets()["is_here"].any()
+@pytest.mark.parametrize(
+    ("spoilt", "message"),
+    [
+        pytest.param("can/*", "Of 20 images 10 could not be opened, among them all of class can; .*0.png", id="class"),
+        pytest.param("*/*", "Of 20 images 20 could not be opened", id="every image"),
+    ],
+)
+def test_a_class_of_which_nothing_opens_is_an_error(image_dir, spoilt, message):
+    table = load_image_table(image_dir)
+    for path in image_dir.glob(spoilt):
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match=message):
+        load_table_images(table, 32)

@@ -1,18 +1,10 @@
-"""Tests of utils_cv.data.images: finding, opening, resizing, loading many, fingerprints."""
+"""Tests of utils_cv.data.images: finding, opening and resizing one image or many."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from utils_cv.data.images import (
-    ImageError,
-    difference_hash,
-    list_image_files,
-    load_image,
-    load_images,
-    load_pixels,
-    resize_image,
-)
+from utils_cv.data.images import ImageError, list_image_files, load_image, load_images, load_pixels, resize_image
 
 
 def make_photo(width, height, seed=0):
@@ -41,26 +33,22 @@ def touch(folder, *names):
         (folder / name).write_bytes(b"")
 
 
-def test_list_image_files_order_and_kinds(tmp_path):
-    touch(
-        tmp_path, "b/2.JPG", "b/10.jpg", "a/x.Png", "A/y.heic", "z.webp", "notes.txt", "b/labels.csv", "c/drawing.svg"
-    )
+# --- finding ---------------------------------------------------------------------------------------------------------
+
+
+def test_image_files_are_found_by_extension_in_a_fixed_order(tmp_path, monkeypatch):
+    monkeypatch.setattr("mimetypes.guess_type", lambda *args, **options: (None, None))  # the system is not asked
+    touch(tmp_path, "b/2.JPG", "b/10.jpg", "a/x.Png", "A/y.heic", "z.webp", "notes.txt", "b/labels.csv", "c/plan.svg")
     names = [path.relative_to(tmp_path).as_posix() for path in list_image_files(tmp_path)]
     assert names == ["A/y.heic", "a/x.Png", "b/10.jpg", "b/2.JPG", "z.webp"]
 
 
-def test_list_image_files_leaves_out_what_begins_with_a_dot(tmp_path):
+def test_what_begins_with_a_dot_is_left_out(tmp_path):
     touch(tmp_path, ".ipynb_checkpoints/1.jpg", "._1.jpg", "a/.hidden/1.jpg", "a/1.jpg", ".jpg")
     assert list_image_files(tmp_path) == [tmp_path / "a/1.jpg"]
 
 
-def test_list_image_files_does_not_ask_the_system(tmp_path, monkeypatch):
-    monkeypatch.setattr("mimetypes.guess_type", lambda *args, **options: (None, None))
-    touch(tmp_path, "1.jpg")
-    assert len(list_image_files(tmp_path)) == 1
-
-
-def test_list_image_files_follows_a_linked_folder_once(tmp_path):
+def test_a_linked_folder_is_followed_once(tmp_path):
     touch(tmp_path, "data/a/1.jpg", "elsewhere/2.jpg")
     try:
         (tmp_path / "data/linked").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
@@ -70,15 +58,12 @@ def test_list_image_files_follows_a_linked_folder_once(tmp_path):
     assert [path.name for path in list_image_files(tmp_path / "data")] == ["1.jpg", "2.jpg"]
 
 
-def test_list_image_files_without_a_folder(tmp_path):
+def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(NotADirectoryError, match="missing"):
         list_image_files(tmp_path / "missing")
 
 
-def test_load_image_gives_the_pixels_of_the_file(tmp_path):
-    photo = make_photo(50, 40)
-    photo.save(tmp_path / "a.png")
-    np.testing.assert_array_equal(np.asarray(load_image(tmp_path / "a.png")), np.asarray(photo))
+# --- one image -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -90,17 +75,29 @@ def test_load_image_gives_the_pixels_of_the_file(tmp_path):
         pytest.param(lambda path: path.write_text("notes"), "not an image", id="text"),
     ],
 )
-def test_load_image_names_file_and_cause(tmp_path, make, cause):
+def test_an_error_names_file_and_cause(tmp_path, make, cause):
     make(tmp_path / "a.jpg")
     with pytest.raises(ImageError, match=cause) as caught:
         load_image(tmp_path / "a.jpg")
     assert caught.value.path == tmp_path / "a.jpg"
 
 
+def test_broken_exif_gives_a_warning_with_the_name(photo_paths, monkeypatch):
+    def fail(self):
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(Image.Image, "getexif", fail)
+    with pytest.warns(UserWarning, match=r"0\.jpg: EXIF data are broken \(division by zero\)") as caught:
+        assert load_image(photo_paths[0]).size == (160, 120)
+    assert caught[0].filename == __file__
+    with pytest.warns(UserWarning, match="EXIF data are broken"):
+        assert load_pixels(Image.open(photo_paths[0]), 32).shape == (32, 32, 3)
+
+
 @pytest.mark.parametrize(
     ("width", "height", "target_px"),
     [
-        pytest.param(500, 375, 224, id="ordinary photograph"),
+        pytest.param(500, 375, 224, id="usual photograph"),
         pytest.param(1024, 768, 224, id="half"),
         pytest.param(2000, 1500, 224, id="quarter"),
         pytest.param(4000, 3000, 224, id="12 megapixels, an eighth"),
@@ -120,6 +117,9 @@ def test_reduced_decoding_equals_full_decoding_to_44_db(tmp_path, width, height,
     assert 10 * np.log10(255**2 / max(np.mean(difference**2), 1e-9)) >= 44
 
 
+# --- squares ---------------------------------------------------------------------------------------------------------
+
+
 def make_stripes():
     """Three upright stripes: red, green, blue."""
     image = Image.new("RGB", (90, 30), (255, 0, 0))
@@ -128,86 +128,93 @@ def make_stripes():
     return image
 
 
+@pytest.mark.parametrize("is_tall", [pytest.param(False, id="wide"), pytest.param(True, id="tall")])
 @pytest.mark.parametrize(
-    ("fit", "left", "middle", "top"),
+    ("fit", "first", "middle", "last", "beside"),
     [
-        pytest.param("squash", (255, 0, 0), (0, 255, 0), (0, 255, 0), id="squash keeps all three"),
-        pytest.param("crop", (0, 255, 0), (0, 255, 0), (0, 255, 0), id="crop keeps the middle"),
-        pytest.param("pad", (255, 0, 0), (0, 255, 0), (128, 128, 128), id="pad adds bars"),
+        pytest.param("squash", "red", "lime", "blue", "lime", id="squash keeps all three"),
+        pytest.param("crop", "lime", "lime", "lime", "lime", id="crop keeps the middle"),
+        pytest.param("pad", "red", "lime", "blue", "grey", id="pad adds bars"),
     ],
 )
-def test_resize_image_fits(fit, left, middle, top):
-    image = resize_image(make_stripes(), 60, fit=fit)
-    assert image.size == (60, 60)
-    assert [image.getpixel(xy) for xy in ((2, 30), (30, 30), (30, 2))] == [left, middle, top]
+def test_each_fit_shows_its_part(is_tall, fit, first, middle, last, beside):
+    colors = {"red": (255, 0, 0), "lime": (0, 255, 0), "blue": (0, 0, 255), "grey": (128, 128, 128)}
+    image = make_stripes().transpose(Image.Transpose.TRANSPOSE) if is_tall else make_stripes()
+    square = np.asarray(resize_image(image, 60, fit=fit))  # (60, 60, 3)
+    square = square.swapaxes(0, 1) if is_tall else square
+    found = [tuple(square[y, x]) for y, x in ((30, 2), (30, 30), (30, 57), (2, 30), (57, 30))]
+    assert found == [colors[name] for name in (first, middle, last, beside, beside)]
 
 
 @pytest.mark.parametrize("fit", ["squash", "crop", "pad"])
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (33, 77)])
-def test_resize_image_of_any_shape(fit, size):
+def test_any_shape_becomes_a_square(fit, size):
     assert resize_image(Image.new("RGB", size), 32, fit=fit).size == (32, 32)
 
 
-def test_resize_image_refuses_another_fit():
+def test_another_fit_is_refused():
     with pytest.raises(ValueError, match="'squash', 'crop' or 'pad'"):
         resize_image(make_stripes(), 32, fit="stretch")
 
 
-def test_load_images_lists_failures_and_goes_on(photo_paths, tmp_path):
-    (tmp_path / "1.jpg").write_bytes(b"no image")
-    (tmp_path / "3.jpg").unlink()
-    loaded = load_images(photo_paths, 32)
-    assert loaded.rows.tolist() == [0, 2, 4]
-    assert loaded.failures.path.tolist() == [str(tmp_path / "1.jpg"), str(tmp_path / "3.jpg")]
-    assert loaded.failures.cause.str.contains("not an image|no such file").all()
-    for pixels, row in zip(loaded.pixels, loaded.rows, strict=True):
-        np.testing.assert_array_equal(pixels, load_pixels(photo_paths[row], 32))
+# --- pixels of whatever is given -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fit", ["squash", "crop", "pad"])
+def test_files_images_and_arrays_give_the_same_pixels(tmp_path, fit):
+    make_photo(40, 30).save(tmp_path / "a.png")
+    image = Image.open(tmp_path / "a.png")
+    expected = np.asarray(resize_image(make_photo(40, 30), 16, fit=fit))
+    for given in (tmp_path / "a.png", str(tmp_path / "a.png"), image, np.asarray(image)):
+        np.testing.assert_array_equal(load_pixels(given, 16, fit=fit), expected)
+    assert image.size == (40, 30) and (np.asarray(image) == np.asarray(make_photo(40, 30))).all()  # stays as it was
+
+
+@pytest.mark.parametrize(("suffix", "options"), [(".png", {}), (".tif", {"compression": "tiff_lzw"})])
+def test_a_pillow_image_is_turned_upright_and_made_rgb(tmp_path, suffix, options):
+    image = Image.new("RGBA", (4, 8), (255, 0, 0, 255))
+    image.paste((0, 0, 0, 0), (0, 0, 2, 2))  # transparent: becomes white
+    exif = image.getexif()
+    exif[0x0112] = 6  # a quarter turn clockwise
+    image.save(tmp_path / f"turned{suffix}", exif=exif, **options)
+    with Image.open(tmp_path / f"turned{suffix}") as opened:
+        pixels = load_pixels(opened, 8)
+    np.testing.assert_array_equal(pixels, load_pixels(tmp_path / f"turned{suffix}", 8))
+    assert pixels[0, -1].tolist() == [255, 255, 255] and pixels[0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize("fit", ["squash", "crop", "pad"])
+def test_an_array_of_the_right_size_stays_as_it_is(fit):
+    pixels = np.asarray(make_photo(16, 16))
+    assert load_pixels(pixels, 16, fit=fit) is pixels
+    np.testing.assert_array_equal(load_pixels(Image.fromarray(pixels), 16, fit=fit), pixels)
+    mirrored = load_pixels(pixels[:, ::-1], 16, fit=fit)  # a view is laid out anew
+    assert mirrored.flags.c_contiguous and (mirrored == pixels[:, ::-1]).all()
+
+
+@pytest.mark.parametrize("given", [None, 3, b"bytes", np.zeros((4, 4, 3)), np.zeros((4, 4), np.uint8)], ids=repr)
+def test_other_things_are_refused(given):
+    with pytest.raises(TypeError, match="expected a path, a Pillow image"):
+        load_pixels(given, 16)
+
+
+# --- many images -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n_threads", [1, 4])
-def test_load_images_does_not_depend_on_threads(photo_paths, n_threads):
-    expected = np.stack([load_pixels(path, 32) for path in photo_paths])
-    np.testing.assert_array_equal(load_images(photo_paths, 32, n_threads=n_threads).pixels, expected)
+def test_failures_are_listed_and_the_rest_goes_on(photo_paths, n_threads):
+    expected = [load_pixels(path, 32) for path in photo_paths]
+    photo_paths[1].write_bytes(b"no image")
+    photo_paths[3].unlink()
+    loaded = load_images(photo_paths, 32, n_threads=n_threads)
+    assert loaded.rows.tolist() == [0, 2, 4]
+    assert loaded.failures["path"].tolist() == [str(photo_paths[1]), str(photo_paths[3])]
+    assert loaded.failures["cause"].str.contains("not an image|no such file").tolist() == [True, True]
+    np.testing.assert_array_equal(loaded.pixels, np.stack(expected)[loaded.rows])
 
 
-def test_load_images_of_nothing():
-    loaded = load_images([], 16)
+@pytest.mark.parametrize("names", [[], ["a.jpg", "b.jpg"]], ids=["no path", "no image"])
+def test_nothing_opened_gives_no_pixels(tmp_path, names):
+    loaded = load_images([tmp_path / name for name in names], 16)
     assert loaded.pixels.shape == (0, 16, 16, 3)
-    assert len(loaded.rows) == len(loaded.failures) == 0
-
-
-def test_load_images_when_none_opens(tmp_path):
-    loaded = load_images([tmp_path / "a.jpg", tmp_path / "b.jpg"], 16)
-    assert loaded.pixels.shape == (0, 16, 16, 3)
-    assert len(loaded.failures) == 2
-
-
-def count_bits(a, b):
-    return int(np.bitwise_count(a ^ b))
-
-
-@pytest.mark.parametrize(
-    ("change", "limit"),
-    [
-        pytest.param(lambda image: image.resize((80, 60)), 2, id="smaller"),
-        pytest.param(lambda image: image.point(lambda value: value * 0.8), 2, id="darker"),
-        pytest.param(lambda image: image.convert("L"), 0, id="grey"),
-    ],
-)
-def test_difference_hash_hardly_changes(change, limit):
-    photo = make_photo(320, 240)
-    assert count_bits(difference_hash(photo), difference_hash(change(photo))) <= limit
-
-
-def test_difference_hash_of_other_images_differs_in_half_of_the_bits():
-    hashes = np.array([difference_hash(make_photo(320, 240, seed)) for seed in range(20)])
-    distances = np.bitwise_count(hashes[:, None] ^ hashes[None, :])[np.triu_indices(20, 1)]
-    assert 24 < distances.mean() < 40
-    assert distances.min() > 10
-
-
-def test_difference_hash_bits_are_rising_neighbors():
-    rising = Image.fromarray(np.tile(np.arange(0, 252, 28, dtype=np.uint8), (8, 1)))  # 9 columns, each brighter
-    assert difference_hash(rising) == np.uint64(2**64 - 1)
-    assert difference_hash(rising.transpose(Image.Transpose.FLIP_LEFT_RIGHT)) == np.uint64(0)
-    assert difference_hash(rising).dtype == np.uint64
+    assert len(loaded.rows) == 0 and len(loaded.failures) == len(names)

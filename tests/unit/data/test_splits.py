@@ -1,4 +1,4 @@
-"""Splits: every class everywhere, shares kept, groups whole, the same for the same seed, nothing mutated."""
+"""Tests of utils_cv.data.splits: every class in every part, shares kept, groups whole, the same for the same seed."""
 
 import numpy as np
 import pandas as pd
@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils_cv.data.splits import hold_out_valid, split_grouped, split_stratified, take_per_class
+from utils_cv.data.splits import (
+    complete_splits,
+    hold_out_valid,
+    split_folds,
+    split_grouped,
+    split_stratified,
+    take_per_class,
+)
 
 
 def make_table(counts, *, group_size=1):
@@ -15,6 +22,12 @@ def make_table(counts, *, group_size=1):
         for label, n in counts.items()
         for i in range(n)
     ]
+    return pd.DataFrame(rows, columns=["path", "label", "group"])
+
+
+def make_group_table(groups_of_class):
+    """One image per class and group."""
+    rows = [(f"{label}{group}", label, group) for label, groups in groups_of_class.items() for group in groups]
     return pd.DataFrame(rows, columns=["path", "label", "group"])
 
 
@@ -78,6 +91,13 @@ def test_input_is_not_changed_and_other_columns_stay(split):
     assert result.drop(columns="split").equals(table.reset_index(drop=True))
 
 
+def test_blanks_around_names_do_not_make_other_classes():
+    table = make_table({"can": 6, "carton": 6})
+    padded = table.assign(label=[f" {label} | " for label in table["label"]])
+    assert split_stratified(padded)["split"].equals(split_stratified(table)["split"])
+    assert take_per_class(padded, 2)["path"].equals(take_per_class(table, 2)["path"])
+
+
 def test_several_labels_are_balanced_each():
     rng = np.random.default_rng(0)
     labels = [
@@ -119,11 +139,27 @@ def test_impossible_wishes_are_refused(call, message):
         call(table)
 
 
-def test_groups_that_cannot_be_split_say_which_class_is_missing():
-    # both classes have three groups, but five groups are too few to put each class into each part alone
-    table = pd.DataFrame({"path": list("abcdef"), "label": ["x", "x", "x", "y", "y", "y"], "group": [1, 2, 3, 1, 1, 1]})
-    with pytest.raises(ValueError, match="'y' has 1"):
-        split_grouped(table)
+@pytest.mark.parametrize("seed", range(10))
+def test_another_order_is_tried_when_a_part_lacks_a_class(seed):
+    # A class has three groups for three parts, so most orders put two groups of one class into one part.
+    table = split_grouped(make_group_table({"a": [0, 3, 6], "b": [1, 2, 4], "c": [0, 2, 3]}), seed=seed)
+    assert (count_splits(table) == 1).all(axis=None)
+
+
+@pytest.mark.parametrize(
+    ("groups_of_class", "message"),
+    [
+        pytest.param({"x": [1, 2, 3], "y": [1, 1, 1]}, "'y' has 1", id="one group"),
+        pytest.param(
+            {"w": [1, 2, 3], "x": [1, 2, 4], "y": [1, 3, 4], "z": [2, 3, 4]},
+            "No split of 4 groups .* '[wxyz]' is missing in '(train|valid|test)'",
+            id="any two groups share a class",
+        ),
+    ],
+)
+def test_groups_that_cannot_be_split_say_which_class_is_missing(groups_of_class, message):
+    with pytest.raises(ValueError, match=message):
+        split_grouped(make_group_table(groups_of_class))
 
 
 @pytest.mark.parametrize("group", [pytest.param(None, id="by image"), pytest.param("group", id="by group")])
@@ -160,3 +196,53 @@ def test_subsets_of_several_labels_are_nested_and_have_enough_of_each(seed):
     small, large = (take_per_class(table, n, seed=seed, split=None) for n in (3, 8))
     assert set(small["path"]) <= set(large["path"])
     assert all(small["label"].str.contains(name).sum() >= 3 for name in "abc")
+
+
+# --- cross-validation ------------------------------------------------------------------------------------------------
+
+
+def test_folds_hold_out_each_image_once_with_its_share_of_every_class():
+    labels, groups = np.repeat(["a", "b"], [12, 6]), np.arange(18) // 2
+    for kept_together in (None, groups):
+        folds = split_folds(labels, kept_together, n_folds=3, seed=1)
+        assert sorted(np.concatenate([held_out for _, held_out in folds])) == list(range(18))
+        for learned, held_out in folds:
+            assert not set(learned) & set(held_out) and len(learned) + len(held_out) == 18
+            assert (labels[held_out] == "a").sum() == 4
+            assert kept_together is None or not set(groups[learned]) & set(groups[held_out])
+    assert not np.array_equal(*(split_folds(labels, n_folds=3, seed=seed)[0][1] for seed in (0, 1)))
+
+
+# --- what the data set says is kept ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("columns", [pytest.param({}, id="no column"), pytest.param({"split": ""}, id="empty")])
+@pytest.mark.parametrize("has_groups", [False, True])
+def test_no_splits_become_three(columns, has_groups):
+    table = make_table({"can": 20, "carton": 20}, group_size=2).assign(**columns)
+    split = split_grouped if has_groups else split_stratified
+    expected = split(table, seed=1)["split"]
+    assert complete_splits(table if has_groups else table.drop(columns="group"), seed=1)["split"].equals(expected)
+    assert expected.value_counts().to_dict() == {"train": 24, "valid": 8, "test": 8}
+
+
+@pytest.mark.parametrize("second", ["valid", "test"])
+def test_of_two_parts_the_second_becomes_the_test(second):
+    table = make_table({"can": 20, "carton": 20}, group_size=5)
+    table["split"] = np.where(np.arange(40) % 20 < 5, second, "train")
+    done = complete_splits(table, seed=0)
+    assert ((done["split"] == "test") == (table["split"] == second)).all()
+    assert count_splits(done)["valid"].tolist() == [5, 5]  # of three groups
+    assert done.groupby("group")["split"].nunique().max() == 1
+
+
+def test_three_parts_stay():
+    table = split_stratified(make_table({"can": 9}))
+    assert complete_splits(table[1:]).equals(table[1:].reset_index(drop=True))
+
+
+@pytest.mark.parametrize("first", [["train", "", "test"], ["train", "train", "train"], ["valid", "test", "test"]])
+def test_incomplete_splits_are_refused(first):
+    table = make_table({"can": 3}).assign(split=first)
+    with pytest.raises(ValueError, match="expected none at all, or 'train' with"):
+        complete_splits(table)

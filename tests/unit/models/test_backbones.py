@@ -5,11 +5,11 @@ import pytest
 import torch
 from timm.data import ImageNetInfo
 
-from utils_cv.data.image_table import find_repository
+from tests.conftest import ROOT
 from utils_cv.data.images import load_pixels
 from utils_cv.models.backbones import PACKAGED, describe_backbone, find_packaged_weights, list_backbones, load_backbone
 
-DEMO_DIR = find_repository() / "data" / "fridge_objects"
+DEMO_DIR = ROOT / "data" / "fridge_objects"
 
 
 @pytest.fixture(scope="module")

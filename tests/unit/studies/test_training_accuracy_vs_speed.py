@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from utils_cv.data.image_table import complete_splits, load_image_table
+from utils_cv.data.image_table import load_image_table
+from utils_cv.data.splits import complete_splits
 from utils_cv.models.saved_classifier import load_classifier
 from utils_cv.studies import training_accuracy_vs_speed as study
 from utils_cv.studies.training_accuracy_vs_speed import compare_settings, list_settings, select_setting

@@ -70,7 +70,7 @@ def test_ways_differ_in_how_they_decode(paths, tmp_path, monkeypatch):
 
     def note(content, target_px=None):
         wanted.append(target_px)
-        return Image.new("RGB", (40, 30))
+        return Image.new("RGB", (40, 30)), None
 
     monkeypatch.setattr(training_speed, "decode_image", note)
     measure_opening(paths, tmp_path, [0.2], im_size_px=32, n_images=1, n_repeats=1)

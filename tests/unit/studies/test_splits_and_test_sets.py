@@ -1,0 +1,218 @@
+"""Scores that mislead: leaks are found where they were put, and nowhere else; conditions, widths, predictions."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from utils_cv.data.image_table import load_image_table
+from utils_cv.data.splits import complete_splits
+from utils_cv.evaluation.metrics import compare_accuracy
+from utils_cv.studies import splits_and_test_sets
+from utils_cv.studies.splits_and_test_sets import (
+    compare_input_sizes,
+    compare_splits,
+    load_matching_table,
+    make_near_copies,
+    measure_injected_duplicates,
+    measure_shifts,
+    score_images,
+)
+
+
+def make_scenes(n_scenes, *, seed, n_frames=5, spread=2.0, jitter=0.05):
+    """Features of scenes of two classes: far apart from each other, frames of one scene close together."""
+    rng = np.random.default_rng(seed)
+    codes = np.arange(n_scenes) % 2
+    centers = rng.normal(0, spread, (n_scenes, 30))
+    centers[:, 0] += 2.0 * codes  # what the class is recognized by, hardly more than the noise
+    features = np.repeat(centers, n_frames, axis=0) + rng.normal(0, jitter, (n_scenes * n_frames, 30))
+    return features.astype(np.float32), np.repeat(codes, n_frames), np.repeat(np.arange(n_scenes), n_frames)
+
+
+@pytest.fixture(scope="module")
+def leak():
+    features, codes, groups = make_scenes(24, seed=0)
+    other = make_scenes(100, seed=1, n_frames=1)[:2]
+    tables = compare_splits(features, codes, groups, other, n_folds=4, n_repeats=3, show_progress=False)
+    return pd.concat(tables).set_index("name")
+
+
+def test_a_random_split_claims_more_than_it_keeps(leak):
+    assert leak.loc["random split, claimed", "value"] > 0.95
+    assert leak.loc["random minus grouped", "low"] > 0 and leak.loc["random minus truth", "low"] > 0
+
+
+def test_a_grouped_split_claims_what_it_keeps(leak):
+    assert leak.loc["grouped minus truth", "low"] < 0 < leak.loc["grouped minus truth", "high"]
+
+
+def test_scenes_count_not_frames(leak):
+    assert leak.loc["random split, claimed", "n"] == leak.loc["random minus grouped", "n"] == 24
+    assert leak.loc["scenes kept together, on other scenes", "n"] == 100
+
+
+def test_without_groups_there_is_no_leak():
+    features, codes, groups = make_scenes(80, seed=2, n_frames=1)
+    _, rows = compare_splits(features, codes, groups, (features[:9], codes[:9]), n_folds=4, show_progress=False)
+    change = rows.set_index("name").loc["random minus grouped"]
+    assert change["low"] < 0 < change["high"]
+
+
+def test_too_few_groups_are_refused():
+    features, codes, groups = make_scenes(4, seed=0)
+    with pytest.raises(ValueError, match="fewer than n_folds"):
+        compare_splits(features, codes, groups, (features, codes), n_folds=5)
+
+
+def test_injected_copies_raise_the_score():
+    features, codes, _ = make_scenes(40, seed=3, n_frames=1)
+    test, test_codes, _ = make_scenes(60, seed=4, n_frames=1)
+    copies = test + np.random.default_rng(5).normal(0, 0.01, test.shape).astype(np.float32)
+    rows = measure_injected_duplicates((features, codes), (test, test_codes), copies, n_draws=3, show_progress=False)
+    assert rows["share"].tolist() == [0.1, 0.25, 0.5, 1.0]
+    assert rows["n_copies"].tolist() == [6, 15, 30, 60]
+    assert rows["value"].idxmax() == 3
+    assert rows["low"].iloc[-1] > 0
+
+
+def test_near_copies_are_near_but_not_the_same():
+    ramp = np.linspace(0, 200, 32, dtype=np.uint8)
+    pixels = np.broadcast_to(ramp[None, None, :, None], (2, 32, 32, 3)).copy()
+    copies = make_near_copies(pixels)
+    assert copies.shape == pixels.shape and (copies != pixels).any()
+    assert copies.mean() > pixels.mean()
+    assert np.corrcoef(copies.ravel(), pixels.ravel())[0, 1] > 0.98
+
+
+def make_tables(*, is_paired=True):
+    scenes = [f"scene {i}" for i in range(40)]
+    test = pd.DataFrame({"scene": scenes, "right": [True] * 36 + [False] * 4})
+    night = pd.DataFrame({"scene": scenes, "right": [True] * 20 + [False] * 20, "shift": "night"})
+    far = pd.DataFrame({"scene": scenes[:10], "right": True, "shift": "far"})
+    shifted = pd.concat([night, far], ignore_index=True)
+    return test, shifted if is_paired else shifted.drop(columns="scene")
+
+
+def test_the_same_scenes_are_compared_in_pairs():
+    rows = measure_shifts(*make_tables()).set_index("shift")
+    assert rows["is_paired"].all()
+    night = rows.loc["night"]
+    assert (night["accuracy"], night["test_accuracy"], night["n"]) == (0.5, 0.9, 40)
+    assert night["value"] == pytest.approx(-0.4) and night["high"] < 0
+    assert rows.loc["far", "test_accuracy"] == 1.0  # of its ten scenes only
+    assert rows.loc["far", "value"] == 0.0
+
+
+def test_paired_intervals_agree_with_those_of_two_models():
+    test, shifted = make_tables()
+    night = measure_shifts(test, shifted[shifted["shift"] == "night"]).iloc[0]
+    other = compare_accuracy([1] * 40, shifted["right"][:40].astype(int), test["right"].astype(int))
+    assert (night["low"], night["high"]) == pytest.approx((other.low, other.high), abs=0.03)
+
+
+def test_without_scenes_all_images_are_compared():
+    rows = measure_shifts(*make_tables(is_paired=False)).set_index("shift")
+    assert not rows["is_paired"].any() and rows.loc["far", "test_accuracy"] == 0.9
+
+
+def test_one_unknown_scene_ends_the_pairing():
+    test, shifted = make_tables()
+    shifted.loc[0, "scene"] = "elsewhere"
+    assert measure_shifts(test, shifted)["is_paired"].tolist() == [False, True]
+
+
+def make_sizes(widths, *, large, small):
+    return {
+        size: pd.DataFrame({"object_width_fraction": widths, "right": np.asarray(right, bool)})
+        for size, right in ((224, large), (128, small))
+    }
+
+
+def test_bins_hold_their_lower_limit_and_empty_ones_are_left_out():
+    tables = make_sizes([0.1, 0.2, 0.2, 0.5], large=[1, 0, 1, 1], small=[1, 1, 1, 1])
+    bins, _ = compare_input_sizes(tables, edges=[0.0, 0.2, 0.3, 0.4, 1.0])
+    rows = bins[bins["name"] == "224 px"]
+    assert rows["n"].tolist() == [1, 2, 1]
+    assert rows["accuracy"].tolist() == [1.0, 0.5, 1.0]
+    assert rows["mean_width"].tolist() == [0.1, 0.2, 0.5]
+
+
+def test_the_rule_counts_its_limit_as_wide_and_unknown_widths_not_at_all():
+    tables = make_sizes([0.2, 0.1, np.nan], large=[1, 0, 0], small=[1, 1, 0])
+    _, changes = compare_input_sizes(tables, edges=[0, 1], rule=0.2)
+    changes = changes.set_index("name")["value"]
+    assert changes["wide minus narrow, 224 px"] == 1.0
+    assert changes["wide minus narrow, 128 px"] == 0.0
+    assert changes["224 minus 128 px, narrow"] == -1.0
+
+
+def test_two_input_sizes_are_compared_on_the_same_images():
+    widths = np.random.default_rng(0).uniform(0.05, 0.4, 300)
+    tables = make_sizes(widths, large=widths > 0, small=widths > 0.2)
+    bins, changes = compare_input_sizes(tables, edges=[0, 0.2, 1])
+    changes = changes.set_index("name")
+    assert bins["name"].unique().tolist() == ["224 px", "128 px"]
+    assert changes.loc["224 minus 128 px, narrow", "value"] == 1.0
+    assert changes.loc["224 minus 128 px, wide", "value"] == 0.0
+    assert changes.loc["narrow gain minus wide gain", "low"] > 0
+
+
+@pytest.mark.parametrize(
+    ("sizes", "edges", "widths", "message"),
+    [
+        pytest.param([224], [0, 1], [0.1, 0.3], "two input sizes", id="one size"),
+        pytest.param([224, 128], [0.3, 0.1], [0.1, 0.3], "increasing edges", id="falling edges"),
+        pytest.param([224, 128], [0, 1], [0.3, 0.4], "2 wide and 0 narrow", id="no narrow object"),
+    ],
+)
+def test_sizes_that_cannot_be_compared_are_refused(sizes, edges, widths, message):
+    tables = make_sizes(widths, large=[1, 1], small=[1, 1])
+    with pytest.raises(ValueError, match=message):
+        compare_input_sizes({size: tables[size] for size in sizes}, edges=edges)
+
+
+@pytest.fixture
+def colored_features(monkeypatch):
+    """Mean colors in place of a network."""
+    monkeypatch.setattr(splits_and_test_sets, "compute_features", lambda pixels, **_: pixels.mean(axis=(1, 2)))
+
+
+def test_every_row_is_answered(image_dir, colored_features):
+    scored = score_images(complete_splits(load_image_table(image_dir)), im_size_px=32)
+    assert len(scored.table) == len(scored.pixels) == len(scored.features) == 20
+    assert (scored.table["right"] == (scored.table["predicted"] == scored.table["label"])).all()
+    assert scored.table["right"].all(), "red cans and blue cartons"
+
+
+def test_only_train_images_are_learned(image_dir, colored_features):
+    table = complete_splits(load_image_table(image_dir))
+    is_test = table["split"] == "test"
+    swapped = table["label"].map({"can": "carton", "carton": "can"})
+    first, second = (
+        score_images(labeled, im_size_px=32).table
+        for labeled in (table, table.assign(label=table["label"].where(~is_test, swapped)))
+    )
+    assert first["predicted"].tolist() == second["predicted"].tolist()
+    assert not second.loc[is_test, "right"].any()
+
+
+def test_several_labels_are_refused(image_dir):
+    table = complete_splits(load_image_table(image_dir))
+    table.loc[0, "label"] = "can|carton"
+    with pytest.raises(ValueError, match="one label per image"):
+        score_images(table, im_size_px=32)
+
+
+def test_only_images_of_known_classes_match(image_dir):
+    assert load_matching_table(str(image_dir), ["can", "mug"])["label"].unique().tolist() == ["can"]
+
+
+@pytest.mark.parametrize("source", ["", "own"], ids=["no source", "other classes"])
+def test_nothing_that_matches_gives_an_empty_table_that_joins(image_dir, source):
+    empty = load_matching_table(source and str(image_dir), ["mug"])
+    assert empty.empty and len(pd.concat([pd.DataFrame({"path": ["a"], "label": ["can"]}), empty])) == 1
+
+
+def test_a_missing_source_is_an_error():
+    with pytest.raises(FileNotFoundError):
+        load_matching_table("no such folder", ["can"])

@@ -1,0 +1,353 @@
+"""How honest a score is: scenes on both sides of a split, copies of test images, other conditions, smaller objects.
+
+Works on features that a frozen backbone computed once, so that a split takes a fraction of a second.
+"""
+
+import functools
+import io
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageEnhance
+
+from utils_cv.data.image_table import encode_labels, find_dir, load_image_table, load_table_images
+from utils_cv.data.splits import split_folds
+from utils_cv.evaluation.intervals import Score, compare_means, compare_repeated, compare_scores, make_fraction_score
+from utils_cv.evaluation.metrics import compare_accuracy
+from utils_cv.models.backbones import DEFAULT_BACKBONE
+from utils_cv.models.features import compute_features
+from utils_cv.training.linear_probe import fit_linear_head
+
+from .experiment import FIXED_C, join_results, run_trials
+
+RANDOM, GROUPED = "random split", "scenes kept together"
+
+
+@dataclass(frozen=True)
+class ScoredImages:
+    """Images with the answers of a classifier that learned those of the `train` split.
+
+    Attributes:
+        table: The image table of the opened images, with the columns `predicted` and `right`.
+        pixels: Their pixels, (n_images, size, size, 3), uint8.
+        features: (n_images, n_features).
+        codes: Their class codes, (n_images,).
+    """
+
+    table: pd.DataFrame
+    pixels: np.ndarray
+    features: np.ndarray
+    codes: np.ndarray
+
+
+def score_images(
+    table: pd.DataFrame, *, im_size_px: int = 224, backbone: str = DEFAULT_BACKBONE, seed: int = 0
+) -> ScoredImages:
+    """Open the images of a table, learn those of the `train` split on a frozen backbone, and predict all.
+
+    Args:
+        table: An image table, one label per image; every class has train images.
+        im_size_px: Side of the square images.
+        backbone: Any name that `utils_cv.models.backbones.load_backbone` takes.
+        seed: Seed of the cross-validation that chooses the regularization.
+
+    Returns:
+        The images with predictions. Those of train images say nothing about accuracy.
+
+    Raises:
+        ValueError: If images have several labels, or a class has no train image.
+
+    Example:
+        >>> scored = score_images(complete_splits(load_image_table("data/fridge_objects")))  # doctest: +SKIP
+        >>> scored.table.query("split == 'test'")["right"].mean()  # doctest: +SKIP
+    """
+    images = load_table_images(table, im_size_px)
+    if images.is_multilabel:
+        raise ValueError("Expected one label per image; this table has images with several labels or none.")
+    features = compute_features(images.pixels, backbone=backbone)
+    codes = encode_labels(images.table["label"], images.class_names, multilabel=False)
+    train = np.flatnonzero(images.table["split"] == "train")
+    weight, bias = fit_linear_head(features[train], codes[train], n_classes=len(images.class_names), seed=seed)
+    predicted = (features @ weight.T + bias).argmax(axis=1)
+    answers = {"predicted": np.array(images.class_names)[predicted], "right": predicted == codes}
+    return ScoredImages(images.table.assign(**answers), images.pixels, features, codes)
+
+
+def load_matching_table(source: str, class_names: Sequence[str]) -> pd.DataFrame:
+    """Load further images of the same classes; an empty table where `source` is "" or holds none of the classes."""
+    table = load_image_table(find_dir(source)) if source else pd.DataFrame({"label": []})
+    is_known = table["label"].isin(class_names)
+    # Without the columns of a set that does not fit.
+    return table[is_known].reset_index(drop=True) if is_known.any() else pd.DataFrame(columns=["path", "label"])
+
+
+def compare_splits(
+    features: np.ndarray,
+    codes: np.ndarray,
+    groups: Any,
+    other: tuple[np.ndarray, np.ndarray],
+    *,
+    n_folds: int = 5,
+    n_repeats: int = 4,
+    seed: int = 0,
+    show_progress: bool = True,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Score the same images with a random split and with one that keeps groups together, and see which score holds.
+
+    Every image is scored once per repeat, by a model that was trained on the other folds. Both kinds of split train on
+    equally many images. All models are scored on other images as well, which share no group with any of them.
+
+    Args:
+        features: (n_images, n_features).
+        codes: (n_images,) classes, 0 to n_classes - 1.
+        groups: (n_images,) scene, video or patient of each image.
+        other: Features and classes of images that share no group with the first ones.
+        n_folds: Parts of a split, each scored once; at most the number of groups of a class.
+        n_repeats: Repeats with other random numbers.
+        seed: Seed of the splits.
+        show_progress: Show a bar.
+
+    Returns:
+        Two tables with `name`, `value`, `low`, `high`, `n`: what each split claims and what its models score on the
+        other images; and the differences random minus grouped (paired), random minus truth and grouped minus truth.
+        Intervals of claims count groups as independent, not images.
+
+    Raises:
+        ValueError: If a class has fewer groups than there are folds.
+
+    Example:
+        >>> scores, differences = compare_splits(features, codes, groups, (others, other_codes))  # doctest: +SKIP
+    """
+    groups = np.unique(np.asarray(groups), return_inverse=True)[1]
+    n_groups = int(min(len(np.unique(groups[codes == code])) for code in np.unique(codes)))
+    if n_groups < n_folds:
+        raise ValueError(f"A class has {n_groups} groups, fewer than n_folds = {n_folds}. Ask for fewer folds.")
+    trial = functools.partial(_score_folds, features, codes, groups, other, n_folds)
+    settings = [
+        {"split": split, "seed": seed * 1000 + repeat} for repeat in range(n_repeats) for split in (RANDOM, GROUPED)
+    ]
+    trials = join_results(settings, run_trials(trial, settings, description="splits", show_progress=show_progress))
+    shares = {split: np.stack(part["right"]).mean(axis=0) for split, part in trials.groupby("split")}
+    claimed = {split: _measure_mean(values, groups) for split, values in shares.items()}
+    real = {split: _measure_mean(np.stack(part["other"]).mean(axis=0), None) for split, part in trials.groupby("split")}
+    scores = {f"{split}, claimed": claimed[split] for split in (RANDOM, GROUPED)}
+    scores |= {f"{split}, on other scenes": real[split] for split in (RANDOM, GROUPED)}
+    differences = {
+        "random minus grouped": compare_means(shares[RANDOM], shares[GROUPED], groups=groups),
+        "random minus truth": compare_scores(claimed[RANDOM], real[RANDOM]),
+        "grouped minus truth": compare_scores(claimed[GROUPED], real[GROUPED]),
+    }
+    return _make_rows(scores), _make_rows(differences)
+
+
+def _score_folds(
+    features: np.ndarray,
+    codes: np.ndarray,
+    groups: np.ndarray,
+    other: tuple[np.ndarray, np.ndarray],
+    n_folds: int,
+    split: str,
+    seed: int,
+) -> dict[str, Any]:
+    right, other_right = np.zeros(len(codes), bool), np.zeros(len(other[1]))
+    for train, test in split_folds(codes, None if split == RANDOM else groups, n_folds=n_folds, seed=seed):
+        predict = _learn(features[train], codes[train])
+        right[test] = predict(features[test]) == codes[test]
+        other_right += predict(other[0]) == other[1]
+    return {"right": right, "other": other_right / n_folds}
+
+
+def measure_injected_duplicates(
+    train: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray],
+    copies: np.ndarray,
+    *,
+    shares: Sequence[float] = (0.1, 0.25, 0.5, 1.0),
+    n_draws: int = 5,
+    seed: int = 0,
+    show_progress: bool = True,
+) -> pd.DataFrame:
+    """Put near-copies of some test images among the training images and see what the test score then claims.
+
+    Args:
+        train: Features (n_train, n_features) and classes (n_train,).
+        test: Features (n_test, n_features) and classes (n_test,).
+        copies: (n_test, n_features), features of a near-copy of each test image.
+        shares: Shares of the test images to copy, in (0, 1].
+        n_draws: Draws of the images that are copied.
+        seed: Seed of the draws.
+        show_progress: Show a bar.
+
+    Returns:
+        One row per share: `share`, `n_copies`, `accuracy`, and the difference to no copies: `value`, `low`, `high`
+        (paired, 95 %, over test images and draws), `n`.
+
+    Example:
+        >>> rows = measure_injected_duplicates((features, codes), (test_features, test_codes), copies)  # doctest: +SKIP
+    """
+    trial = functools.partial(_score_with_copies, train, test, copies)
+    settings = [{"share": share, "seed": seed * 1000 + draw} for share in (0.0, *shares) for draw in range(n_draws)]
+    trials = join_results(settings, run_trials(trial, settings, description="duplicates", show_progress=show_progress))
+    right = {share: np.stack(part["right"]) for share, part in trials.groupby("share")}
+    rows = []
+    for share in shares:
+        row = {"share": share, "n_copies": round(share * len(copies)), "accuracy": float(right[share].mean())}
+        rows.append(row | compare_repeated(right[share], right[0.0])._asdict())
+    return pd.DataFrame(rows)
+
+
+def _score_with_copies(
+    train: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray],
+    copies: np.ndarray,
+    share: float,
+    seed: int,
+) -> dict[str, Any]:
+    copied = np.random.default_rng(seed).permutation(len(copies))[: round(share * len(copies))]
+    predict = _learn(np.concatenate([train[0], copies[copied]]), np.concatenate([train[1], test[1][copied]]))
+    return {"right": predict(test[0]) == test[1]}
+
+
+def make_near_copies(pixels: np.ndarray) -> np.ndarray:
+    """Make copies as a second export would: 10 % brighter, 5 % cut off at each side, and compressed again as JPEG.
+
+    Args:
+        pixels: uint8, (n, size, size, 3).
+
+    Returns:
+        New images of the same shape.
+
+    Example:
+        >>> make_near_copies(np.zeros((2, 32, 32, 3), np.uint8)).shape
+        (2, 32, 32, 3)
+    """
+    copies = np.empty_like(pixels)
+    for i, image in enumerate(pixels):
+        side, margin = image.shape[0], 0.05 * image.shape[0]
+        box = (margin, margin, side - margin, side - margin)
+        copy = Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR, box=box)
+        buffer = io.BytesIO()
+        ImageEnhance.Brightness(copy).enhance(1.1).save(buffer, "JPEG", quality=60)
+        copies[i] = np.asarray(Image.open(buffer))
+    return copies
+
+
+def measure_shifts(test: pd.DataFrame, shifted: pd.DataFrame) -> pd.DataFrame:
+    """Compare the accuracy on images taken under other conditions with that on the test images.
+
+    Where shifted images show the same scenes as test images, the two are compared scene by scene (paired); otherwise
+    all of one are compared with all of the other.
+
+    Args:
+        test: One row per test image: `right` (whether the model was), and `scene` where known.
+        shifted: One row per shifted image: `right`, `shift`, and `scene` where known.
+
+    Returns:
+        One row per shift: `shift`, `accuracy`, `accuracy_low`, `accuracy_high`, `test_accuracy` (of the same scenes
+        where paired), and the difference to it: `value`, `low`, `high`, `n`, `is_paired`.
+
+    Example:
+        >>> test = pd.DataFrame({"scene": [1, 2, 3], "right": [True, True, True]})
+        >>> dark = pd.DataFrame({"scene": [1, 2, 3], "right": [True, False, False], "shift": "night"})
+        >>> round(measure_shifts(test, dark)["value"].item(), 3)
+        -0.667
+    """
+    rows = []
+    for name, part in shifted.groupby("shift", sort=False):
+        score = make_fraction_score(int(part["right"].sum()), len(part))
+        same_scene = _find_same_scene(test, part)
+        if same_scene is None:
+            change = compare_scores(score, make_fraction_score(int(test["right"].sum()), len(test)))
+        else:
+            change = compare_means(part["right"], same_scene, groups=part["scene"])
+        row = {"shift": name, "accuracy": score.value, "accuracy_low": score.low, "accuracy_high": score.high}
+        row["test_accuracy"] = float(test["right"].mean() if same_scene is None else np.mean(same_scene))
+        rows.append(row | change._asdict() | {"n": len(part), "is_paired": same_scene is not None})
+    return pd.DataFrame(rows)
+
+
+def _find_same_scene(test: pd.DataFrame, part: pd.DataFrame) -> np.ndarray | None:
+    """Whether the model was right on the test image of the same scene, (n,); None unless every image has one."""
+    if "scene" not in test or "scene" not in part or not part["scene"].isin(test["scene"]).all():
+        return None
+    return part["scene"].map(test.groupby("scene")["right"].mean()).to_numpy(dtype=float)
+
+
+def compare_input_sizes(
+    tables: Mapping[int, pd.DataFrame], *, edges: Sequence[float], rule: float = 0.2
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Test a rule of thumb about the width of objects, at two sizes of the network's input.
+
+    Args:
+        tables: Input size in pixels to the scored images, the same rows in the same order: `right` and
+            `object_width_fraction` (a share of the image's width; images of unknown width are left out).
+        edges: Limits of the bins of the width, increasing.
+        rule: The least width that the rule asks for.
+
+    Returns:
+        Accuracy by width (`name` of the size, `mean_width`, `accuracy`, `accuracy_low`, `accuracy_high`, `n`); and
+        differences of accuracy (`name`, `value`, `low`, `high`, `n`): wide minus narrow objects at each size, the
+        larger minus the smaller input for wide and for narrow objects (paired), and how much more narrow objects gain.
+
+    Raises:
+        ValueError: If there are not two sizes, the edges do not increase, or no object is wide, or none is narrow.
+
+    Example:
+        >>> tables = {224: rows_at_224, 128: rows_at_128}  # doctest: +SKIP
+        >>> bins, changes = compare_input_sizes(tables, edges=[0, 0.2, 1])  # doctest: +SKIP
+    """
+    if len(tables) != 2 or (np.diff(edges) <= 0).any():
+        raise ValueError(f"Expected two input sizes and increasing edges, got {list(tables)} and {list(edges)}.")
+    small, large = sorted(tables)
+    widths = tables[small]["object_width_fraction"].to_numpy(dtype=float)
+    is_wide, is_narrow = widths >= rule, widths < rule
+    if not is_wide.any() or not is_narrow.any():
+        raise ValueError(f"Got {is_wide.sum()} wide and {is_narrow.sum()} narrow objects; expected both.")
+    right = {size: tables[size]["right"].to_numpy(dtype=bool) for size in (large, small)}
+    bins = [{"name": f"{size} px", **row} for size in right for row in _score_bins(widths, right[size], edges)]
+    changes = {
+        f"wide minus narrow, {size} px": compare_scores(*(_score(right[size][kept]) for kept in (is_wide, is_narrow)))
+        for size in right
+    }
+    is_right = {size: right[size].astype(int) for size in right}
+    wide, narrow = (
+        compare_accuracy(np.ones(kept.sum(), int), is_right[large][kept], is_right[small][kept])
+        for kept in (is_wide, is_narrow)
+    )
+    changes |= {f"{large} minus {small} px, wide": wide, f"{large} minus {small} px, narrow": narrow}
+    return pd.DataFrame(bins), _make_rows(changes | {"narrow gain minus wide gain": compare_scores(narrow, wide)})
+
+
+def _score_bins(widths: np.ndarray, right: np.ndarray, edges: Sequence[float]) -> list[dict[str, float]]:
+    """Accuracy of each bin that holds an image; a bin holds its lower limit."""
+    rows = []
+    for low, high in itertools.pairwise(edges):
+        is_in = (widths >= low) & (widths < high)
+        if is_in.any():
+            score, mean = _score(right[is_in]), float(widths[is_in].mean())
+            limits = {"accuracy_low": score.low, "accuracy_high": score.high, "n": score.n}
+            rows.append({"mean_width": mean, "accuracy": score.value, **limits})
+    return rows
+
+
+def _score(right: np.ndarray) -> Score:
+    return make_fraction_score(int(right.sum()), len(right))
+
+
+def _learn(features: np.ndarray, codes: np.ndarray) -> Any:
+    weight, bias = fit_linear_head(features, codes, n_classes=int(codes.max()) + 1, strength=FIXED_C)
+    return lambda images: (images @ weight.T + bias).argmax(axis=1)
+
+
+def _measure_mean(shares: np.ndarray, groups: Any) -> Score:
+    """Mean of shares with an interval over groups."""
+    score = compare_means(shares, np.zeros_like(shares), groups=groups)
+    return Score(score.value, max(score.low, 0.0), min(score.high, 1.0), score.n)
+
+
+def _make_rows(scores: Mapping[str, Score]) -> pd.DataFrame:
+    return pd.DataFrame([{"name": name, **score._asdict()} for name, score in scores.items()])
