@@ -99,7 +99,7 @@ CASES = {
         run={"IM_SIZES": [128], "RUNTIMES": ["onnx", "int8"], "MAX_LATENCY_MS": 0.001},
     ),
     "10_how_many_images": Case(
-        fast={"IM_SIZE": 64, "SMALLEST": 2, "N_SEEDS": 2, "RARE_RATIO": 5, "TUNED_SIZES": []},
+        fast={"IM_SIZE": 64, "SMALLEST": 2, "N_SEEDS": 2, "RARE_RATIO": 5},
         changes={
             "DATA_DIR": OTHER_SET,
             "BACKBONE": "efficientnet_lite1",
@@ -108,7 +108,6 @@ CASES = {
             "N_SEEDS": 3,
             "STOP_GAIN": 0.05,
             "RARE_RATIO": 3,
-            "TUNED_SIZES": [4],
             "SEED": 1,
         },
         check=lambda r: is_learned(r["curve"][-1]) and has_interval(r, "doubling_gain"),
@@ -123,8 +122,8 @@ CASES = {
             "WRONG_RATES": [0.4],
             "N_SEEDS": 2,
             "TEST_WRONG": 0.1,
-            "PLANTED": 0.3,
-            "ROUND_SHARE": 0.2,
+            "INJECTED": 0.3,
+            "ROUND_FRACTION": 0.2,
             "N_ROUNDS": 3,
             "FEWER": 0.1,
             "DIFFERENCE": 0.05,

@@ -1,8 +1,4 @@
-"""What studies of labels and test sets share: which rows learn, which are scored, and a probe on given features.
-
-Features are computed once for all images (`utils_cv.models.features.compute_features`), so that a trial is only a
-logistic regression of some hundredths of a second.
-"""
+"""What the studies share: a task on features that are computed once, trials that run anywhere, and their summary."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,102 +8,64 @@ import pandas as pd
 
 from utils_cv.data.image_table import encode_labels, is_multilabel, list_class_names
 from utils_cv.data.splits import take_per_class
+from utils_cv.evaluation.intervals import compare_repeated, measure_repeated
 from utils_cv.training.linear_probe import fit_linear_head
 
-# scikit-learn's C for studies that fix it. On fridge_objects and on a set of photographs, from 5 images a class on,
+# scikit-learn's C for studies that fix it. On fridge_objects and on a set of photographs, from 5 images per class on,
 # it scored within one point of the C that cross-validation chose, as long as all labels were right.
 FIXED_C = 0.01
 
 
 class Task(NamedTuple):
-    """What a study learns and scores.
+    """What a study learns and scores: features (n_images, n_features), class codes, and positions of images."""
 
-    Attributes:
-        codes: Class code of every image, (n_images,).
-        class_names: The classes, in the order of the codes.
-        pool_rows: Positions of the images to learn from: all that are not in the test split.
-        test_rows: Positions of the test images.
-    """
-
-    codes: np.ndarray
+    table: pd.DataFrame
+    features: np.ndarray
     class_names: list[str]
-    pool_rows: np.ndarray
+    codes: np.ndarray
+    pool_rows: np.ndarray  # to learn from: all that are not in the test split
     test_rows: np.ndarray
+    n_smallest: int  # images to learn from in the class that has fewest
+
+    def draw(self, n_per_class: int, *, seed: int) -> np.ndarray:
+        """Draw positions to learn from, equally many per class; smaller draws of a seed are part of larger ones."""
+        pool = self.table[["path", "label"]].iloc[self.pool_rows].assign(row=self.pool_rows)
+        return take_per_class(pool, n_per_class, seed=seed, split=None)["row"].to_numpy()
+
+    def predict(self, rows: np.ndarray, labels: np.ndarray | None = None, **options: Any) -> np.ndarray:
+        """Learn a probe from images, with their own or other labels, and return logits of the test images."""
+        labels, options = self.codes[rows] if labels is None else labels, {"strength": FIXED_C} | options
+        weight, bias = fit_linear_head(self.features[rows], labels, n_classes=len(self.class_names), **options)
+        return self.features[self.test_rows] @ weight.T + bias
 
 
-def make_task(table: pd.DataFrame, inputs: np.ndarray) -> Task:
+def make_task(table: pd.DataFrame, features: np.ndarray) -> Task:
     """Read classes and splits of an image table; validation images count as training images.
 
     Args:
         table: An image table whose rows all have a split, one label each.
-        inputs: What is learned from, features or pixels, a row for each image.
+        features: One row per image.
 
     Raises:
         ValueError: If the rows do not match, an image has several labels, or a split is missing.
     """
-    if len(table) != len(inputs):
+    if len(table) != len(features):
         raise ValueError(
-            f"Got {len(table)} rows and inputs of {len(inputs)} images; expected one for each. After skipped images "
-            "use the table of the opened ones: load_table_images(table, size).table."
+            f"Got {len(table)} rows and features of {len(features)} images; expected one for each. After skipped "
+            "images use the table of the opened ones: load_table_images(table, size).table."
         )
     if is_multilabel(table):
-        raise ValueError("These studies take one label an image; this table has images with several labels or none.")
-    class_names = list_class_names(table)
+        raise ValueError("These studies take one label per image; this table has images with several labels or none.")
     is_test = (table["split"] == "test").to_numpy()
     if is_test.all() or not is_test.any() or (table["split"] == "").any():
         counts = table["split"].replace("", "(none)").value_counts().to_dict()
         raise ValueError(
             f"Got splits {counts}; expected 'test' and others in every row: utils_cv.data.splits.complete_splits."
         )
-    codes = encode_labels(table["label"], class_names, multilabel=False)
-    return Task(codes, class_names, np.flatnonzero(~is_test), np.flatnonzero(is_test))
-
-
-def draw_pool_rows(table: pd.DataFrame, n_per_class: int, *, seed: int) -> np.ndarray:
-    """Positions of `n_per_class` images of each class that are not test images; nested: smaller draws are part of it.
-
-    Raises:
-        ValueError: If a class has fewer.
-    """
-    pool = table[["path", "label"]].assign(row=range(len(table)))[table["split"] != "test"]
-    return take_per_class(pool, n_per_class, seed=seed, split=None)["row"].to_numpy()
-
-
-def count_smallest_class(task: Task) -> int:
-    """Images to learn from in the class that has fewest."""
-    return int(np.bincount(task.codes[task.pool_rows], minlength=len(task.class_names)).min())
-
-
-def predict_with_probe(
-    features: np.ndarray,
-    rows: np.ndarray,
-    labels: np.ndarray,
-    predicted_rows: np.ndarray,
-    *,
-    n_classes: int,
-    strength: float | None = FIXED_C,
-    class_weights: str = "none",
-    seed: int = 0,
-) -> np.ndarray:
-    """Fit a linear head on some rows and give the logits of others.
-
-    Args:
-        features: Of all images, (n_images, n_features).
-        rows: Positions to learn from; a position may occur more than once.
-        labels: Their class codes, which need not be the true ones.
-        predicted_rows: Positions to predict.
-        n_classes: Number of classes.
-        strength: As in `fit_linear_head`; None lets cross-validation choose.
-        class_weights: As in `fit_linear_head`.
-        seed: Seed of the folds.
-
-    Returns:
-        Logits (n_predicted, n_classes).
-    """
-    weight, bias = fit_linear_head(
-        features[rows], labels, n_classes=n_classes, seed=seed, strength=strength, class_weights=class_weights
-    )
-    return features[predicted_rows] @ weight.T + bias
+    names = list_class_names(table)
+    codes, pool_rows = encode_labels(table["label"], names, multilabel=False), np.flatnonzero(~is_test)
+    n_smallest = int(np.bincount(codes[pool_rows], minlength=len(names)).min())
+    return Task(table, features, names, codes, pool_rows, np.flatnonzero(is_test), n_smallest)
 
 
 class TrialError(RuntimeError):
@@ -123,12 +81,10 @@ def run_trials(
 ) -> list[Any]:
     """Call `trial(**setting)` for every setting through joblib, and return the results in the order of the settings.
 
-    One process does all of it, unless `joblib.parallel_config` around the call says otherwise: several processes, or
-    a Dask cluster.
-
     Args:
-        trial: Takes the names of a setting as keywords and returns anything that can be pickled. For other processes
-            it must be picklable itself: a function of a module, or `functools.partial` of one that holds the data.
+        trial: Returns anything that can be pickled. One process does all trials, unless `joblib.parallel_config` around
+            the call says otherwise; then the trial itself must be picklable: a function of a module, or
+            `functools.partial` of one that holds the data.
         settings: One mapping per trial; the seed is a part of it.
         description: Name of the progress bar.
         show_progress: Show a bar that counts trials and estimates the time left.
@@ -161,3 +117,40 @@ def _run_one(trial: Callable[..., Any], setting: dict[str, Any]) -> Any:
 def join_results(settings: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """One row per trial: the columns of its setting, then those of its result."""
     return pd.DataFrame([{**setting, **result} for setting, result in zip(settings, results, strict=True)])
+
+
+def summarize(
+    rows: pd.DataFrame, by: Sequence[str], *, baseline: Mapping[str, Any] | None = None, means: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Mean accuracy of each group of trials, with 95 % intervals over test images and seeds.
+
+    Args:
+        rows: One row per trial, with `seed` and `right`: which test images were right, bool (n_test,).
+        by: Columns that name the group.
+        baseline: Value of a column of `by`: the group that the others, all else equal, are compared with.
+        means: Other columns to average.
+
+    Returns:
+        One row per group: `by`, `means`, `accuracy`, `accuracy_low`, `accuracy_high`, `n_test`, `n_trials`, `seed_sd`
+        (standard deviation between trials), and the paired `difference` to the baseline with its limits
+        `difference_low` and `difference_high`: missing in the baseline itself.
+
+    Example:
+        >>> rows = pd.DataFrame({"C": [1, 2], "seed": 0, "right": [np.array([True, False]), np.array([True, True])]})
+        >>> summarize(rows, ["C"], baseline={"C": 1})[["C", "accuracy", "difference"]].values.tolist()
+        [[1.0, 0.5, nan], [2.0, 1.0, 0.5]]
+    """
+    groups = {key: part.sort_values("seed", kind="stable") for key, part in rows.groupby(list(by), sort=False)}
+    right = {key: np.stack(part["right"].tolist()) for key, part in groups.items()}
+    summary = []
+    for key, part in groups.items():
+        score = measure_repeated(right[key])
+        row = dict(zip(by, key, strict=True)) | part[list(means)].mean().to_dict()
+        row |= {"accuracy": score.value, "accuracy_low": score.low, "accuracy_high": score.high, "n_test": score.n}
+        row |= {"n_trials": len(part), "seed_sd": float(right[key].mean(axis=1).std(ddof=1)) if len(part) > 1 else 0.0}
+        other = tuple((baseline or {}).get(name, value) for name, value in zip(by, key, strict=True))
+        if other != key:
+            change = compare_repeated(right[key], right[other])
+            row |= {"difference": change.value, "difference_low": change.low, "difference_high": change.high}
+        summary.append(row)
+    return pd.DataFrame(summary)

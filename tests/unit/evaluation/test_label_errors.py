@@ -1,56 +1,14 @@
-"""Wrong labels: planted exactly, found by models that did not learn the image, scored against what was planted."""
+"""Wrong labels: found by models that did not learn the image, scored against what was injected."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from tests.unit.studies.test_learning_curve import make_data
+from tests.unit.studies.test_experiment import make_data
 from utils_cv.evaluation.label_errors import rank_suspects, score_suspects, trace_suspects
+from utils_cv.studies.annotation_quality.wrong_labels import inject_wrong_labels
 from utils_cv.studies.experiment import make_task
-from utils_cv.studies.label_noise import inject_wrong_labels
 from utils_cv.training.out_of_fold import predict_out_of_fold
-
-LABELS = np.repeat([0, 1, 2], 50)
-
-
-@pytest.mark.parametrize("fraction", [0.0, 0.1, 0.333, 1.0])
-def test_exactly_that_many_labels_are_wrong(fraction):
-    planted = inject_wrong_labels(LABELS, fraction, n_classes=3)
-    assert (planted != LABELS).sum() == round(fraction * 150)
-    assert set(planted) <= {0, 1, 2}
-
-
-def test_every_other_class_is_as_likely():
-    planted = inject_wrong_labels(np.zeros(3000, int), 1.0, n_classes=4)
-    np.testing.assert_allclose(np.bincount(planted) / 3000, [0, 1 / 3, 1 / 3, 1 / 3], atol=0.03)
-
-
-def test_one_class_taken_for_another():
-    planted = inject_wrong_labels(LABELS, 0.4, n_classes=3, source=1, target=2)
-    assert (planted != LABELS).sum() == 20
-    assert set(LABELS[planted != LABELS]) == {1} and set(planted[planted != LABELS]) == {2}
-
-
-def test_any_class_taken_for_one_leaves_that_one_alone():
-    planted = inject_wrong_labels(LABELS, 0.2, n_classes=3, target=2)
-    assert (planted != LABELS).sum() == 30 and set(planted[planted != LABELS]) == {2}
-
-
-def test_fewer_wrong_labels_are_among_more_and_the_argument_stays():
-    few, many = (inject_wrong_labels(LABELS, fraction, n_classes=3, seed=5) for fraction in (0.1, 0.3))
-    assert set(np.flatnonzero(few != LABELS)) <= set(np.flatnonzero(many != LABELS))
-    assert (np.repeat([0, 1, 2], 50) == LABELS).all()
-    assert (few != inject_wrong_labels(LABELS, 0.1, n_classes=3, seed=6)).any()
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [{"fraction": 1.1}, {"fraction": -0.1}, {"n_classes": 1}, {"source": 1, "target": 1}],
-    ids=["above 1", "below 0", "one class", "the class itself"],
-)
-def test_labels_that_cannot_be_planted(arguments):
-    with pytest.raises(ValueError, match="expected a fraction"):
-        inject_wrong_labels(LABELS, **({"fraction": 0.1, "n_classes": 3} | arguments))
 
 
 def predict(*, fraction=0.1, groups=None, distance=1.5, **options):
@@ -61,7 +19,7 @@ def predict(*, fraction=0.1, groups=None, distance=1.5, **options):
     return found, labels, labels != true
 
 
-def test_planted_labels_are_found():
+def test_injected_labels_are_found():
     found, labels, is_wrong = predict()
     np.testing.assert_allclose(found.probabilities.sum(axis=1), 1)
     suspects = rank_suspects(found.probabilities, labels)

@@ -1,4 +1,4 @@
-"""What studies share: results in the order of the settings wherever trials run, failures that name their setting."""
+"""What studies share: draws and splits, results in the order of the settings wherever trials run, and summaries."""
 
 import functools
 import os
@@ -7,9 +7,62 @@ import sys
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 
-from utils_cv.studies.experiment import TrialError, join_results, run_trials
+from utils_cv.evaluation.intervals import compare_repeated, measure_repeated
+from utils_cv.studies.experiment import TrialError, join_results, make_task, run_trials, summarize
+
+
+def make_data(n_train=40, n_test=30, *, n_classes=3, n_features=12, distance=1.1, seed=0):
+    """Gaussian classes, image table and features, `n_train` and `n_test` images of each class."""
+    rng = np.random.default_rng(seed)
+    codes = np.repeat(np.arange(n_classes), n_train + n_test)
+    centers = rng.normal(size=(n_classes, n_features)) * distance
+    features = (centers[codes] + rng.normal(size=(len(codes), n_features))).astype(np.float32)
+    split = np.tile(["train"] * n_train + ["test"] * n_test, n_classes)
+    names = np.array(["can", "carton", "milk"])[codes]
+    columns = {"image": [f"{i}.jpg" for i in range(len(codes))], "path": [f"/d/{i:04d}.jpg" for i in range(len(codes))]}
+    return pd.DataFrame({**columns, "label": names, "split": split}), features
+
+
+def test_draws_are_nested_balanced_and_leave_the_test_split_alone():
+    task = make_task(*make_data())
+    few, many = (task.draw(n, seed=3) for n in (5, 20))
+    assert set(few) <= set(many) and not set(many) & set(task.test_rows)
+    assert np.bincount(task.codes[few]).tolist() == [5, 5, 5]
+    assert set(task.draw(5, seed=4)) != set(few)
+
+
+def test_validation_images_are_learned_from_too():
+    table, features = make_data()
+    is_first = table.groupby("label").cumcount() < 10
+    task = make_task(table.assign(split=table["split"].where(~is_first, "valid")), features)
+    assert len(task.pool_rows) == 120 and task.n_smallest == 40
+
+
+def test_a_probe_learns_the_labels_it_is_given_and_answers_for_the_test_images():
+    task = make_task(*make_data(distance=3))
+    logits = task.predict(task.pool_rows)
+    assert logits.shape == (90, 3) and (logits.argmax(axis=1) == task.codes[task.test_rows]).mean() > 0.9
+    turned = task.predict(task.pool_rows, (task.codes[task.pool_rows] + 1) % 3)
+    assert (turned.argmax(axis=1) == task.codes[task.test_rows]).mean() < 0.1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t, f: (t, f[:-1]), "rows and features"),
+        (lambda t, f: (t.assign(split="train"), f), "complete_splits"),
+        (lambda t, f: (t.assign(split=""), f), "complete_splits"),
+        (lambda t, f: (t.assign(label="can|carton"), f), "one label per image"),
+    ],
+    ids=["lengths", "no test split", "no split", "several labels"],
+)
+def test_tables_that_cannot_be_studied(change, message):
+    with pytest.raises(ValueError, match=message):
+        make_task(*change(*make_data()))
+
 
 SETTINGS = [{"x": x, "name": name, "seed": 0} for x in (3, 1, 2) for name in ("plain", "weighted")]
 
@@ -74,3 +127,20 @@ def test_progress_has_a_name_and_a_total():
 def test_no_setting_is_refused():
     with pytest.raises(ValueError, match="no settings"):
         run(power, [])
+
+
+def test_summary_holds_scores_and_differences_of_the_same_seeds():
+    rng = np.random.default_rng(0)
+    settings = [{"kind": kind, "rate": rate, "seed": seed} for kind in "ab" for rate in (0.0, 0.5) for seed in range(3)]
+    rows = pd.DataFrame([setting | {"right": rng.random(50) < 0.8, "cost": setting["rate"]} for setting in settings])
+    summary = summarize(rows.sample(frac=1, random_state=0), ["kind", "rate"], baseline={"rate": 0.0}, means=["cost"])
+    for row in summary.to_dict("records"):
+        right = {
+            rate: np.stack(rows[(rows["kind"] == row["kind"]) & (rows["rate"] == rate)]["right"]) for rate in (0.0, 0.5)
+        }
+        score, change = measure_repeated(right[row["rate"]]), compare_repeated(right[0.5], right[0.0])
+        assert (row["accuracy"], row["accuracy_low"], row["accuracy_high"], row["n_test"]) == tuple(score)
+        assert row["n_trials"] == 3 and row["cost"] == row["rate"]
+        assert row["seed_sd"] == pytest.approx(right[row["rate"]].mean(axis=1).std(ddof=1))
+        expected = [np.nan] * 3 if row["rate"] == 0 else change[:3]
+        np.testing.assert_equal([row[f"difference{end}"] for end in ("", "_low", "_high")], expected)

@@ -1,0 +1,107 @@
+"""Learning curve and its fit: the right images are learned from, a known curve is recovered, forecasts hold."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.unit.studies.test_experiment import make_data
+from utils_cv.studies.experiment import make_task, summarize
+from utils_cv.studies.how_many_images.learning_curve import fit_curve, list_sizes, measure_learning_curve
+
+
+def make_rows(sizes, error, *, n_seeds=3, n_test=4000, seed=0):
+    """Rows of a learning curve whose errors are known."""
+    difficulty = np.random.default_rng(seed).random(n_test)  # per test image, as in a real study: sizes share images
+    rows = [{"n_per_class": n, "seed": s, "right": difficulty > error(n)} for n in sizes for s in range(n_seeds)]
+    return pd.DataFrame(rows)
+
+
+def test_more_images_score_better_and_the_largest_size_leaves_nothing_to_draw():
+    rows = measure_learning_curve(make_task(*make_data()), [40, 2], n_seeds=3, seed=5, show_progress=False)
+    curve = summarize(rows, ["n_per_class"])
+    assert rows["seed"].tolist() == [5, 6, 7] * 2 and curve["n_per_class"].tolist() == [2, 40]
+    assert curve["accuracy"].is_monotonic_increasing and curve["accuracy"].iloc[-1] > 0.8
+    assert curve["seed_sd"].iloc[0] > 0 and curve["seed_sd"].iloc[-1] == 0
+
+
+@pytest.mark.parametrize(
+    ("n_train", "smallest", "sizes"),
+    [(40, 5, [5, 10, 20, 40]), (40, 9, [10, 20, 40]), (10, 5, [2, 5, 10]), (3, 5, [1, 3])],
+    ids=["halves", "none below the smallest", "small classes", "very small classes"],
+)
+def test_sizes_end_at_the_smallest_class(n_train, smallest, sizes):
+    table, _ = make_data(n_train=n_train)
+    more = make_data(n_train=50)[0].query("label != 'can' and split == 'train'")
+    task = make_task(pd.concat([table, more]), np.zeros((len(table) + len(more), 2)))
+    assert list_sizes(task, smallest=smallest) == sizes
+
+
+def test_sizes_of_a_class_with_one_image():
+    with pytest.raises(ValueError, match="1 images to learn from"):
+        list_sizes(make_task(*make_data(n_train=1)))
+
+
+def test_fit_recovers_a_known_curve_beyond_what_was_measured():
+    rows = make_rows([5, 10, 20, 40, 80], lambda n: 0.8 * n**-0.5 + 0.02)
+    predicted = fit_curve(rows.sample(frac=1, random_state=0), n_bootstrap=200).predict([80, 320])
+    truth = 1 - (0.8 * np.array([80, 320]) ** -0.5 + 0.02)
+    np.testing.assert_allclose(predicted["accuracy"], truth, atol=0.01)
+    assert (predicted["accuracy_low"] <= truth).all() and (truth <= predicted["accuracy_high"]).all()
+
+
+def test_gain_of_doubling_agrees_with_the_curve():
+    gain = fit_curve(make_rows([5, 10, 20, 40, 80], lambda n: 0.8 * n**-0.5), n_bootstrap=200).predict_gain()
+    truth = 0.8 * (80**-0.5 - 160**-0.5)
+    assert gain.value == pytest.approx(truth, abs=0.004)
+    assert gain.low <= truth <= gain.high and gain.n == 4000
+
+
+def test_plateau_is_where_a_doubling_buys_less_than_asked():
+    fit = fit_curve(make_rows([5, 10, 20, 40, 80], lambda n: 0.8 * n**-0.5), n_bootstrap=200)
+    low, high = fit.find_plateau(0.02)
+    truth = (0.8 * (1 - 0.5**0.5) / 0.02) ** 2
+    assert truth / 2 < low <= truth <= high < 2 * truth
+    assert fit.find_plateau(0.0005)[1] == 8000  # the most that is said: a hundred times the largest size
+    with pytest.raises(ValueError, match="above 0"):
+        fit.find_plateau(0.0)
+
+
+@pytest.mark.parametrize(
+    "error", [lambda n: 0.0, lambda n: 0.3, lambda n: 0.1 + n / 100], ids=["always right", "flat", "falling accuracy"]
+)
+def test_curve_without_a_slope_promises_nothing(error):
+    fit = fit_curve(make_rows([5, 10, 20], error), n_bootstrap=100)
+    assert fit.predict_gain().value == pytest.approx(0, abs=1e-6)
+    assert fit.find_plateau(0.01)[0] == 1
+
+
+def test_the_band_holds_the_true_curve_in_nearly_all_simulated_studies():
+    """A study of 150 test images and 4 seeds, 150 times."""
+    rng = np.random.default_rng(0)
+    sizes = [5, 10, 20, 40]
+
+    def simulate():
+        difficulty = rng.normal(size=150)
+        rows = []
+        for seed in range(4):
+            luck = rng.normal(0, 0.15, len(sizes))
+            for size, shift in zip(sizes, luck, strict=True):
+                skill = 0.4 * np.log(size) - 0.3 + shift
+                right = rng.random(150) < 1 / (1 + np.exp(-2 * (skill + difficulty)))
+                rows.append({"n_per_class": size, "seed": seed, "right": right})
+        return pd.DataFrame(rows)
+
+    draws = np.random.default_rng(1).normal(size=(2, 200_000))
+    truth = (1 / (1 + np.exp(-2 * (0.4 * np.log(40) - 0.3 + 0.15 * draws[0] + draws[1])))).mean()
+    bands = [fit_curve(simulate(), n_bootstrap=200).predict([40]).iloc[0] for _ in range(150)]
+    assert np.mean([band["accuracy_low"] <= truth <= band["accuracy_high"] for band in bands]) >= 0.92
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [make_rows([5], lambda n: 0.2), make_rows([5, 10], lambda n: 0.2).iloc[:-1]],
+    ids=["one size", "a seed is missing"],
+)
+def test_rows_that_cannot_be_fitted(rows):
+    with pytest.raises(ValueError, match="two sizes or more, and the same seeds"):
+        fit_curve(rows)

@@ -1,0 +1,214 @@
+"""Wrong labels among the training images: what they cost on right test labels, and how fast they are corrected."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from utils_cv.evaluation.label_errors import rank_suspects
+from utils_cv.training.out_of_fold import predict_out_of_fold
+
+from ..experiment import FIXED_C, Task, join_results, run_trials
+
+# Kinds of wrong labels and of training.
+KINDS = {
+    "random": "any image may get the label of any other class",
+    "random with fixed C": "the same; regularized as if all labels were right",
+    "one class": "images of one class get the label of the class most like it",
+}
+# Which images are checked.
+POLICIES = ("most suspect first", "at random")
+# Wrong labels ask for strong regularization; two values are enough to order images by suspicion.
+SUSPECT_CS = (0.001, 0.01)
+
+
+def inject_wrong_labels(
+    labels: np.ndarray,
+    fraction: float,
+    *,
+    n_classes: int,
+    source: int | None = None,
+    target: int | None = None,
+    seed: int = 0,
+) -> np.ndarray:
+    """Give some images a wrong label, as careless or confused annotators would.
+
+    Args:
+        labels: True class codes, (n_images,).
+        fraction: Share of the images that get a wrong label, in [0, 1]; of the images of `source` where it is given.
+        n_classes: Number of classes.
+        source: Only images of this class get a wrong label. Default: those of any class.
+        target: The wrong label. Default: any other class, each equally often.
+        seed: For one seed the images of a smaller fraction are among those of a larger one.
+
+    Returns:
+        New class codes (n_images,); exactly `round(fraction * n)` differ from `labels`.
+
+    Raises:
+        ValueError: If the fraction lies outside [0, 1], there are fewer than two classes, or source and target are
+            the same.
+
+    Example:
+        >>> labels = inject_wrong_labels(np.array([0, 0, 1, 1]), 0.5, n_classes=2)
+        >>> int((labels != [0, 0, 1, 1]).sum())
+        2
+    """
+    if not 0 <= fraction <= 1 or n_classes < 2 or (target is not None and target == source):
+        raise ValueError(
+            f"Got fraction={fraction}, n_classes={n_classes}, source={source}, target={target}; expected a fraction "
+            "in [0, 1], two classes or more, and a target that is another class than the source."
+        )
+    rng = np.random.default_rng(seed)
+    is_open = np.ones(len(labels), bool) if source is None else labels == source
+    order = rng.permutation(len(labels))
+    steps = rng.integers(1, n_classes, len(labels))  # how many classes further the wrong label lies
+    candidates = order[(is_open & (labels != target))[order]]
+    chosen = candidates[: round(fraction * int(is_open.sum()))]
+    noisy = labels.copy()
+    noisy[chosen] = (labels[chosen] + steps[chosen]) % n_classes if target is None else target
+    return noisy
+
+
+def measure_label_noise(
+    task: Task,
+    rates: Sequence[float] = (0.1, 0.2, 0.3, 0.4),
+    *,
+    n_seeds: int = 4,
+    seed: int = 0,
+    show_progress: bool = True,
+) -> pd.DataFrame:
+    """Train a probe on labels of which some are wrong, for every kind of `KINDS`, rate and seed.
+
+    Unless the kind says otherwise, C is chosen by cross-validation on the wrong labels, as somebody would who does
+    not know of them. For "one class", each seed takes another class.
+
+    Args:
+        task: From `make_task`; its labels are taken as true.
+        rates: Shares of wrong labels, in [0, 1]: of all training images, or of those of the one class. 0 is added.
+        n_seeds: Draws of the images with wrong labels.
+        seed: The first seed.
+        show_progress: Show a bar with the time left.
+
+    Returns:
+        One row per trial: `kind`, `rate`, `source` and `target` (class names, empty unless one class), `seed`,
+        `wrong_fraction` (of all training images), `source_recall` (of the one class, NaN otherwise), and `right`,
+        bool (n_test,): for `summarize`.
+
+    Example:
+        >>> rows = measure_label_noise(task, [0.2])  # doctest: +SKIP
+        >>> summarize(rows, ["kind", "rate"], baseline={"rate": 0.0})  # doctest: +SKIP
+    """
+    pairs = _list_similar_pairs(task, seed)
+    settings = []
+    for kind in KINDS:
+        for rate in sorted({0.0, *map(float, rates)}):
+            for i in range(seed, seed + n_seeds):
+                source, target = pairs[i % len(pairs)] if kind == "one class" else ("", "")
+                settings.append({"kind": kind, "rate": rate, "source": source, "target": target, "seed": i})
+    trial = functools.partial(_score_noise, task)
+    results = run_trials(trial, settings, description="label noise", show_progress=show_progress)
+    return join_results(settings, results)
+
+
+def _list_similar_pairs(task: Task, seed: int) -> list[tuple[str, str]]:
+    """Each class with the other one that its images look most like to a probe that did not learn them."""
+    names, codes = task.class_names, task.codes[task.pool_rows]
+    probabilities = predict_out_of_fold(
+        task.features[task.pool_rows], codes, n_classes=len(names), strengths=(FIXED_C,), seed=seed
+    ).probabilities
+    means = np.array([probabilities[codes == code].mean(axis=0) for code in range(len(names))])
+    np.fill_diagonal(means, -1.0)
+    return [(name, names[code]) for name, code in zip(names, means.argmax(axis=1), strict=True)]
+
+
+def _score_noise(task: Task, kind: str, rate: float, source: str, target: str, seed: int) -> dict[str, Any]:
+    names, true = task.class_names, task.codes[task.pool_rows]
+    one_class = {"source": names.index(source), "target": names.index(target)} if source else {}
+    labels = inject_wrong_labels(true, rate, n_classes=len(names), seed=seed, **one_class)
+    logits = task.predict(
+        task.pool_rows, labels, strength=FIXED_C if kind == "random with fixed C" else None, seed=seed
+    )
+    y_true = task.codes[task.test_rows]
+    right = logits.argmax(axis=1) == y_true
+    return {
+        "wrong_fraction": float((labels != true).mean()),
+        "source_recall": float(right[y_true == one_class["source"]].mean()) if source else np.nan,
+        "right": right,
+    }
+
+
+def measure_correction(
+    task: Task,
+    *,
+    wrong_fraction: float = 0.2,
+    round_fraction: float = 0.1,
+    n_rounds: int = 4,
+    n_seeds: int = 3,
+    seed: int = 0,
+    show_progress: bool = True,
+) -> pd.DataFrame:
+    """Inject wrong labels, then check some images per round, correct what is wrong, train again, and score.
+
+    Whoever checks an image gives it the label of the table; no image is checked twice.
+
+    Args:
+        task: From `make_task`; its labels are taken as true.
+        wrong_fraction: Share of the training images that start with a wrong label, drawn at random.
+        round_fraction: Share of the training images that are checked in a round.
+        n_rounds: Rounds.
+        n_seeds: Draws of the wrong labels.
+        seed: The first seed.
+        show_progress: Show a bar with the time left.
+
+    Returns:
+        One row per policy (one of `POLICIES`), seed and round, round 0 before anything is corrected: `policy`,
+        `seed`, `round`, `n_checked`, `checked_fraction`, `n_wrong` (labels still wrong), and `right`, bool (n_test,).
+
+    Raises:
+        ValueError: If the rounds would check more images than there are, or none.
+
+    Example:
+        >>> rows = measure_correction(task, wrong_fraction=0.2)  # doctest: +SKIP
+        >>> summarize(rows, ["policy", "round"], baseline={"round": 0}, means=["n_wrong"])  # doctest: +SKIP
+    """
+    n_pool = len(task.pool_rows)
+    n_per_round = round(round_fraction * n_pool)
+    if n_rounds < 1 or not 1 <= n_per_round * n_rounds <= n_pool:
+        raise ValueError(
+            f"Got {n_rounds} rounds of {n_per_round} images each; expected at least one round and one image, and at "
+            f"most the {n_pool} training images in all."
+        )
+    settings = [{"policy": policy, "seed": seed + i} for policy in POLICIES for i in range(n_seeds)]
+    trial = functools.partial(_score_rounds, task, wrong_fraction, n_per_round, n_rounds)
+    results = run_trials(trial, settings, description="correction", show_progress=show_progress)
+    return pd.DataFrame([{**setting, **row} for setting, rows in zip(settings, results, strict=True) for row in rows])
+
+
+def _score_rounds(
+    task: Task, wrong_fraction: float, n_per_round: int, n_rounds: int, policy: str, seed: int
+) -> list[dict[str, Any]]:
+    pool, true = task.pool_rows, task.codes[task.pool_rows]
+    labels = inject_wrong_labels(true, wrong_fraction, n_classes=len(task.class_names), seed=seed)
+    order = np.random.default_rng((seed, 1)).permutation(len(pool))  # not the order of injection, which seed draws
+    is_checked = np.zeros(len(pool), bool)
+    rows = []
+    for i in range(n_rounds + 1):
+        right = task.predict(pool, labels, strength=None, seed=seed).argmax(axis=1) == task.codes[task.test_rows]
+        n_checked = int(is_checked.sum())
+        counts = {"round": i, "n_checked": n_checked, "checked_fraction": n_checked / len(pool)}
+        rows.append(counts | {"n_wrong": int((labels != true).sum()), "right": right})
+        if policy == POLICIES[0] and i < n_rounds:
+            order = _order_by_suspicion(task, labels, seed)
+        checked = order[~is_checked[order]][:n_per_round]
+        is_checked[checked] = True
+        labels[checked] = true[checked]
+    return rows
+
+
+def _order_by_suspicion(task: Task, labels: np.ndarray, seed: int) -> np.ndarray:
+    groups = task.table["group"].to_numpy()[task.pool_rows] if "group" in task.table else None
+    features, n_classes = task.features[task.pool_rows], len(task.class_names)
+    found = predict_out_of_fold(features, labels, n_classes=n_classes, groups=groups, strengths=SUSPECT_CS, seed=seed)
+    return rank_suspects(found.probabilities, labels)["row"].to_numpy()
