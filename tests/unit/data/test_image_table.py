@@ -111,20 +111,12 @@ def make_split_folders(folder, *, without_train=(), strays=()):
         pytest.param(lambda d: (d / "bottle").mkdir(), "no image in class folder 'bottle'", id="empty class"),
         pytest.param(take_images_out_of_their_folders, "10 images beside each other", id="no class folders"),
         pytest.param(lambda d: make_split_folders(d, strays=["can"]), "train/ and also can", id="class beside train"),
-        pytest.param(
-            lambda d: make_split_folders(d, without_train=["can"]), "classes can have test.* none", id="no train image"
-        ),
-        pytest.param(
-            lambda d: write_csv(d, image=["a.png"], label=["can"]), "lists 1 of 1 images that do not", id="no file"
-        ),
+        pytest.param(lambda d: make_split_folders(d, without_train=["can"]), "classes can have test", id="no train"),
+        pytest.param(lambda d: write_csv(d, image=["a.png"], label=["can"]), "lists 1 of 1 images", id="no file"),
         pytest.param(lambda d: write_csv(d, image=["can/0.png"]), "no column for label", id="CSV without labels"),
         pytest.param(lambda d: write_csv(d, image=[], label=[]), "has no rows", id="CSV without rows"),
-        pytest.param(
-            lambda d: write_csv(d, image=["can/0.png"] * 2, label=["can", "jar"]), "1 images twice", id="listed twice"
-        ),
-        pytest.param(
-            lambda d: write_csv(d, image=["can/0.png"], label=["can"], split=["dev"]), "got split 'dev'", id="split"
-        ),
+        pytest.param(lambda d: write_csv(d, image=["can/0.png"] * 2, label="can"), "1 images twice", id="twice"),
+        pytest.param(lambda d: write_csv(d, image=["a"], label="a", split="dev"), "got split 'dev'", id="split"),
     ],
 )
 def test_wrong_folders_are_explained(image_dir, change, message):

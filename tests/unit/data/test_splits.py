@@ -46,13 +46,8 @@ def test_every_class_has_its_share_in_every_part(counts, seed):
         wanted = pd.Series(counts) * fraction
         assert (found[part] >= 1).all()
         assert ((found[part] - wanted).abs() < 1.4).all()  # a part that would be empty takes up to one more
-
-
-@given(class_counts.filter(lambda counts: min(counts.values()) >= 5))
-def test_whole_parts_have_their_share_too(counts):
-    table = split_stratified(make_table(counts))
-    shares = table["split"].value_counts() / len(table)
-    assert abs(shares["train"] - 0.6) <= 1.5 / len(table) + 0.01
+    if min(counts.values()) >= 5:
+        assert abs((table["split"] == "train").mean() - 0.6) <= 1.5 / len(table) + 0.01
 
 
 @given(class_counts, st.integers(0, 99), st.randoms(use_true_random=False))
@@ -113,21 +108,15 @@ def test_several_labels_are_balanced_each():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        pytest.param(
-            lambda t: split_stratified(t), "at least 3 images of every class, but 'few' has 2", id="two images"
-        ),
+        pytest.param(split_stratified, "at least 3 images of every class, but 'few' has 2", id="two images"),
         pytest.param(lambda t: split_grouped(t[t["label"] == "can"]), "'can' has 2", id="two groups"),
         pytest.param(lambda t: split_grouped(t.assign(group=None)), "22 of 22 rows have no group", id="no group"),
         pytest.param(lambda t: split_stratified(t.drop(columns="label")), "no column", id="no label column"),
         pytest.param(lambda t: split_stratified(t.assign(label="")), "No label in 22 rows", id="no label"),
         pytest.param(lambda t: split_stratified(t[:0]), "empty", id="no image"),
-        pytest.param(
-            lambda t: split_stratified(t, fractions={"train": 0.5, "val": 0.5}), "got .'val'", id="unknown part"
-        ),
+        pytest.param(lambda t: split_stratified(t, fractions={"train": 0.5, "val": 0.5}), "got .'val'", id="part"),
         pytest.param(lambda t: split_stratified(t, fractions={"train": 60, "test": 40}), "add up to 1", id="percent"),
-        pytest.param(
-            lambda t: hold_out_valid(t.assign(split="valid")), "22 validation images", id="valid there already"
-        ),
+        pytest.param(lambda t: hold_out_valid(t.assign(split="valid")), "22 validation images", id="valid is there"),
         pytest.param(lambda t: hold_out_valid(t.assign(split="val")), "got .'val'", id="unknown split"),
         pytest.param(lambda t: take_per_class(t, 3), "at least 3 images", id="more than there are"),
         pytest.param(lambda t: take_per_class(t, 0), "at least 1", id="none"),
