@@ -22,6 +22,7 @@ _KEPT_MODES = {
     "WEBP": {"RGB", "RGBA"},
     "AVIF": {"RGB", "RGBA"},
 }
+_IN_THE_WAY = "out_dir has another file of this name; it was left as it is"
 
 
 class _Row(NamedTuple):
@@ -39,12 +40,7 @@ class _Row(NamedTuple):
 
 
 def downsize_images(
-    in_dir: str | Path,
-    out_dir: str | Path,
-    *,
-    min_side_px: int,
-    quality: int = 92,
-    show_progress: bool = True,
+    in_dir: str | Path, out_dir: str | Path, *, min_side_px: int, quality: int = 92, show_progress: bool = True
 ) -> pd.DataFrame:
     """Copy a folder of images into another one, with large images made smaller.
 
@@ -132,9 +128,8 @@ def _copy(path: Path, out_path: Path, row: _Row) -> _Row:
     size_mb = path.stat().st_size / 1e6
     row = row._replace(size_mb=size_mb, new_size_mb=size_mb)
     if out_path.exists():
-        if out_path.read_bytes() == path.read_bytes():
-            return row._replace(action="done before")
-        return row._replace(action="failed", cause="out_dir has another file of this name; it was left as it is")
+        is_ours = out_path.read_bytes() == path.read_bytes()
+        return row._replace(action="done before") if is_ours else row._replace(action="failed", cause=_IN_THE_WAY)
     with write_atomic(out_path) as temporary_path:
         shutil.copy2(path, temporary_path)
     return row
@@ -150,7 +145,7 @@ def _describe_existing(path: Path, out_path: Path, row: _Row) -> _Row:
     status = out_path.stat()
     if is_ours and status.st_mtime_ns >= path.stat().st_mtime_ns:
         return row._replace(action="done before", new_size_mb=status.st_size / 1e6)
-    return row._replace(action="failed", cause="out_dir has another file of this name; it was left as it is")
+    return row._replace(action="failed", cause=_IN_THE_WAY)
 
 
 def _encode_smaller(image: Image.Image, path: Path, size_wh: tuple[int, int], quality: int) -> bytes:

@@ -21,11 +21,8 @@ LABEL_SEPARATOR = "|"
 SPLIT_NAMES = ("train", "valid", "test")
 # What a folder or a CSV file may call each split.
 _SPLIT_OF_NAME = {
-    "train": "train",
-    "training": "train",
-    "val": "valid",
-    "valid": "valid",
-    "validation": "valid",
+    **dict.fromkeys(["train", "training"], "train"),
+    **dict.fromkeys(["val", "valid", "validation"], "valid"),
     "test": "test",
 }
 # What a CSV file may call each column.
@@ -58,7 +55,7 @@ def load_image_table(source: str | Path, *, min_classes: int = 2) -> pd.DataFram
     Example:
         >>> table = load_image_table("data/fridge_objects")  # doctest: +SKIP
         >>> table.shape  # doctest: +SKIP
-        (480, 17)
+        (480, 16)
     """
     source = find_dir(source)
     csv_path = source if source.is_file() else source / "labels.csv"

@@ -5,7 +5,7 @@ import os
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -176,7 +176,6 @@ def load_images(
     *,
     fit: Fit = "squash",
     n_threads: int | None = None,
-    cache: Any = None,
     show_progress: bool = False,
 ) -> LoadedImages:
     """Open and resize many image files at once; files that cannot be opened are listed, not raised.
@@ -188,7 +187,6 @@ def load_images(
         size_px: Side of the square that every image is resized to, in pixels.
         fit: "squash" keeps all of the image, "crop" its center, "pad" its proportions; see `resize_image`.
         n_threads: Files worked on at a time. Default: one per processor that this process may use.
-        cache: What `utils_cv.data.image_cache` gives.
         show_progress: Show a progress bar.
 
     Returns:
@@ -208,25 +206,17 @@ def load_images(
 
     def load_into_row(row: int) -> str | None:
         try:
-            key = None if cache is None else cache.make_key(paths[row], size_px, fit)
-            found = None if cache is None else cache.find(key)
-            pixels[row] = load_pixels(paths[row], size_px, fit=fit) if found is None else found
-            if cache is not None and found is None:
-                cache.store(key, pixels[row])
+            pixels[row] = load_pixels(paths[row], size_px, fit=fit)
         except ImageError as error:
             return error.cause
         return None
 
-    n_threads, description = n_threads or count_cpus(), "opening images"
-    positions = range(len(paths))
-    causes = list(
-        map_in_threads(
-            load_into_row, positions, n_threads=n_threads, description=description, show_progress=show_progress
-        )
-    )
-    rows = np.array([row for row in positions if causes[row] is None], dtype=int)
-    failed = [(str(paths[row]), causes[row]) for row in positions if causes[row] is not None]
-    for new_row, row in enumerate(rows):  # close the gaps in place: a copy would need the memory twice
+    rows, n_threads, words = range(len(paths)), n_threads or count_cpus(), "opening images"
+    done = map_in_threads(load_into_row, rows, n_threads=n_threads, description=words, show_progress=show_progress)
+    causes = list(done)
+    opened = np.flatnonzero([cause is None for cause in causes])
+    failed = [(str(path), cause) for path, cause in zip(paths, causes, strict=True) if cause is not None]
+    for new_row, row in enumerate(opened):  # close the gaps in place: a copy would need the memory twice
         if new_row != row:
             pixels[new_row] = pixels[row]
-    return LoadedImages(pixels[: len(rows)], rows, pd.DataFrame(failed, columns=["path", "cause"]))
+    return LoadedImages(pixels[: len(opened)], opened, pd.DataFrame(failed, columns=["path", "cause"]))
