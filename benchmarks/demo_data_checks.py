@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from PIL import Image
+from sklearn.metrics import average_precision_score
 
 from utils_cv.data.image_table import encode_labels, find_dir, load_image_table
 from utils_cv.data.images import load_images
-from utils_cv.evaluation.intervals import make_fraction_score
-from utils_cv.evaluation.metrics import compute_average_precision, measure_accuracy, measure_average_precision
+from utils_cv.evaluation.intervals import make_fraction_score, measure_resampled
+from utils_cv.evaluation.metrics import measure_accuracy
 from utils_cv.models.backbones import DEFAULT_BACKBONE, load_backbone
 from utils_cv.models.features import compute_features
 from utils_cv.training.linear_probe import fit_linear_head
@@ -218,9 +219,14 @@ def _score_multilabel(head: Any, sets: dict[str, Any]) -> list[dict[str, Any]]:
         ("test", _predict(head, features[~is_train])),
         ("test, trained on its own part", own_probabilities),
     ):
-        each = zip(CLASS_NAMES, compute_average_precision(hot[~is_train], probabilities), strict=True)
+        truth = hot[~is_train]
+        each = zip(CLASS_NAMES, average_precision_score(truth, probabilities, average=None), strict=True)
         text = ", ".join(f"{name} {value:.3f}" for name, value in each)
-        mean = measure_average_precision(hot[~is_train], probabilities)
+
+        def score_resamples(counts: np.ndarray, truth: Any = truth, probabilities: Any = probabilities) -> np.ndarray:
+            return np.array([average_precision_score(truth, probabilities, sample_weight=count) for count in counts])
+
+        mean = measure_resampled(score_resamples, len(truth))
         rows.append(_row("fridge_objects_multilabel", part, "mean average precision", mean))
         rows.append(_row("fridge_objects_multilabel", part, "average precision", text))
     return rows

@@ -15,7 +15,7 @@ import pandas as pd
 
 from utils_cv.data.image_table import TableImages, load_image_table, load_table_images
 from utils_cv.data.splits import complete_splits
-from utils_cv.evaluation.intervals import draw_bootstrap_counts
+from utils_cv.evaluation.intervals import resample_statistic
 from utils_cv.studies.rungs import take_images
 from utils_cv.system.machine import describe_machine
 from utils_cv.training.training import fine_tune, linear_probe, predict_images
@@ -51,8 +51,7 @@ def summarize(size: int, answers: pd.DataFrame) -> list[dict[str, object]]:
         part = answers if source == "all" else answers[answers["source"] == source]
         gains = (part["tuned"].astype(float) - part["probe"]).groupby(part["scene"])
         sums, counts = gains.sum().to_numpy(), gains.size().to_numpy()
-        weights = draw_bootstrap_counts(len(sums), N_BOOTSTRAP, np.random.default_rng(0))
-        low, high = np.quantile(weights @ sums / (weights @ counts), (0.025, 0.975))
+        low, high = _compute_limits(sums, counts)
         row = {"a class": size, "set": source, "n": part["image"].groupby(part["seed"]).size().max()}
         row |= {"probe": part["probe"].mean(), "fine-tuned": part["tuned"].mean()}
         gain = f"{sums.sum() / counts.sum():+.3f} ({low:+.3f} to {high:+.3f})"
@@ -60,6 +59,12 @@ def summarize(size: int, answers: pd.DataFrame) -> list[dict[str, object]]:
         kept = f"{part.groupby('seed')['is_kept'].first().sum()} of {part['seed'].nunique()}"
         rows.append(row | {"gain": gain, "climbed": kept, "s": seconds.iloc[0], "s tuned": seconds.iloc[1]})
     return rows
+
+
+def _compute_limits(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Compute the 95 % percentile interval of a mean over scenes."""
+    means = resample_statistic(lambda drawn: drawn @ sums / (drawn @ counts), len(sums), n_bootstrap=N_BOOTSTRAP)
+    return np.quantile(means, (0.025, 0.975))
 
 
 def main() -> None:

@@ -1,171 +1,123 @@
-"""Calibration: does a model that says 90 % turn out right in 90 % of its answers, and how to make it so.
+"""Calibration: is a model that says 90 % right in 90 % of its answers, and how to make it so (Guo et al. 2017).
 
-One label an image. Probabilities and logits are different arguments of different functions, and each refuses the other.
+Probabilities and logits are different arguments of different functions, and each refuses the other.
+`scipy.special.softmax(logits / temperature, axis=1)` gives the calibrated probabilities of one label per image.
 """
 
-import warnings
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from .intervals import Score, compute_wilson_interval, draw_bootstrap_counts, resample_in_chunks
-from .metrics import check_probabilities, check_same_length, encode_labels
+from .intervals import Score, compute_wilson_interval, resample_statistic
+from .metrics import check_probabilities, check_same_length, read_labels
 
 TEMPERATURE_LIMITS = (0.05, 20.0)
-HIGHEST_TEMPERATURE = 20.0
-# By how much a gain must exceed its standard error to count: one-sided 95 %.
-N_STANDARD_ERRORS = 1.65
 
 
 def measure_calibration_error(
-    y_true: Any,
-    probabilities: Any,
-    class_names: Sequence[str] | None = None,
-    *,
-    n_bins: int = 15,
-    n_bootstrap: int = 1000,
-    seed: int = 0,
+    y_true: Any, probabilities: Any, *, n_bins: int = 15, n_bootstrap: int = 1000, seed: int = 0
 ) -> Score:
-    """Expected calibration error: mean distance between how sure the model is and how often it is right.
+    """Measure the expected calibration error: the mean distance of confidence and accuracy in bins of confidence.
 
-    The images are put into bins of equal width by the probability of their predicted class (Guo et al. 2017, 15
-    bins). With few images the error comes out too high, even for a perfectly calibrated model: with 160 images 0.09 on
-    average where the truth is 0. The interval takes that into account. It is the basic bootstrap interval, which
-    shifts against the bias, and starts at 0 when a perfectly calibrated model would reach such a `value` by chance in
-    more than 2.5 % of cases (consistency resampling, Bröcker and Smith 2007).
-
-    Args:
-        y_true: True labels (n_images,), codes, or names when `class_names` is given.
-        probabilities: (n_images, n_classes), rows add up to 1.
-        class_names: Names of the columns, needed when `y_true` holds names.
-        n_bins: Number of bins.
-        n_bootstrap: Resamples of the images behind the interval.
-        seed: Seed of the resamples.
-
-    Returns:
-        The error, a fraction in [0, 1]; 0 is perfect.
+    `y_true` are class codes, `probabilities` (n_images, n_classes) with rows that add up to 1. The error of few images
+    comes out too high: with 160 images 0.09 on average where the truth is 0. So the interval is the basic bootstrap
+    interval, which shifts against this bias, and starts at 0 when a perfectly calibrated model would reach the error by
+    chance in more than 2.5 % of cases (consistency resampling, Bröcker and Smith 2007).
 
     Example:
-        >>> measure_calibration_error([0, 1], [[1.0, 0.0], [0.5, 0.5]]).value  # sure 0.75, right 0.5
+        >>> measure_calibration_error([0, 1], [[1.0, 0.0], [0.5, 0.5]]).value  # confidence 0.75, accuracy 0.5
         0.25
     """
-    confidence, is_right = _compare_confidence(y_true, probabilities, class_names)
+    confidence, is_right = _compare_confidence(y_true, probabilities)
     in_bin = np.eye(n_bins)[_find_bins(confidence, n_bins)]  # (n_images, n_bins)
     surplus = in_bin * (confidence - is_right)[:, None]
-    n = len(confidence)
-    rng = np.random.default_rng(seed)
-    value = float(np.abs(surplus.sum(axis=0)).sum() / n)
+    n, rng = len(confidence), np.random.default_rng(seed)
 
-    def resample(size: int) -> np.ndarray:
-        return np.abs(draw_bootstrap_counts(n, size, rng) @ surplus).sum(axis=1) / n
+    def statistic(counts: np.ndarray) -> np.ndarray:
+        return np.abs(counts @ surplus).sum(axis=1) / n
 
-    def simulate_calibrated(size: int) -> np.ndarray:
-        is_right = rng.random((size, n)) < confidence  # right as often as the model says
+    def simulate_calibrated(counts: np.ndarray) -> np.ndarray:
+        is_right = rng.random(counts.shape) < confidence  # right as often as the model says
         return np.abs((confidence - is_right) @ in_bin).sum(axis=1) / n
 
-    low, high = np.quantile(resample_in_chunks(resample, n, n_bootstrap), (0.025, 0.975))
-    is_chance = value <= np.quantile(resample_in_chunks(simulate_calibrated, n, n_bootstrap), 0.975)
-    return Score(value, 0.0 if is_chance else max(2 * value - high, 0.0), min(max(2 * value - low, value), 1.0), n)
+    value = float(statistic(np.ones((1, n)))[0])
+    low, high = np.quantile(resample_statistic(statistic, n, n_bootstrap=n_bootstrap, seed=rng), (0.025, 0.975))
+    by_chance = resample_statistic(simulate_calibrated, n, n_bootstrap=n_bootstrap, seed=seed)
+    low, high = max(2 * value - high, 0.0), min(max(2 * value - low, value), 1.0)
+    return Score(value, 0.0 if value <= np.quantile(by_chance, 0.975) else low, high, n)
 
 
-def compute_reliability_table(
-    y_true: Any, probabilities: Any, class_names: Sequence[str] | None = None, *, n_bins: int = 10
-) -> pd.DataFrame:
-    """Confidence and accuracy of the images in each bin of confidence: the numbers of a reliability diagram.
+def compute_reliability_table(y_true: Any, probabilities: Any, *, n_bins: int = 10) -> pd.DataFrame:
+    """Compute the numbers of a reliability diagram: one row per bin of equal width that holds images.
 
-    Args:
-        y_true: True labels (n_images,), codes, or names when `class_names` is given.
-        probabilities: (n_images, n_classes), rows add up to 1.
-        class_names: Names of the columns, needed when `y_true` holds names.
-        n_bins: Number of bins of equal width; empty ones are left out of the table.
+    `confidence` (mean probability of the predicted class), `accuracy`, `accuracy_low`, `accuracy_high` (Wilson's 95 %
+    interval), `n` images. Written by hand because scikit-learn's `calibration_curve` counts nothing.
 
-    Returns:
-        One row a bin: `confidence` (mean probability of the predicted class), `accuracy`, `accuracy_low`,
-        `accuracy_high` (Wilson's 95 % interval), `n` images.
+    Example:
+        >>> compute_reliability_table([0, 1], [[0.9, 0.1], [0.4, 0.6]])["confidence"].tolist()  # (n_bins,)
+        [0.6, 0.9]
     """
-    confidence, is_right = _compare_confidence(y_true, probabilities, class_names)
-    bins = _find_bins(confidence, n_bins)
-    n = np.bincount(bins, minlength=n_bins)
-    kept = n > 0
-    n_right = np.bincount(bins, weights=is_right, minlength=n_bins)[kept]
-    mean_confidence = np.bincount(bins, weights=confidence, minlength=n_bins)[kept] / n[kept]
-    low, high = compute_wilson_interval(n_right, n[kept])
-    columns = {"accuracy": n_right / n[kept], "accuracy_low": low, "accuracy_high": high, "n": n[kept]}
-    return pd.DataFrame({"confidence": mean_confidence, **columns})
+    confidence, is_right = _compare_confidence(y_true, probabilities)
+    rows = pd.DataFrame({"confidence": confidence, "accuracy": is_right.astype(float)})
+    groups = rows.groupby(_find_bins(confidence, n_bins))
+    table, n = groups.mean().reset_index(drop=True), groups.size().to_numpy()
+    low, high = compute_wilson_interval(groups["accuracy"].sum().to_numpy(), n)
+    return table.assign(accuracy_low=low, accuracy_high=high, n=n)
 
 
-def fit_temperature(y_true: Any, logits: Any, class_names: Sequence[str] | None = None) -> float:
-    """Temperature that makes the probabilities of validation images fit how often they are right.
+def fit_temperature(y_true: Any, logits: Any) -> float:
+    """Fit the temperature that minimizes the mean loss of `logits / temperature` on validation images.
 
-    Source: Guo et al. 2017, temperature scaling. It minimises the mean negative log-likelihood of
-    softmax(logits / temperature); which class is predicted does not change.
-
-    Args:
-        y_true: True labels (n_images,) of validation images, codes, or names when `class_names` is given.
-        logits: (n_images, n_classes), before softmax; from probabilities, pass `np.log(probabilities)`.
-        class_names: Names of the columns, needed when `y_true` holds names.
-
-    Returns:
-        The temperature; above 1 for a model that is too sure of itself. 1.0, with a warning, when the images cannot
-        tell: every one is right (no temperature is low enough) or the model is no better than chance.
+    `logits` are (n_images, n_classes), before softmax; from probabilities, pass `np.log(probabilities)`. `y_true` are
+    class codes, or 0 and 1 (n_images, n_classes). The temperature is in [0.05, 20], above 1 for a model that is too
+    confident; 1.0 where every image is right, so that no temperature is low enough.
 
     Example:
         >>> temperature = fit_temperature([0, 0, 1], [[4.0, 0.0], [4.0, 0.0], [4.0, 0.0]])
         >>> round(temperature, 3)  # right in 2 of 3, hence 4 / log(2)
         5.771
     """
+    from scipy.optimize import minimize_scalar
+
     logits = _check_logits(logits)
-    names = class_names if class_names is not None else [str(column) for column in range(logits.shape[1])]
-    codes = encode_labels(y_true, names, name="y_true")
-    check_same_length(y_true=codes, logits=logits)
-    low, high = (np.log(1 / limit) for limit in reversed(TEMPERATURE_LIMITS))  # of the log of 1 / temperature
-    if _compute_slope(codes, logits, np.exp(low)) >= 0 or _compute_slope(codes, logits, np.exp(high)) <= 0:
-        warnings.warn(
-            f"No temperature between {TEMPERATURE_LIMITS[0]} and {TEMPERATURE_LIMITS[1]} fits best (all images right, "
-            "or no better than chance); 1.0 leaves the probabilities as they are. Use more validation images.",
-            stacklevel=2,
-        )
-        return 1.0
-    for _ in range(50):  # bisection: the loss is convex in 1 / temperature, so its slope changes sign once
-        middle = (low + high) / 2
-        low, high = (middle, high) if _compute_slope(codes, logits, np.exp(middle)) < 0 else (low, middle)
-    return float(np.exp(-(low + high) / 2))
+
+    def compute_loss(log_temperature: float) -> float:
+        return float(compute_losses(y_true, logits / np.exp(log_temperature)).mean())
+
+    bounds = np.log(TEMPERATURE_LIMITS)
+    best = minimize_scalar(compute_loss, bounds=bounds, method="bounded", options={"xatol": 1e-8})
+    return 1.0 if compute_loss(bounds[0]) <= best.fun else float(np.exp(best.x))
 
 
-def apply_temperature(logits: Any, temperature: float) -> np.ndarray:
-    """Probabilities softmax(logits / temperature).
-
-    Args:
-        logits: (n_images, n_classes), before softmax; from probabilities, pass `np.log(probabilities)`.
-        temperature: From `fit_temperature`; 1 is the plain softmax.
-
-    Returns:
-        float64 (n_images, n_classes), rows add up to 1.
+def compute_losses(y_true: Any, logits: Any) -> np.ndarray:
+    """Compute the loss of each image, (n_images,): cross-entropy; for several labels averaged over the classes.
 
     Example:
-        >>> apply_temperature([[2.0, 0.0]], 2.0).round(3).tolist()
-        [[0.731, 0.269]]
+        >>> compute_losses([0, 1], [[2.0, 0.0], [2.0, 0.0]]).round(3)
+        array([0.127, 2.127])
     """
-    if not temperature > 0:
-        raise ValueError(f"temperature: expected a number above 0, got {temperature}.")
-    return _softmax(_check_logits(logits) / temperature)
+    from scipy.special import log_softmax
+
+    targets, logits = np.asarray(y_true), np.asarray(logits, dtype=float)
+    if logits.ndim != 2 or targets.shape not in (logits.shape, logits.shape[:1]):
+        raise ValueError(f"Expected y_true of the images of logits, got the shapes {targets.shape} and {logits.shape}.")
+    if targets.ndim == 2:
+        return (np.logaddexp(0, logits) - logits * targets).mean(axis=1)
+    codes = read_labels(targets, range(logits.shape[1]), name="y_true")
+    return -log_softmax(logits, axis=1)[np.arange(len(codes)), codes]
 
 
-def _compare_confidence(
-    y_true: Any, probabilities: Any, class_names: Sequence[str] | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Probability of the predicted class and whether it is right, both (n_images,)."""
+def _compare_confidence(y_true: Any, probabilities: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the probability of the predicted class and whether it is right, both (n_images,)."""
     probabilities = check_probabilities(probabilities, rows_sum_to_one=True)
-    names = class_names if class_names is not None else [str(column) for column in range(probabilities.shape[1])]
-    codes = encode_labels(y_true, names, name="y_true")
+    codes = read_labels(y_true, range(probabilities.shape[1]), name="y_true")
     check_same_length(y_true=codes, probabilities=probabilities)
     return probabilities.max(axis=1), probabilities.argmax(axis=1) == codes
 
 
 def _find_bins(confidence: np.ndarray, n_bins: int) -> np.ndarray:
-    """Bin of each image; a bin holds its upper edge, as in the paper, and the first also holds 0."""
+    """Find the bin of each image; a bin holds its upper edge, as in the paper, and the first also holds 0."""
     return np.clip(np.ceil(confidence * n_bins).astype(int) - 1, 0, n_bins - 1)
 
 
@@ -180,25 +132,11 @@ def _check_logits(logits: Any) -> np.ndarray:
     return np.maximum(array, -1e4)  # log(0) = -inf from a probability of 0 stays harmless
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
-
-
-def _compute_slope(codes: np.ndarray, logits: np.ndarray, inverse_temperature: float) -> float:
-    """Derivative of the mean negative log-likelihood with respect to 1 / temperature."""
-    probabilities = _softmax(logits * inverse_temperature)
-    return float(((probabilities * logits).sum(axis=1) - logits[np.arange(len(codes)), codes]).mean())
+# What follows serves `training` until it has its own rule of a gain; then it goes.
 
 
 class ValidationScore(NamedTuple):
-    """Score of one model on validation images.
-
-    Attributes:
-        losses: Loss of each image, (n_images,), of the logits divided by `temperature`.
-        accuracy: In [0, 1]; multi-label: the share of single labels that are right.
-        temperature: What the logits are divided by, at least 1.
-    """
+    """Score of one model on validation images, with the losses (n_images,) of its logits divided by `temperature`."""
 
     losses: np.ndarray
     accuracy: float
@@ -211,13 +149,7 @@ class ValidationScore(NamedTuple):
 
 
 class Gain(NamedTuple):
-    """What one model gains over another on the same validation images.
-
-    Attributes:
-        value: By how much the mean loss is lower.
-        error: Standard error of that, image by image.
-        is_shown: Whether it is more than chance explains, at no cost of accuracy.
-    """
+    """By how much a mean loss is lower, its standard error, and whether it is more than chance explains."""
 
     value: float
     error: float
@@ -228,48 +160,11 @@ def measure_gain(score: ValidationScore, below: ValidationScore) -> Gain:
     """Measure what a model gains over the one below; both scores are of the same images in the same order."""
     gains = below.losses - score.losses
     value, error = float(gains.mean()), float(gains.std() / np.sqrt(len(gains)))
-    return Gain(value, error, score.accuracy >= below.accuracy and value > N_STANDARD_ERRORS * error)
+    return Gain(value, error, score.accuracy >= below.accuracy and value > 1.65 * error)
 
 
 def score_logits(logits: np.ndarray, targets: np.ndarray) -> ValidationScore:
-    """Score logits by what they tell apart, whether or not they are too sure of it.
-
-    Fine-tuned networks become too sure of themselves while they still learn, so that their plain loss rises and hides
-    what was gained. One number mends that afterwards, the temperature, so models are compared at their own best one
-    (Berta et al. 2025, "Rethinking Early Stopping: Refine, Then Calibrate"). It is never below 1: a few images that
-    are all right would make any model look infinitely sure.
-
-    Args:
-        logits: (n_images, n_classes).
-        targets: (n_images,) class codes, or (n_images, n_classes) multi-hot.
-
-    Returns:
-        Losses, accuracy and temperature.
-
-    Example:
-        >>> score = score_logits(np.array([[9.0, 0.0], [9.0, 0.0], [9.0, 0.0]]), np.array([0, 0, 1]))
-        >>> round(score.temperature, 1)  # sure of three, right in two
-        13.0
-    """
-    from scipy.optimize import minimize_scalar
-
-    def find_loss(log_temperature: float) -> float:
-        return float(compute_losses(logits / np.exp(log_temperature), targets).mean())
-
-    best = minimize_scalar(find_loss, bounds=(0.0, np.log(HIGHEST_TEMPERATURE)), method="bounded").x
-    temperature = 1.0 if find_loss(0.0) <= find_loss(best) else float(np.exp(best))
-    if targets.ndim == 2:
-        accuracy = ((logits > 0) == (targets > 0.5)).mean()
-    else:
-        accuracy = (logits.argmax(axis=1) == targets).mean()
-    return ValidationScore(compute_losses(logits / temperature, targets), float(accuracy), temperature)
-
-
-def compute_losses(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Compute the plain loss of each image, (n_images,): cross-entropy, multi-label averaged over the classes."""
-    logits = np.asarray(logits, dtype=np.float64)
-    if targets.ndim == 2:
-        return (np.logaddexp(0, logits) - logits * targets).mean(axis=1)
-    highest = logits.max(axis=1, keepdims=True)
-    log_sums = highest[:, 0] + np.log(np.exp(logits - highest).sum(axis=1))
-    return log_sums - logits[np.arange(len(logits)), targets]
+    """Score logits at their own best temperature, at least 1."""
+    temperature = max(1.0, fit_temperature(targets, logits))
+    is_right = (logits > 0) == (targets > 0.5) if targets.ndim == 2 else logits.argmax(axis=1) == targets
+    return ValidationScore(compute_losses(targets, logits / temperature), float(is_right.mean()), temperature)

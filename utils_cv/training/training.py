@@ -99,7 +99,7 @@ def linear_probe(
     model = learners.Classifier(body, weight, bias, mean=facts.mean, std=facts.std)
     learn = learners.make_learner(images, targets, model)
     logits = features @ weight.T + bias
-    train_loss = float(compute_losses(logits, targets[train_rows]).mean())
+    train_loss = float(compute_losses(targets[train_rows], logits).mean())
     row = {"epoch": 0, "train_loss": train_loss} | _score_start(run, weight, bias, images, targets, valid_rows)
     history = pd.DataFrame([row | {"seconds": seconds, "is_kept": True}])
     return make_trained(images, backbone, learn, history, seconds, export_timer.seconds)

@@ -1,10 +1,18 @@
-"""Calibration error, reliability and temperature, by hand and by simulation."""
+"""Calibration error, reliability, losses and temperature: by hand, by simulation, and against scikit-learn."""
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import softmax
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 
 from utils_cv.evaluation.calibration import (
-    apply_temperature,
+    compute_losses,
     compute_reliability_table,
     fit_temperature,
     measure_calibration_error,
@@ -15,8 +23,13 @@ def draw_calibrated(n, *, seed=0, n_classes=4):
     """Labels drawn from the probabilities of logits: temperature 1 is right."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=(n, n_classes)) * 2
-    y_true = (apply_temperature(logits, 1).cumsum(axis=1) > rng.random((n, 1))).argmax(axis=1)
+    y_true = (softmax(logits, axis=1).cumsum(axis=1) > rng.random((n, 1))).argmax(axis=1)
     return y_true, logits
+
+
+def draw_probabilities(n, *, seed, temperature):
+    y_true, logits = draw_calibrated(n, seed=seed)
+    return y_true, softmax(logits / temperature, axis=1)
 
 
 def test_calibration_error_by_hand():
@@ -26,28 +39,22 @@ def test_calibration_error_by_hand():
     assert measure_calibration_error(y_true, probabilities).value == pytest.approx(expected)
 
 
-def test_perfect_certainty_that_is_right_has_no_error():
-    score = measure_calibration_error([0, 1], [[1.0, 0.0], [0.0, 1.0]])
-    assert score[:3] == (0, 0, 0)
+def test_full_confidence_that_is_right_has_no_error():
+    assert measure_calibration_error([0, 1], [[1.0, 0.0], [0.0, 1.0]])[:3] == (0, 0, 0)
 
 
 def test_interval_of_a_calibrated_model_starts_at_zero():
-    starts = []
-    for seed in range(40):
-        y_true, logits = draw_calibrated(160, seed=seed)
-        starts.append(measure_calibration_error(y_true, apply_temperature(logits, 1), n_bootstrap=200).low)
+    drawn = (draw_probabilities(160, seed=seed, temperature=1) for seed in range(40))
+    starts = [measure_calibration_error(*arrays, n_bootstrap=200).low for arrays in drawn]
     assert np.mean(np.array(starts) == 0) >= 0.85  # 0.975 is expected
 
 
 def test_interval_of_an_overconfident_model_holds_the_truth_and_not_zero():
-    truth = measure_calibration_error(*_sharpen(draw_calibrated(20_000, seed=99)), n_bootstrap=2).value
-    scores = [measure_calibration_error(*_sharpen(draw_calibrated(300, seed=s)), n_bootstrap=200) for s in range(40)]
+    truth = measure_calibration_error(*draw_probabilities(20_000, seed=99, temperature=0.4), n_bootstrap=2).value
+    drawn = (draw_probabilities(300, seed=seed, temperature=0.4) for seed in range(40))
+    scores = [measure_calibration_error(*arrays, n_bootstrap=200) for arrays in drawn]
     assert np.mean([score.low <= truth <= score.high for score in scores]) >= 0.8
     assert np.mean([score.low > 0 for score in scores]) >= 0.9
-
-
-def _sharpen(drawn):
-    return drawn[0], apply_temperature(drawn[1], 0.4)
 
 
 def test_reliability_table_by_hand():
@@ -57,50 +64,61 @@ def test_reliability_table_by_hand():
     assert ((table["accuracy_low"] <= table["accuracy"]) & (table["accuracy"] <= table["accuracy_high"])).all()
 
 
+@pytest.mark.parametrize("scale", [0.5, 1.0, 3.0], ids=["not confident enough", "calibrated", "too confident"])
+def test_temperature_agrees_with_scikit_learn(scale):
+    y_true, logits = draw_calibrated(400, seed=3)
+    model = LogisticRegression()  # whose logits are its inputs
+    model.coef_, model.intercept_, model.classes_ = np.eye(4), np.zeros(4), np.arange(4)
+    oracle = CalibratedClassifierCV(FrozenEstimator(model), method="temperature").fit(logits * scale, y_true)
+    probabilities = softmax(logits * scale / fit_temperature(y_true, logits * scale), axis=1)
+    np.testing.assert_allclose(probabilities, oracle.predict_proba(logits * scale), atol=1e-4)
+
+
 def test_temperature_is_found_again():
     y_true, logits = draw_calibrated(4000)
     assert fit_temperature(y_true, logits * 2.5) == pytest.approx(2.5, rel=0.1)
 
 
-def test_temperature_is_the_minimum_of_the_loss():
-    y_true, logits = draw_calibrated(200, seed=3)
-    best = fit_temperature(y_true, logits * 3)
-
-    def measure_loss(temperature):
-        return -np.log(apply_temperature(logits * 3, temperature)[np.arange(200), y_true]).mean()
-
-    assert measure_loss(best) <= min(measure_loss(best * 1.01), measure_loss(best / 1.01))
+@given(seed=st.integers(0, 50), scale=st.floats(0.1, 20), is_table=st.booleans())
+def test_temperature_has_the_lowest_loss_also_for_several_labels(seed, scale, is_table):
+    y_true, logits = draw_calibrated(60, seed=seed)
+    y_true = np.eye(4)[y_true] if is_table else y_true
+    best = fit_temperature(y_true, logits * scale)
+    losses = [compute_losses(y_true, logits * scale / t).mean() for t in (best, best * 1.01, best / 1.01, 1.0)]
+    assert losses[0] <= min(losses) + 1e-12 or best > 19.9
 
 
 def test_temperature_of_log_probabilities_equals_that_of_logits():
     y_true, logits = draw_calibrated(300)
-    from_probabilities = fit_temperature(y_true, np.log(apply_temperature(logits * 2, 1)))
+    from_probabilities = fit_temperature(y_true, np.log(softmax(logits * 2, axis=1)))
     assert from_probabilities == pytest.approx(fit_temperature(y_true, logits * 2))
 
 
-def test_temperature_changes_no_prediction_and_rows_add_up_to_one():
-    _, logits = draw_calibrated(50)
-    probabilities = apply_temperature(logits, 3.0)
-    assert (probabilities.argmax(axis=1) == logits.argmax(axis=1)).all()
-    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+@pytest.mark.parametrize(
+    ("y_true", "expected"),
+    [pytest.param([0, 1], 1.0, id="all right"), pytest.param([1, 0], 20.0, id="all wrong")],
+)
+def test_temperature_where_images_set_no_limit(y_true, expected):
+    for scale in (1.0, 30.0):
+        assert fit_temperature(y_true, np.eye(2) * 3 * scale) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("y_true", [pytest.param([0, 1], id="all right"), pytest.param([1, 0], id="all wrong")])
-def test_temperature_stays_one_where_images_cannot_tell(y_true):
-    with pytest.warns(UserWarning, match=r"1\.0 leaves"):
-        assert fit_temperature(y_true, [[3.0, 0.0], [0.0, 3.0]]) == 1.0
-
-
-def test_names_are_as_good_as_codes():
-    probabilities = [[0.7, 0.3], [0.2, 0.8]]
-    by_name = measure_calibration_error(["can", "can"], probabilities, ["can", "carton"])
-    assert by_name == measure_calibration_error([0, 0], probabilities)
-
-
-def test_large_logits_do_not_overflow_and_certain_probabilities_do_not_break():
-    assert apply_temperature([[1e5, -1e5]], 0.5).tolist() == [[1.0, 0.0]]
+def test_certain_probabilities_do_not_break_the_temperature():
     with np.errstate(divide="ignore"):
-        assert apply_temperature(np.log([[1.0, 0.0]]), 2.0).tolist() == [[1.0, 0.0]]
+        logits = np.log([[1.0, 0.0], [0.7, 0.3], [0.2, 0.8]])
+    assert np.isfinite(fit_temperature([0, 1, 1], logits))
+
+
+def test_losses_agree_with_scikit_learn_and_torch():
+    y_true, logits = draw_calibrated(50)
+    assert compute_losses(y_true, logits).mean() == pytest.approx(log_loss(y_true, softmax(logits, axis=1)))
+    table = np.eye(4)[y_true]
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(torch.tensor(logits), torch.tensor(table))
+    assert compute_losses(table, logits).mean() == pytest.approx(float(expected))
+
+
+def test_large_logits_give_finite_losses():
+    assert compute_losses([1], [[1000.0, -1000.0]]).tolist() == [2000.0]
 
 
 @pytest.mark.parametrize(
@@ -109,10 +127,12 @@ def test_large_logits_do_not_overflow_and_certain_probabilities_do_not_break():
         pytest.param(lambda: measure_calibration_error([0], [[3.0, -1.0]]), "logits", id="logits as probabilities"),
         pytest.param(lambda: measure_calibration_error([0], [[0.9, 0.8]]), "add up to 1", id="sigmoid outputs"),
         pytest.param(lambda: measure_calibration_error([2], [[0.9, 0.1]]), "codes 0 to 1", id="unknown code"),
+        pytest.param(lambda: measure_calibration_error([0, 1], [[0.9, 0.1]]), "y_true 2", id="other length"),
         pytest.param(lambda: fit_temperature([0], [[0.9, 0.1]]), r"np\.log", id="probabilities as logits"),
         pytest.param(lambda: fit_temperature([0], [[np.nan, 0.1]]), "NaN", id="not a number"),
-        pytest.param(lambda: apply_temperature([[3.0, 1.0]], 0), "above 0", id="temperature zero"),
-        pytest.param(lambda: fit_temperature([0, 1], [[3.0, 1.0]]), "y_true 2, logits 1", id="other length"),
+        pytest.param(lambda: fit_temperature([0], [3.0, 0.1]), r"\(n_images, n_classes\)", id="one dimension"),
+        pytest.param(lambda: fit_temperature([0, 1], [[3.0, 1.0]]), r"\(2,\) and \(1, 2\)", id="other images"),
+        pytest.param(lambda: compute_losses([[3.0, 1.0]], [0]), r"\(1, 2\) and \(1,\)", id="arguments swapped"),
     ],
 )
 def test_mixed_up_arguments_are_refused(call, message):

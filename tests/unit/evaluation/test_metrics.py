@@ -1,34 +1,49 @@
-"""Scores of decisions, against scikit-learn and against hand-made truths."""
+"""Scores of decisions and rankings, against scikit-learn, by hand, and what is refused."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    confusion_matrix,
+    f1_score,
+    precision_recall_curve,
+    precision_recall_fscore_support,
+)
 
 from utils_cv.evaluation.metrics import (
+    check_multi_hot,
+    check_probabilities,
+    check_same_length,
     compare_accuracy,
     compute_class_table,
     compute_confusion,
+    compute_precision_recall,
     measure_accuracy,
-    measure_macro_f1,
-    measure_mcnemar_p,
+    measure_f1,
+    read_labels,
 )
 
 NAMES = ["can", "carton", "milk bottle", "water bottle"]
 pairs_of_codes = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=60).map(
     lambda pairs: np.array(pairs).T
 )
+# few distinct probabilities, so that ties are common
+ranked = st.lists(st.tuples(st.booleans(), st.integers(0, 4)), min_size=1, max_size=40).map(
+    lambda pairs: (np.array([[p[0]] for p in pairs]), np.array([[p[1] / 4] for p in pairs]))
+)
 
 
 @given(pairs_of_codes)
 def test_scores_agree_with_scikit_learn(codes):
-    y_true, y_pred = codes
-    assert measure_accuracy(y_true, y_pred).value == pytest.approx(accuracy_score(y_true, y_pred))
-    expected = f1_score(y_true, y_pred, average="macro")
-    assert measure_macro_f1(y_true, y_pred, n_bootstrap=2).value == pytest.approx(expected)
-    expected = confusion_matrix(y_true, y_pred, labels=range(4))
-    assert (compute_confusion(y_true, y_pred, NAMES).to_numpy() == expected).all()
+    assert measure_accuracy(*codes).value == pytest.approx(accuracy_score(*codes))
+    for average in ("macro", "micro"):
+        expected = f1_score(*codes, average=average)
+        assert measure_f1(*codes, average=average, n_bootstrap=2).value == pytest.approx(expected)
+    assert (compute_confusion(*codes, NAMES).to_numpy() == confusion_matrix(*codes, labels=range(4))).all()
 
 
 @given(pairs_of_codes)
@@ -37,25 +52,28 @@ def test_class_table_agrees_with_scikit_learn(codes):
     expected = precision_recall_fscore_support(*codes, labels=range(4), zero_division=np.nan)
     for column, values in zip(("precision", "recall", "f1", "n"), expected, strict=True):
         np.testing.assert_allclose(table[column], values)
+    with_images = table[table["n"] > 0]
+    assert ((with_images["recall_low"] <= with_images["recall"]) & (with_images["recall"] <= 1)).all()
 
 
 @given(pairs_of_codes)
-def test_names_give_the_same_scores_as_codes(codes):
-    y_true, y_pred = (np.array(NAMES)[y] for y in codes)
-    assert measure_accuracy(y_true, y_pred) == measure_accuracy(*codes)
-    assert compute_confusion(y_true, y_pred, NAMES).equals(compute_confusion(*codes, NAMES))
-    assert measure_macro_f1(y_true, y_pred, NAMES, n_bootstrap=9) == measure_macro_f1(*codes, NAMES, n_bootstrap=9)
+def test_names_and_tables_of_0_and_1_give_the_same_scores_as_codes(codes):
+    names, tables = np.array(NAMES)[codes], np.eye(4)[codes]
+    assert measure_accuracy(*names) == measure_accuracy(*codes)
+    assert compute_confusion(*names, NAMES).equals(compute_confusion(*codes, NAMES))
+    for others in (names, tables):
+        pd.testing.assert_frame_equal(compute_class_table(*others, NAMES), compute_class_table(*codes, NAMES))
+        assert measure_f1(*others, n_bootstrap=9) == pytest.approx(measure_f1(*codes, n_bootstrap=9))
 
 
 @given(pairs_of_codes, st.randoms(use_true_random=False))
 def test_order_of_images_does_not_matter(codes, random):
-    order = random.sample(range(codes.shape[1]), codes.shape[1])
-    y_true, y_pred = codes[:, order]
-    assert measure_accuracy(y_true, y_pred) == measure_accuracy(*codes)
-    assert measure_macro_f1(y_true, y_pred, n_bootstrap=9) == measure_macro_f1(*codes, n_bootstrap=9)
+    mixed = codes[:, random.sample(range(codes.shape[1]), codes.shape[1])]
+    assert measure_accuracy(*mixed) == measure_accuracy(*codes)
+    assert measure_f1(*mixed, n_bootstrap=9).value == pytest.approx(measure_f1(*codes, n_bootstrap=9).value)
 
 
-@pytest.mark.parametrize("measure", [measure_accuracy, measure_macro_f1])
+@pytest.mark.parametrize("measure", [measure_accuracy, measure_f1])
 @pytest.mark.parametrize(
     ("y_pred", "value"),
     [pytest.param([0, 1] * 10, 1.0, id="all right"), pytest.param([1, 0] * 10, 0.0, id="all wrong")],
@@ -66,14 +84,19 @@ def test_extreme_scores_keep_a_width(measure, y_pred, value):
     assert 0.1 < score.high - score.low < 0.2 and value in (score.low, score.high)
 
 
-def test_macro_f1_leaves_out_a_class_that_never_occurs():
-    assert measure_macro_f1([0, 1, 1], [0, 1, 1], NAMES).value == 1.0
-
-
-def test_macro_f1_repeats_with_its_seed_and_varies_with_another():
+def test_f1_repeats_with_its_seed_and_varies_with_another():
     y_true, y_pred = np.arange(60) % 4, np.arange(60) % 4 * (np.arange(60) % 5 > 0)
-    assert measure_macro_f1(y_true, y_pred, seed=1) == measure_macro_f1(y_true, y_pred, seed=1)
-    assert measure_macro_f1(y_true, y_pred, seed=1) != measure_macro_f1(y_true, y_pred, seed=2)
+    assert measure_f1(y_true, y_pred, seed=1) == measure_f1(y_true, y_pred, seed=1)
+    assert measure_f1(y_true, y_pred, seed=1) != measure_f1(y_true, y_pred, seed=2)
+
+
+def test_f1_of_several_labels_leaves_out_a_class_that_never_occurs():
+    assert measure_f1([[1, 1, 0], [0, 1, 0]], [[1, 1, 0], [0, 1, 0]]).value == 1.0
+
+
+def test_f1_survives_resamples_without_any_label():
+    score = measure_f1([[1], [0]], [[1], [0]], n_bootstrap=50)
+    assert score.value == 1.0 and score.n == 2
 
 
 def test_class_without_an_image_is_nan_not_zero():
@@ -83,9 +106,16 @@ def test_class_without_an_image_is_nan_not_zero():
     assert row["can", "recall"] == 0 and np.isnan(row["can", "precision"]) and row["carton", "precision"] == 0
 
 
-def test_class_table_takes_multi_hot_arrays():
-    table = compute_class_table([[1, 1], [0, 1]], [[1, 0], [0, 1]], NAMES[:2])
-    assert table["n"].tolist() == [1, 2] and table["recall"].tolist() == [1.0, 0.5]
+@pytest.mark.parametrize(
+    ("y_true", "y_pred", "n", "recall"),
+    [
+        pytest.param([[1, 1], [0, 1]], [[1, 0], [0, 1]], [1, 2], [1.0, 0.5], id="two classes"),
+        pytest.param([[1], [0], [1]], [[1], [1], [0]], [2], [0.5], id="one class"),
+    ],
+)
+def test_class_table_takes_several_labels_per_image(y_true, y_pred, n, recall):
+    table = compute_class_table(y_true, y_pred, NAMES[: len(n)])
+    assert table["n"].tolist() == n and table["recall"].tolist() == recall
 
 
 def test_confusion_is_named():
@@ -95,23 +125,8 @@ def test_confusion_is_named():
 
 
 def test_one_class_is_enough():
-    assert measure_accuracy([0], [0]).value == measure_macro_f1(["can"], ["can"]).value == 1.0
+    assert measure_accuracy([0], [0]).value == measure_f1(["can"], ["can"]).value == 1.0
     assert compute_confusion([0], [0], ["can"]).to_numpy().tolist() == [[1]]
-
-
-@pytest.mark.parametrize(
-    ("y_true", "y_pred", "message"),
-    [
-        pytest.param([], [], "no image", id="empty"),
-        pytest.param([0, 1], [0], "y_true 2, y_pred 1", id="other length"),
-        pytest.param(["can"], [0], "names in both or codes in both", id="names and codes"),
-        pytest.param([0], [[0.9, 0.1]], "argmax", id="probabilities"),
-    ],
-)
-def test_scores_refuse(y_true, y_pred, message):
-    for measure in (measure_accuracy, measure_macro_f1):
-        with pytest.raises(ValueError, match=message):
-            measure(y_true, y_pred)
 
 
 @given(pairs_of_codes, st.randoms(use_true_random=False))
@@ -138,20 +153,100 @@ def test_comparison_holds_the_truth():
     assert 0.92 <= held / 500 <= 0.99
 
 
-def test_comparison_reproduces_bonett_and_price():
-    # by hand: (12 + 1) / 102 and (3 + 1) / 102 give 9/102 ± 1.96 * sqrt((17/102 - (9/102)**2) / 102)
-    score = compare_accuracy([0] * 100, [0] * 97 + [1] * 3, [1] * 12 + [0] * 88)
-    assert score == pytest.approx((0.09, 0.0108772, 0.1655934, 100), abs=1e-5)
+@given(ranked)
+def test_curve_and_average_precision_agree_with_scikit_learn(arrays):
+    y_true, probabilities = arrays
+    curve = compute_precision_recall(y_true, probabilities, ["can"])
+    if not y_true.any():
+        assert len(curve) == 1 and curve[["precision", "recall", "average_precision"]].isna().all(axis=None)
+        return
+    precision, recall, thresholds = precision_recall_curve(y_true[:, 0], probabilities[:, 0])
+    np.testing.assert_allclose(curve["threshold"], thresholds[::-1])
+    np.testing.assert_allclose(curve["precision"], precision[-2::-1])
+    np.testing.assert_allclose(curve["recall"], recall[-2::-1])
+    np.testing.assert_allclose(curve["average_precision"], average_precision_score(y_true, probabilities))
 
 
-def test_mcnemar_agrees_with_the_binomial_test():
-    from scipy.stats import binomtest
-
-    for n_only_a, n_only_b in ((0, 6), (3, 12), (8, 8), (700, 640)):
-        a, b = [0] * n_only_a + [1] * n_only_b, [1] * n_only_a + [0] * n_only_b
-        expected = binomtest(n_only_a, n_only_a + n_only_b).pvalue
-        assert measure_mcnemar_p([0] * len(a), a, b) == pytest.approx(expected)
+def test_curves_of_all_classes_are_stacked_by_name():
+    curves = compute_precision_recall([[1, 0], [0, 1]], [[0.9, 0.1], [0.2, 0.8]], ["can", "carton"])
+    assert curves["label"].tolist() == ["can", "can", "carton", "carton"]
+    assert curves["threshold"].tolist() == [0.9, 0.2, 0.8, 0.1]
 
 
-def test_mcnemar_of_equal_predictions_is_one():
-    assert measure_mcnemar_p([0, 1], [0, 0], [0, 0]) == 1.0
+@pytest.mark.parametrize(
+    "labels",
+    [
+        pytest.param(["milk bottle", "can"], id="list of names"),
+        pytest.param(pd.Series(["milk bottle", "can"], index=[7, 3]), id="pandas series"),
+        pytest.param(pd.Categorical(["milk bottle", "can"]), id="pandas categorical"),
+        pytest.param(np.array([2, 0], dtype=np.uint8), id="small unsigned codes"),
+        pytest.param(np.array([np.int64(2), 0], dtype=object), id="codes as objects"),
+    ],
+)
+def test_labels_become_codes(labels):
+    assert read_labels(labels, NAMES).tolist() == [2, 0]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        pytest.param(["cann"], "Did you mean 'can'", id="misspelled name"),
+        pytest.param([3, 4], r"codes 0 to 3, got \[4\]", id="code too large"),
+        pytest.param([-1], r"got \[-1\]", id="negative code"),
+        pytest.param([], "at least one", id="no image"),
+        pytest.param([[0.1, 0.9]], "argmax", id="probabilities"),
+        pytest.param([0.9], "integer codes or label names", id="floats"),
+        pytest.param(["can", None], "integer codes or label names", id="missing label"),
+    ],
+)
+def test_other_labels_are_refused(labels, message):
+    with pytest.raises(ValueError, match=message):
+        compute_confusion(labels, labels, NAMES)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        pytest.param(lambda: measure_accuracy([], []), "at least one image", id="empty"),
+        pytest.param(lambda: measure_accuracy([0, 1], [0]), "y_true 2, y_pred 1", id="other length"),
+        pytest.param(lambda: measure_f1(["can"], [0]), "names in both or codes in both", id="names and codes"),
+        pytest.param(lambda: compare_accuracy([0], [0], [[0.9, 0.1]]), "y_pred_b.*argmax", id="probabilities"),
+        pytest.param(lambda: check_same_length(images=[0, 1], titles=[0]), "images 2, titles 1", id="lengths"),
+        pytest.param(lambda: measure_f1([[1]], [[1]], average="weighted"), "'macro' or 'micro'", id="average"),
+        pytest.param(lambda: measure_f1([[0]], [[0]]), "undefined", id="no label at all"),
+        pytest.param(lambda: measure_f1([[1, 0]], [[1, 0, 1]]), "equal shapes", id="other classes"),
+        pytest.param(lambda: check_multi_hot(y_true=[0, 1]), "shape", id="one dimension"),
+        pytest.param(lambda: check_multi_hot(y_true=np.zeros((0, 3))), "shape", id="no image"),
+        pytest.param(lambda: check_multi_hot(y_true=[[0.2, 0.9]]), "apply_thresholds", id="probabilities as 0 and 1"),
+        pytest.param(lambda: compute_confusion([0], [0], "can"), "list of distinct names, got 'can'", id="one string"),
+        pytest.param(lambda: compute_confusion([0], [0], []), "list of distinct names", id="no name"),
+        pytest.param(lambda: compute_confusion([0], [0], ["can", "can"]), r"got \['can'\]", id="twice the same"),
+        pytest.param(lambda: compute_class_table([[1, 0]], [[1, 0]], ["can"]), "2 columns, got 1", id="columns"),
+        pytest.param(lambda: compute_precision_recall([[1]], [[1.0]], NAMES), "1 columns, got 4", id="curve columns"),
+        pytest.param(lambda: compute_precision_recall([[1, 0]], [[0.5]], NAMES), "equal shapes", id="curve shapes"),
+        pytest.param(lambda: compute_precision_recall([[1, 0]], [[3.0, -2.0]], NAMES), "logits", id="curve of logits"),
+    ],
+)
+def test_what_does_not_fit_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "message"),
+    [
+        pytest.param([[-4.2, 7.9]], r"got -4.2 to 7.9.*logits.*softmax", id="logits"),
+        pytest.param([[30.0, 70.0]], "percent: divide by 100", id="percent"),
+        pytest.param([[0.9, 0.9]], r"add up to 1, got 1.8 in row 0", id="sigmoid outputs"),
+        pytest.param([[np.nan, 1.0]], "not finite", id="not a number"),
+        pytest.param([0.2, 0.8], "shape", id="one dimension"),
+    ],
+)
+def test_what_is_no_probability_is_refused(probabilities, message):
+    with pytest.raises(ValueError, match=message):
+        check_probabilities(probabilities, rows_sum_to_one=True)
+
+
+def test_probabilities_may_be_rounded_to_half_precision():
+    probabilities = np.full((2, 3), 1 / 3, dtype=np.float16)
+    assert check_probabilities(probabilities, rows_sum_to_one=True).dtype == np.float64

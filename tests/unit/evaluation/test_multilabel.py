@@ -6,15 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, hamming_loss
 
+from utils_cv.evaluation.metrics import measure_f1
 from utils_cv.evaluation.multilabel import (
     apply_thresholds,
-    choose_thresholds,
     measure_exact_match,
     measure_hamming_accuracy,
-    measure_multilabel_f1,
+    select_thresholds,
 )
 
-SCORES = [measure_exact_match, measure_hamming_accuracy, measure_multilabel_f1]
+SCORES = [measure_exact_match, measure_hamming_accuracy, measure_f1]
 
 
 @st.composite
@@ -38,7 +38,7 @@ def test_f1_agrees_with_scikit_learn(average, pair):
     if not np.any(pair):
         return
     expected = f1_score(*pair, average=average, zero_division=np.nan)
-    score = measure_multilabel_f1(*pair, average=average, n_bootstrap=10)
+    score = measure_f1(*pair, average=average, n_bootstrap=10)
     assert score.value == pytest.approx(expected)
     assert 0 <= score.low <= score.value <= score.high <= 1
 
@@ -76,13 +76,6 @@ def test_scores_refuse(measure, y_pred, message):
         measure([[1, 0]], y_pred)
 
 
-def test_f1_refuses_an_unknown_average_and_an_empty_truth():
-    with pytest.raises(ValueError, match="'macro' or 'micro'"):
-        measure_multilabel_f1([[1]], [[1]], average="weighted")
-    with pytest.raises(ValueError, match="undefined"):
-        measure_multilabel_f1([[0]], [[0]])
-
-
 @pytest.mark.parametrize(
     ("threshold", "expected"),
     [
@@ -111,25 +104,25 @@ def test_apply_thresholds_refuses(probabilities, thresholds, message):
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 10)), min_size=1, max_size=30))
-def test_chosen_threshold_is_as_good_as_any_other(pairs):
+def test_selected_threshold_is_as_good_as_any_other(pairs):
     y_true, probabilities = np.array([[p[0]] for p in pairs]), np.array([[p[1] / 10] for p in pairs])
     if not y_true.any():
         return
-    chosen = choose_thresholds(y_true, probabilities)
+    chosen = select_thresholds(y_true, probabilities)
     f1 = [f1_score(y_true, apply_thresholds(probabilities, t / 10), zero_division=0) for t in range(11)]
     assert f1_score(y_true, apply_thresholds(probabilities, chosen)) == pytest.approx(max(f1))
 
 
-def test_chosen_thresholds_of_separable_classes_lie_halfway():
+def test_selected_thresholds_of_separable_classes_lie_halfway():
     y_true, probabilities = [[1, 1], [0, 1], [0, 0]], [[0.9, 0.3], [0.2, 0.25], [0.1, 0.05]]
-    np.testing.assert_allclose(choose_thresholds(y_true, probabilities), [0.55, 0.15])
+    np.testing.assert_allclose(select_thresholds(y_true, probabilities), [0.55, 0.15])
 
 
 def test_shared_threshold_is_one_for_all():
-    thresholds = choose_thresholds([[1, 0], [0, 1]], [[0.4, 0.1], [0.2, 0.3]], shared=True)
+    thresholds = select_thresholds([[1, 0], [0, 1]], [[0.4, 0.1], [0.2, 0.3]], shared=True)
     np.testing.assert_allclose(thresholds, [0.25, 0.25])
 
 
 def test_class_without_a_true_image_keeps_a_half_and_says_so():
     with pytest.warns(UserWarning, match=r"Columns \[1\]"):
-        assert choose_thresholds([[1, 0], [0, 0]], [[0.9, 0.1], [0.7, 0.2]])[1] == 0.5
+        assert select_thresholds([[1, 0], [0, 0]], [[0.9, 0.1], [0.7, 0.2]])[1] == 0.5

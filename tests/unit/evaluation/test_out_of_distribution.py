@@ -1,16 +1,15 @@
-"""The novelty check: known strangers are found, ordinary images are not, and the areas agree with scikit-learn."""
+"""OOD images are found, in-distribution images are not, and the areas agree with scikit-learn."""
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest, norm
 from sklearn.metrics import roc_auc_score
 
 from utils_cv.evaluation.out_of_distribution import (
-    OODWarning,
-    choose_rejection_threshold,
     compare_rejections,
     fit_ood_detector,
     measure_auroc,
-    warn_about_new_images,
+    measure_ood_fraction,
 )
 
 CENTERS = np.random.default_rng(9).normal(0, 3, (5, 40))
@@ -25,46 +24,46 @@ def draw_features(n, *, seed, away=0.0):
 
 
 @pytest.fixture(scope="module")
-def check():
+def detector():
     return fit_ood_detector(draw_features(200, seed=0), draw_features(100, seed=1))
 
 
-def test_ordinary_images_are_called_new_as_often_as_asked_for(check):
-    assert 0.01 <= check.is_new(draw_features(400, seed=2)).mean() <= 0.12
+def test_in_distribution_images_are_rejected_as_often_as_asked_for(detector):
+    assert 0.01 <= detector.is_ood(draw_features(400, seed=2)).mean() <= 0.12
 
 
-def test_strange_images_are_called_new(check):
-    assert check.is_new(draw_features(100, seed=3, away=1.0)).mean() > 0.9
+def test_ood_images_are_rejected(detector):
+    assert detector.is_ood(draw_features(100, seed=3, away=1.0)).mean() > 0.9
 
 
-def test_a_training_image_is_nearer_than_a_stranger(check):
-    distance = check.measure_distance(np.concatenate([draw_features(200, seed=0), draw_features(50, seed=4, away=1)]))
-    assert distance[:200].mean() < distance[200:].mean()
+def test_a_training_image_is_nearer_than_an_ood_image(detector):
+    train, ood = draw_features(200, seed=0), draw_features(50, seed=4, away=1)
+    assert detector.measure_distance(train).max() < detector.measure_distance(ood).min()
 
 
 def test_the_threshold_is_the_quantile_of_the_held_out_images():
     held_out = draw_features(100, seed=1)
     strict, loose = (fit_ood_detector(draw_features(200, seed=0), held_out, expected=e) for e in (0.01, 0.2))
-    assert loose.is_new(held_out).sum() == 20
+    assert loose.is_ood(held_out).sum() == 20
     assert strict.threshold > loose.threshold
 
 
-def test_a_warning_for_many_new_images_only(check, recwarn):
-    facts = warn_about_new_images(check, draw_features(60, seed=5))
-    assert facts["p_value"] > 0.01 and not recwarn.list
-    with pytest.warns(OODWarning, match="unlike the training images"):
-        facts = warn_about_new_images(check, draw_features(60, seed=6, away=1.0))
-    assert facts["n_new"] > 50 and facts["p_value"] < 1e-6
+def test_many_ood_images_are_no_chance(detector):
+    usual = measure_ood_fraction(detector, draw_features(60, seed=5))
+    shifted = measure_ood_fraction(detector, draw_features(60, seed=6, away=1.0))
+    assert usual["p_value"] > 0.01 and shifted["p_value"] < 1e-6
+    assert shifted["n_ood"] > 50 and shifted["ood_fraction"] == shifted["n_ood"] / 60
 
 
-def test_counting_without_a_warning(check, recwarn):
-    warn_about_new_images(check, draw_features(60, seed=6, away=1.0), warn=False)
-    assert not recwarn.list
+def test_p_value_is_that_of_the_binomial_test(detector):
+    facts = measure_ood_fraction(detector, draw_features(60, seed=7, away=0.2))
+    oracle = binomtest(int(facts["n_ood"]), 60, 0.05, alternative="greater")
+    assert facts["p_value"] == pytest.approx(oracle.pvalue)
 
 
-def test_features_of_another_backbone_are_refused(check):
+def test_features_of_another_backbone_are_refused(detector):
     with pytest.raises(ValueError, match=r"expected \(n_images, 40\)"):
-        check.measure_distance(np.zeros((3, 7)))
+        detector.measure_distance(np.zeros((3, 7)))
 
 
 @pytest.mark.parametrize(
@@ -77,23 +76,22 @@ def test_features_of_another_backbone_are_refused(check):
     ],
 )
 def test_what_cannot_be_fitted_is_refused(n_train, n_held_out, expected):
-    with pytest.raises(ValueError, match="expected more than"):
+    with pytest.raises(ValueError, match="needed are more than"):
         fit_ood_detector(draw_features(n_train, seed=0), draw_features(n_held_out, seed=1), expected=expected)
 
 
-def test_no_new_image_is_refused(check):
+def test_no_new_image_is_refused(detector):
     with pytest.raises(ValueError, match="no new images"):
-        warn_about_new_images(check, np.zeros((0, 40)))
+        measure_ood_fraction(detector, np.zeros((0, 40)))
 
 
 @pytest.mark.parametrize("ties", [False, True], ids=["all different", "with ties"])
 def test_auroc_agrees_with_scikit_learn(ties):
     rng = np.random.default_rng(0)
-    ordinary, strange = rng.normal(0, 1, 60), rng.normal(0.8, 1, 40)
-    if ties:
-        ordinary, strange = ordinary.round(), strange.round()
-    score = measure_auroc(ordinary, strange)
-    oracle = roc_auc_score([0] * 60 + [1] * 40, np.concatenate([ordinary, strange]))
+    scores = np.concatenate([rng.normal(0, 1, 60), rng.normal(0.8, 1, 40)])
+    scores = scores.round() if ties else scores
+    score = measure_auroc(scores[:60], scores[60:])
+    oracle = roc_auc_score([0] * 60 + [1] * 40, scores)
     assert score.value == pytest.approx(oracle)
     assert score.low < oracle < score.high and score.n == 100
 
@@ -104,8 +102,6 @@ def test_auroc_that_is_perfect_has_an_interval_and_stays_in_range():
 
 
 def test_the_interval_of_auroc_holds_the_truth():
-    from scipy.stats import norm
-
     rng, truth, n_held = np.random.default_rng(1), norm.cdf(1 / np.sqrt(2)), 0
     for _ in range(300):
         score = measure_auroc(rng.normal(0, 1, 40), rng.normal(1, 1, 40))
@@ -120,8 +116,8 @@ def test_auroc_of_nothing_is_refused():
 
 def test_rejections_are_compared_at_the_same_false_alarms():
     held_out = {"good": np.arange(100) / 100, "bad": np.arange(100) / 100}
-    strange = {"good": np.full(50, 2.0), "bad": np.full(50, 0.5)}
-    rows = compare_rejections(held_out, held_out, strange, expected=0.1).set_index(["signal", "images"])
-    assert rows.loc[("good", "strange"), "value"] == 1.0 and rows.loc[("bad", "strange"), "value"] == 0.0
-    assert rows.loc[("good", "ordinary"), "value"] == rows.loc[("bad", "ordinary"), "value"] == 0.1
-    assert rows["threshold"].unique().tolist() == [choose_rejection_threshold(held_out["good"], expected=0.1)]
+    ood = {"good": np.full(50, 2.0), "bad": np.full(50, 0.5)}
+    rows = compare_rejections(held_out, held_out, ood, expected=0.1).set_index(["signal", "images"])
+    assert rows["value"].tolist() == [1.0, 0.1, 0.0, 0.1]
+    assert rows.index[0] == ("good", "out-of-distribution") and rows.index[3] == ("bad", "in-distribution")
+    assert rows["threshold"].unique().tolist() == [np.quantile(held_out["good"], 0.9)]
