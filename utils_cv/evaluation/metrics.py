@@ -298,25 +298,4 @@ def _check_same_shape(**arrays: np.ndarray) -> None:
         raise ValueError(f"Expected equal shapes (n_images, n_classes), got {listed}.")
 
 
-# What follows serves `data`, `plots`, `models` and `audit` until they have their own; then it goes.
-
-LABEL_SEPARATOR = "|"
-
-
-def encode_labels(labels: Any, class_names: Sequence[str], *, name: str = "labels") -> np.ndarray:
-    """Encode one label per image as codes into `class_names`."""
-    return read_labels(labels, _check_names(class_names), name=name)
-
-
-def make_multi_hot(labels: Any, class_names: Sequence[str], *, name: str = "labels") -> np.ndarray:
-    """Make a table of 0 and 1 of labels, of which several are joined by the separator."""
-    entries = read_labels(labels, name=name)
-    if entries.dtype.kind != "U":
-        return np.eye(len(class_names), dtype=bool)[encode_labels(entries, class_names, name=name)]
-    split = [[part.strip() for part in entry.split(LABEL_SEPARATOR) if part.strip()] for entry in entries.tolist()]
-    multi_hot = np.zeros((len(split), len(class_names)), dtype=bool)
-    rows = np.repeat(np.arange(len(split)), [len(parts) for parts in split])
-    flat = [part for parts in split for part in parts]
-    if flat:
-        multi_hot[rows, encode_labels(flat, class_names, name=name)] = True
-    return multi_hot
+LABEL_SEPARATOR = "|"  # serves plots, models and audit until they import that of data; then it goes

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from utils_cv.evaluation.calibration import compute_reliability_table
-from utils_cv.evaluation.metrics import compute_class_table, compute_confusion, compute_precision_recall, make_multi_hot
+from utils_cv.evaluation.metrics import compute_class_table, compute_confusion, compute_precision_recall
 from utils_cv.plots.scores import plot_class_scores, plot_confusion, plot_precision_recall, plot_reliability
 
 
@@ -45,7 +45,7 @@ def test_class_scores_put_the_worst_on_top_and_survive_a_class_without_images():
 
 def test_precision_recall_names_average_precision_and_stops_at_six():
     y_true, probabilities, names = make_predictions(9)
-    ax = plot_precision_recall(compute_precision_recall(make_multi_hot(y_true, names), probabilities, names))
+    ax = plot_precision_recall(compute_precision_recall(np.eye(len(names))[y_true], probabilities, names))
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
     averages = [int(label.split()[-2]) for label in labels]
     assert len(labels) == 6 and averages == sorted(averages) and "lowest 6 of 9" in ax.get_title("left")
@@ -63,7 +63,7 @@ def test_axes_in_axes_out_with_readable_text(plot):
     argument = {
         plot_confusion: lambda: compute_confusion(y_true, probabilities.argmax(axis=1), names),
         plot_class_scores: lambda: compute_class_table(y_true, probabilities.argmax(axis=1), names),
-        plot_precision_recall: lambda: compute_precision_recall(make_multi_hot(y_true, names), probabilities, names),
+        plot_precision_recall: lambda: compute_precision_recall(np.eye(len(names))[y_true], probabilities, names),
         plot_reliability: lambda: compute_reliability_table(y_true, probabilities),
     }[plot]()
     with plt.style.context("dark_background"):
