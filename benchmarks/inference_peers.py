@@ -4,7 +4,7 @@
     python benchmarks/inference_peers.py --data-dir my/photos   # any folder of images
 
 The same network (lite0, 224 px) with the same weights, each way in a process of its own, in turn, so that the ratios
-hold whatever the machine does: a small image of the folder, and a 12 megapixel JPEG such as telephones take, made of
+hold whatever the machine does: a small image of the folder, and a 12 megapixel JPEG such as phones take, made of
 demo images. The limits are the raw decoder and the bare session, without what lies between them.
 Needs `pip install -e '.[benchmarks,openvino]'`.
 """
@@ -27,14 +27,14 @@ from loading import make_files
 from utils_cv.data.image_table import TableImages, load_image_table, load_table_images
 from utils_cv.data.images import load_pixels
 from utils_cv.data.splits import complete_splits
-from utils_cv.models.quantization import N_CALIBRATION, choose_calibration_rows, quantize_onnx
-from utils_cv.models.runtimes import STUDY_INT8_NAME, make_run
+from utils_cv.models.quantization import add_int8
+from utils_cv.models.runtimes import load_network
 from utils_cv.models.saved_classifier import load_classifier, save_classifier
 from utils_cv.system.machine import describe_machine, tune_allocator
 from utils_cv.system.timing import measure_fresh_process, measure_in_turn
 from utils_cv.training.training import TrainedModel, linear_probe
 
-N_IN_A_ROW = 10  # predictions a turn: enough for caches and clocks to settle
+N_IN_A_ROW = 10  # predictions per turn: enough for caches and clocks to settle
 OURS = """
 from utils_cv.models.saved_classifier import load_classifier
 print(load_classifier({folder!r}).predict_labels({path!r})[0])
@@ -55,8 +55,7 @@ def save_models(trained: TrainedModel, folder: Path, images: TableImages) -> Non
     from fastai.vision.data import ImageDataLoaders
 
     save_classifier(trained, folder, images=images)
-    rows = choose_calibration_rows(images.table["split"].to_numpy(), n=N_CALIBRATION)
-    quantize_onnx(folder / "model.onnx", folder / STUDY_INT8_NAME, images.pixels[rows])
+    add_int8(folder, images, is_checked=False)
     few = images.table.groupby("label").head(8)
     resize = Resize(trained.im_size_px, method="squash")
     paths, labels = few["path"].tolist(), few["label"].tolist()
@@ -83,7 +82,7 @@ def compare_peers(folder: Path, path: str, ways: list[str], n_rounds: int) -> No
         rows.append(row | {"p95 ms": np.quantile(ms, 0.95)})
     table = pd.DataFrame(rows)
     table["times ours"] = table["median ms"] / table["median ms"].iloc[0]
-    # One ratio a round: they show how far the ratio itself can be trusted.
+    # One ratio per round: they show how far the ratio itself can be trusted.
     rounds = {name: np.median(np.reshape(ms, (n_rounds, -1)), axis=1) for name, ms in times.items()}
     ratios = [rounds[name] / rounds[ways[0]] for name in ways]
     table["of rounds"] = [f"{ratio.min():.2f} to {ratio.max():.2f}" for ratio in ratios]
@@ -94,11 +93,11 @@ def compare_peers(folder: Path, path: str, ways: list[str], n_rounds: int) -> No
 def compare_runtimes(folder: Path, pixels: np.ndarray, runtimes: list[str], n_repeats: int) -> None:
     """The network alone, one image; and what we add around the bare session."""
     tune_allocator()
-    runs = {runtime: make_run(folder, runtime) for runtime in runtimes}
+    runs = {runtime: load_network(folder, runtime) for runtime in runtimes}
     one = np.ascontiguousarray(pixels[:1])
     show("the network alone, one image", {name: functools.partial(run, one) for name, run in runs.items()}, n_repeats)
     del runs
-    classifier, bare = load_classifier(folder), make_run(folder, "onnx")
+    classifier, bare = load_classifier(folder), load_network(folder, "onnx")
     image = pixels[0]
     functions = {"bare session": lambda: bare(one), "predict_labels": lambda: classifier.predict_labels(image)}
     medians = show("around the session, an array of the right size", functions, n_repeats)

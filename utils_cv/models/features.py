@@ -1,17 +1,15 @@
 """Features of a frozen backbone, as fast as the machine gives them: ONNX Runtime on a CPU, torch on a GPU."""
 
 import functools
-from collections.abc import Callable
 
 import numpy as np
-import torch
 from tqdm.auto import tqdm
 
-from utils_cv.system.machine import choose_device, tune_allocator
+from utils_cv.system.machine import choose_device
 
-from .backbones import DEFAULT_BACKBONE
-from .onnx_export import Normalized, _load_normalized, export_to_cache
-from .runtimes import load_onnx
+from .backbones import DEFAULT_BACKBONE, describe_backbone, load_backbone
+from .onnx_export import Normalized, export_to_cache
+from .runtimes import Network, load_onnx, run_in_torch
 
 
 def compute_features(
@@ -32,7 +30,7 @@ def compute_features(
         pixels: uint8 RGB images, (n, size, size, 3), as `utils_cv.data.images.load_images` gives them.
         backbone: Any name that `utils_cv.models.backbones.load_backbone` takes.
         mirror: Average with the features of the mirror image; twice the time.
-        batch_size: Images a step; changes nothing but time and memory.
+        batch_size: Images per step; changes nothing but time and memory.
         runtime: "onnx", "torch", or "auto": torch on a GPU, else ONNX.
         show_progress: Show a bar that counts images.
 
@@ -46,21 +44,21 @@ def compute_features(
         >>> compute_features(np.zeros((2, 224, 224, 3), np.uint8)).shape  # doctest: +SKIP
         (2, 1280)
     """
-    _check_pixels(pixels)
-    run = _make_backbone_runner(backbone, pixels.shape[1], choose_runtime(runtime))
-    features = run_in_batches(run, pixels, batch_size=batch_size, show_progress=show_progress)
+    if pixels.ndim != 4 or pixels.shape[3] != 3 or pixels.shape[1] != pixels.shape[2] or pixels.dtype != np.uint8:
+        raise ValueError(
+            f"Got pixels of shape {pixels.shape} and type {pixels.dtype}; expected uint8 (n, size, size, 3). "
+            "Open images with utils_cv.data.images.load_images."
+        )
+    network = _load_network(backbone, pixels.shape[1], choose_runtime(runtime))
+    features = run_in_batches(network, pixels, batch_size=batch_size, show_progress=show_progress)
     if not mirror:
         return features
-    mirrored = run_in_batches(run, pixels[:, :, ::-1], batch_size=batch_size, show_progress=show_progress)
+    mirrored = run_in_batches(network, pixels[:, :, ::-1], batch_size=batch_size, show_progress=show_progress)
     return (features + mirrored) / 2
 
 
 def choose_runtime(runtime: str = "auto") -> str:
-    """Choose what runs a frozen network: torch on a GPU, ONNX Runtime on a CPU, unless one is asked for.
-
-    Raises:
-        ValueError: If the runtime is none of "auto", "onnx" and "torch".
-    """
+    """Choose what runs a frozen network: torch on a GPU, ONNX Runtime on a CPU, unless one of both is asked for."""
     if runtime not in ("auto", "onnx", "torch"):
         raise ValueError(f"Got runtime {runtime!r}; expected 'auto', 'onnx' or 'torch'.")
     if runtime != "auto":
@@ -68,72 +66,34 @@ def choose_runtime(runtime: str = "auto") -> str:
     return "torch" if choose_device() != "cpu" else "onnx"
 
 
+def prepare_network(network: Normalized, im_size_px: int, *, name: str, runtime: str = "auto") -> Network:
+    """Make the function that runs a frozen network, bytes in, float32 out; `name` begins that of its cached export."""
+    if choose_runtime(runtime) == "onnx":
+        return load_onnx(export_to_cache(network, im_size_px, name=name))
+    return run_in_torch(network, runtime="channels_last", device=choose_device())
+
+
 def run_in_batches(
-    run: Callable[[np.ndarray], np.ndarray],
+    network: Network,
     pixels: np.ndarray,
     *,
     batch_size: int = 16,
     description: str = "features",
     show_progress: bool = False,
 ) -> np.ndarray:
-    """Run a frozen network over many images.
-
-    Args:
-        run: From `make_runner`.
-        pixels: uint8, (n, size, size, 3); views such as a mirrored array will do.
-        batch_size: Images a step; changes nothing but time and memory.
-        description: Words in front of the bar.
-        show_progress: Show a bar that counts images.
-
-    Returns:
-        What the network gives for each image, in order.
-    """
+    """Run a network over many images, (n, size, size, 3), with a bar on request; a mirrored view will do."""
     parts = []
     with tqdm(total=len(pixels), desc=description, unit="image", disable=not show_progress) as bar:
         for start in range(0, len(pixels), batch_size):
             batch = np.ascontiguousarray(pixels[start : start + batch_size])
-            parts.append(run(batch))
+            parts.append(network(batch))
             bar.update(len(batch))
     return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
 
 
-def make_runner(
-    network: Normalized, im_size_px: int, *, name: str, runtime: str = "auto"
-) -> Callable[[np.ndarray], np.ndarray]:
-    """Make the function that runs a frozen network: bytes in, float32 out.
-
-    Args:
-        network: Takes bytes, (n, size, size, 3); it is not changed.
-        im_size_px: Side of the square images.
-        name: What its cached export is called.
-        runtime: As in `compute_features`.
-
-    Returns:
-        A function of one batch.
-    """
-    if choose_runtime(runtime) == "onnx":
-        return load_onnx(export_to_cache(network, im_size_px, name=name))
-    tune_allocator()
-    device = choose_device()
-    network = network.eval().to(device)
-
-    def run(batch: np.ndarray) -> np.ndarray:
-        batch = np.require(batch, requirements="W")  # torch warns about arrays that it must not change
-        with torch.inference_mode():
-            return network(torch.from_numpy(batch).to(device)).float().cpu().numpy()
-
-    return run
-
-
 @functools.lru_cache(maxsize=2)
-def _make_backbone_runner(backbone: str, im_size_px: int, runtime: str) -> Callable[[np.ndarray], np.ndarray]:
+def _load_network(backbone: str, im_size_px: int, runtime: str) -> Network:
     """Keep the last two: studies ask for the features of one backbone hundreds of times."""
-    return make_runner(_load_normalized(backbone), im_size_px, name=backbone, runtime=runtime)
-
-
-def _check_pixels(pixels: np.ndarray) -> None:
-    if pixels.ndim != 4 or pixels.shape[3] != 3 or pixels.shape[1] != pixels.shape[2] or pixels.dtype != np.uint8:
-        raise ValueError(
-            f"Got pixels of shape {pixels.shape} and type {pixels.dtype}; expected uint8 (n, size, size, 3). "
-            "Open images with utils_cv.data.images.load_images."
-        )
+    facts = describe_backbone(backbone)
+    network = Normalized(load_backbone(backbone, n_classes=0), facts.mean, facts.std)
+    return prepare_network(network, im_size_px, name=backbone, runtime=runtime)

@@ -1,4 +1,4 @@
-"""What a finished model consists of on disk: `model.json` and the files that it names, each with its hash.
+"""What a finished model consists of on disk: `model.json`, the files that it names, each with its hash, and a card.
 
 No torch, no pickle. The hash beside a file detects damage and mix-ups; it does not protect against somebody who
 changes both. For that, keep the hash of `model.json` elsewhere (`utils_cv.system.files.hash_file`).
@@ -8,6 +8,7 @@ import dataclasses
 import importlib.metadata
 import json
 import platform
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,8 @@ INFO_NAME, WEIGHTS_NAME, ONNX_NAME, INT8_NAME = "model.json", "model.safetensors
 CARD_NAME = "README.md"
 MODEL_FILES = (WEIGHTS_NAME, ONNX_NAME, INT8_NAME)
 KIND, SCHEMA_VERSION = "utils_cv classifier", 1
+LABEL_SEPARATOR = "|"  # between several labels of an image, as in image tables
+PACKAGES = ("utils_cv", "torch", "timm", "torchvision", "fastai", "onnx", "onnxruntime", "openvino", "pillow", "numpy")
 
 
 class ModelFileError(ValueError):
@@ -37,8 +40,8 @@ class ModelInfo:
         mean: Of each color channel, in [0, 1]; images are normalized by it.
         std: Likewise.
         thresholds: Multi-label: the lowest probability of each class that counts as a yes, in [0, 1].
-        scores: One row a score: `name`, `value`, `low`, `high` (95 % interval), `n` and whatever else was given.
-        int8: What was measured when the 8-bit network was judged; empty when it was not asked for.
+        scores: One row per score: `name`, `value`, `low`, `high` (95 % interval), `n` and whatever else was given.
+        int8: What `utils_cv.models.quantization.check_int8` found; empty when 8 bits were not asked for.
         training: Facts of the training, such as `seconds` and `n_train`.
         table_sha256: Hash of the training table (image, label, split); empty when no table was given.
         versions: Of Python and the packages that made the model.
@@ -63,20 +66,8 @@ class ModelInfo:
 
 def list_versions() -> dict[str, str]:
     """List the versions of Python and of the packages that decide a model's answers."""
-    packages = (
-        "utils_cv",
-        "torch",
-        "timm",
-        "torchvision",
-        "fastai",
-        "onnx",
-        "onnxruntime",
-        "openvino",
-        "pillow",
-        "numpy",
-    )
     versions = {"python": platform.python_version()}
-    for name in packages:
+    for name in PACKAGES:
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -84,17 +75,8 @@ def list_versions() -> dict[str, str]:
     return versions
 
 
-def write_model_info(info: ModelInfo, folder: str | Path) -> ModelInfo:
-    """Write `model.json`, with the hashes of the model's files that lie beside it.
-
-    Args:
-        info: What to write; its `files` name those that belong to the model, their hashes are computed here.
-        folder: Where the files lie.
-
-    Returns:
-        The same facts, with the hashes.
-    """
-    folder = Path(folder)
+def write_model_info(info: ModelInfo, folder: Path) -> ModelInfo:
+    """Write `model.json` with the hashes of the files beside it that `info.files` names; return `info` with them."""
     info = dataclasses.replace(info, files={name: hash_file(folder / name) for name in info.files})
     content = {"kind": KIND, "schema_version": SCHEMA_VERSION, **dataclasses.asdict(info)}
     with write_atomic(folder / INFO_NAME) as temporary_path:
@@ -103,18 +85,7 @@ def write_model_info(info: ModelInfo, folder: str | Path) -> ModelInfo:
 
 
 def read_model_info(folder: str | Path) -> ModelInfo:
-    """Read and check `model.json`.
-
-    Args:
-        folder: The folder of a finished model.
-
-    Returns:
-        Its facts.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ModelFileError: It is damaged, of another kind, or written by a newer version.
-    """
+    """Read and check `model.json`; a ModelFileError says what is wrong with it."""
     path = Path(folder) / INFO_NAME
     if not path.is_file():
         raise FileNotFoundError(f"No finished model at {path.parent.absolute()}: there is no {INFO_NAME} in it.")
@@ -134,20 +105,7 @@ def read_model_info(folder: str | Path) -> ModelInfo:
 
 
 def find_model_file(folder: str | Path, name: str, info: ModelInfo) -> Path:
-    """Find a file of a finished model and compare its hash.
-
-    Args:
-        folder: The folder of the model.
-        name: One of `MODEL_FILES`.
-        info: From `read_model_info`.
-
-    Returns:
-        The file, whose content is what `model.json` says.
-
-    Raises:
-        FileNotFoundError: The model has no such file, or it is not there.
-        ModelFileError: Its content is another one.
-    """
+    """Find one of `MODEL_FILES` in the folder of a model; ModelFileError if its content is not what `info` lists."""
     path = Path(folder) / name
     if name not in info.files or not path.is_file():
         has = ", ".join(info.files) or "no files"
@@ -161,8 +119,22 @@ def find_model_file(folder: str | Path, name: str, info: ModelInfo) -> Path:
     return path
 
 
+def make_model_card(info: ModelInfo, *, title: str, license: str = "other") -> str:
+    """Write a model card in Markdown, with the front matter that the Hugging Face Hub reads."""
+    sections = [
+        f"---\n{_make_front_matter(info, title, license)}\n---",
+        f"# {_escape(title)}",
+        _describe_model(info),
+        "## Scores\n\n" + _list_scores(info.scores),
+        "## Use\n\n" + _show_use(info),
+        "## Limits\n\n" + _list_limits(info),
+        "## Made with\n\n" + ", ".join(f"{name} {version}" for name, version in info.versions.items()) + ".",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
 def _check_info(path: Path, content: dict[str, Any]) -> ModelInfo:
-    """Make the facts from JSON that nobody vouches for: known names, right types, counts that fit each other."""
+    """Make the facts from JSON that may hold anything: known names, right types, counts that fit each other."""
     names = {entry.name for entry in dataclasses.fields(ModelInfo)}
     missing = sorted(names - set(content))
     if missing:
@@ -189,3 +161,80 @@ def _check_info(path: Path, content: dict[str, Any]) -> ModelInfo:
 def _are_numbers(values: Any, n: int) -> bool:
     is_list = isinstance(values, list) and len(values) == n
     return is_list and all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+
+
+def _make_front_matter(info: ModelInfo, title: str, license: str) -> str:
+    from huggingface_hub import EvalResult, ModelCardData
+
+    task = "image-classification"
+    results = [
+        EvalResult(task, "images", score.get("split", "test"), _on_one_line(score["name"]), round(score["value"], 4))
+        for score in info.scores
+    ]
+    data = ModelCardData(
+        license=license,
+        pipeline_tag=task,
+        library_name="utils_cv",
+        tags=[task, info.backbone, *(["onnx"] if ONNX_NAME in info.files else [])],
+        metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
+        model_name=_on_one_line(title),  # a line of dashes would end the front matter
+        eval_results=results or None,
+    )
+    return data.to_yaml(line_break="\n")
+
+
+def _escape(text: str) -> str:
+    """Text on one line, without what Markdown or HTML would read as markup."""
+    return re.sub(r"[\\`*\[\]<>|#~$&]|\b_|_\b", r"\\\g<0>", _on_one_line(text))
+
+
+def _on_one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _describe_model(info: ModelInfo) -> str:
+    kind = "any number of" if info.is_multilabel else "one of"
+    facts = info.training
+    trained = f" It was trained on {facts['n_train']} images." if "n_train" in facts else ""
+    return (
+        f"An image classifier that gives each image {kind} {len(info.class_names)} labels: "
+        f"{', '.join(map(_escape, info.class_names))}.{trained} The network is {info.backbone} with a linear head. It "
+        f"takes square images of {info.im_size_px} px, which `fit={info.fit!r}` makes."
+    )
+
+
+def _list_scores(scores: list[dict[str, Any]]) -> str:
+    if not scores:
+        return "None were recorded."
+    lines = ["| score | value | 95 % interval | images |", "|---|---|---|---|"]
+    for score in scores:
+        interval = f"{score['low']:.3f} to {score['high']:.3f}" if {"low", "high"} <= set(score) else ""
+        lines.append(f"| {_escape(score['name'])} | {score['value']:.3f} | {interval} | {score.get('n', '')} |")
+    return "\n".join(lines)
+
+
+def _show_use(info: ModelInfo) -> str:
+    lines = [
+        "```python",
+        "from utils_cv.models.saved_classifier import load_classifier",
+        "",
+        'classifier = load_classifier("path/to/this/folder")',
+        'classifier.predict_labels(["image.jpg"])',
+        "```",
+    ]
+    if INT8_NAME in info.files:
+        lines += ["", 'The 8-bit network is loaded by `load_classifier(..., runtime="int8")`.']
+    return "\n".join(lines)
+
+
+def _list_limits(info: ModelInfo) -> str:
+    limits = [
+        "The scores hold for images like those they were measured on. On images that look different they can be far "
+        "lower.",
+        "Every image gets a label, also one that shows none of the classes."
+        if not info.is_multilabel
+        else "A class that never occurred in training cannot be recognized.",
+        "The hashes in `model.json` detect damaged and mixed-up files. They do not protect against somebody who "
+        "replaces the file and its hash.",
+    ]
+    return "\n".join(f"- {limit}" for limit in limits)

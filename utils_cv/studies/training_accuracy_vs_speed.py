@@ -23,9 +23,9 @@ from utils_cv.data.images import load_pixels
 from utils_cv.evaluation.metrics import compare_accuracy, measure_accuracy
 from utils_cv.models.backbones import describe_backbone, load_backbone
 from utils_cv.models.features import run_in_batches
-from utils_cv.models.model_files import INFO_NAME, ONNX_NAME, list_versions
-from utils_cv.models.quantization import MAX_LOSS, N_CALIBRATION, choose_calibration_rows, decide_offer, quantize_onnx
-from utils_cv.models.runtimes import INT8_RUNTIMES, STUDY_INT8_NAME, list_runtimes, make_run, measure_file_mb
+from utils_cv.models.model_files import INFO_NAME, list_versions
+from utils_cv.models.quantization import add_int8, check_int8
+from utils_cv.models.runtimes import INT8_RUNTIMES, RUNTIME_FILES, list_runtimes, load_network
 from utils_cv.models.saved_classifier import save_classifier
 from utils_cv.system.files import get_cache_dir
 from utils_cv.system.machine import tune_allocator
@@ -35,8 +35,8 @@ from utils_cv.training.training import linear_probe
 
 _PEAK_MEMORY_SCRIPT = """
 import numpy as np
-from utils_cv.models.runtimes import make_run
-make_run({folder!r}, {runtime!r})(np.zeros((1, {size}, {size}, 3), np.uint8))
+from utils_cv.models.runtimes import load_network
+load_network({folder!r}, {runtime!r})(np.zeros((1, {size}, {size}, 3), np.uint8))
 """
 
 
@@ -193,15 +193,16 @@ def _answer(images: TableImages, setting: Mapping[str, Any], models_dir: Path, s
     """Train or find the model of a setting, and let its runtime answer the validation images."""
     size_px, runtime = setting["im_size_px"], setting["runtime"]
     folder, is_trained = _train(images, setting["backbone"], models_dir, seed)
-    if runtime in INT8_RUNTIMES:
-        _quantize(images, folder)
+    file = folder / RUNTIME_FILES[runtime]
+    if runtime in INT8_RUNTIMES and not file.is_file():
+        add_int8(folder, images, is_checked=False)
     pixels = images.pixels[(images.table["split"] == "valid").to_numpy()]
-    codes = run_in_batches(make_run(folder, runtime), pixels).argmax(axis=1)
+    codes = run_in_batches(load_network(folder, runtime), pixels).argmax(axis=1)
     script = _PEAK_MEMORY_SCRIPT.format(folder=str(folder), runtime=runtime, size=size_px)
     return {
         "answers": np.array(images.class_names)[codes],
         "is_trained": is_trained,
-        "size_mb": measure_file_mb(folder, runtime),
+        "size_mb": file.stat().st_size / 1e6,
         "peak_memory_mb": measure_fresh_process(script).peak_memory_mb,
         "model_dir": str(folder),
     }
@@ -232,13 +233,6 @@ def _make_untrained(images: TableImages, backbone: str) -> Any:
     )  # fmt: skip
 
 
-def _quantize(images: TableImages, folder: Path) -> None:
-    if (folder / STUDY_INT8_NAME).is_file():
-        return
-    rows = choose_calibration_rows(images.table["split"].to_numpy(), n=N_CALIBRATION)
-    quantize_onnx(folder / ONNX_NAME, folder / STUDY_INT8_NAME, images.pixels[rows])
-
-
 def _add_scores(rows: pd.DataFrame, y_true: np.ndarray) -> pd.DataFrame:
     """Add accuracies, and differences to the first row; NaN for what is not trained or the same network in floats."""
     base, columns = rows.iloc[0], ["", "_low", "_high"]
@@ -255,7 +249,7 @@ def _measure_times(rows: pd.DataFrame, paths: Sequence[str], n_repeats: int, bat
     """Time all settings in turn, one image and in batches; and apart from the networks, opening files at each size."""
     one, many = {}, {}
     for row in rows.itertuples():
-        run, shape = make_run(str(row.model_dir), str(row.runtime)), (row.im_size_px, row.im_size_px, 3)
+        run, shape = load_network(str(row.model_dir), str(row.runtime)), (row.im_size_px, row.im_size_px, 3)
         pixels = np.random.default_rng(0).integers(0, 256, (batch_size, *shape), dtype=np.uint8)
         one[str(row.name)], many[str(row.name)] = functools.partial(run, pixels[:1]), functools.partial(run, pixels)
     # no warning: the column `busy` says it
@@ -282,6 +276,7 @@ def _add_offers(rows: pd.DataFrame, y_true: np.ndarray) -> pd.DataFrame:
             offers[i] = (False, "nothing in 32-bit floats was measured to compare with")
             continue
         base = same.loc[same["median_ms"].idxmin()]
-        difference = compare_accuracy(y_true, row["answers"], base["answers"])
-        offers[i] = decide_offer(difference, float_ms=base["median_ms"], int8_ms=row["median_ms"], max_loss=MAX_LOSS)
+        times = {"float_ms": base["median_ms"], "int8_ms": row["median_ms"]}
+        found = check_int8(y_true, base["answers"], row["answers"], **times)
+        offers[i] = (found["is_offered"], found["reason"])
     return rows.assign(is_offered=[offer for offer, _ in offers], note=[note for _, note in offers])

@@ -22,8 +22,8 @@ with warnings.catch_warnings():
 
 from utils_cv.data.image_table import TableImages
 from utils_cv.evaluation.calibration import ValidationScore, score_logits
-from utils_cv.models.backbones import cut_body
-from utils_cv.models.features import choose_runtime, make_runner, run_in_batches
+from utils_cv.models.backbones import split_backbone
+from utils_cv.models.features import choose_runtime, prepare_network, run_in_batches
 from utils_cv.models.onnx_export import Normalized, export_to_cache
 from utils_cv.system.machine import choose_device, tune_allocator
 
@@ -153,7 +153,7 @@ def fit_top(
         ValueError: If the backbone cannot be cut.
     """
     fingerprint = _make_fingerprint(images, targets, model, settings) if checkpoint_dir else ""
-    lower, upper = cut_body(model.body, images.pixels.shape[1])
+    lower, upper = split_backbone(model.body, images.pixels.shape[1])
     rows = learners.find_loader_rows(images)
     parts = compute_activations(images, rows, lower, model, settings, name=name, show_progress=show_progress)
     items = [ActivationItems(part, targets[row]) for part, row in zip(parts, rows, strict=True)]
@@ -185,7 +185,7 @@ def compute_activations(
     Returns:
         For train and validation images, float16 (n_views, n, channels, height, width).
     """
-    run = make_runner(_normalize(lower, model), images.pixels.shape[1], name=f"{name}_lower")
+    run = prepare_network(_normalize(lower, model), images.pixels.shape[1], name=f"{name}_lower")
     n_views = _count_views(run(images.pixels[:1]).nbytes // 2, len(rows[0]), settings.n_views)
     parts = []
     for part, n in zip(rows, (n_views, 1), strict=True):
@@ -201,7 +201,7 @@ def compute_activations(
 def export_lower(model: learners.Classifier, im_size_px: int, *, name: str) -> None:
     """Export the lower part for ONNX Runtime where that is what runs it, unless it was done before."""
     if choose_runtime() == "onnx":
-        lower = _normalize(cut_body(model.body, im_size_px)[0], model)
+        lower = _normalize(split_backbone(model.body, im_size_px)[0], model)
         export_to_cache(lower, im_size_px, name=f"{name}_lower")
 
 

@@ -18,7 +18,7 @@ from utils_cv.data.images import load_image, resize_image
 from utils_cv.evaluation.calibration import compute_losses, score_logits
 from utils_cv.evaluation.intervals import compute_wilson_interval
 from utils_cv.models.backbones import DEFAULT_BACKBONE, describe_backbone, load_backbone
-from utils_cv.models.features import choose_runtime, make_runner, run_in_batches
+from utils_cv.models.features import choose_runtime, prepare_network, run_in_batches
 from utils_cv.models.onnx_export import Normalized, export_to_cache
 from utils_cv.system.machine import set_seed
 from utils_cv.system.timing import Timer
@@ -90,7 +90,7 @@ def linear_probe(
         with Timer() as export_timer:
             if runtime == "onnx":
                 export_to_cache(network, size_px, name=backbone)
-        run = make_runner(network, size_px, name=backbone, runtime=runtime)
+        run = prepare_network(network, size_px, name=backbone, runtime=runtime)
         features = run_in_batches(run, images.pixels[train_rows])
         if allows_mirror(augment):
             features = (features + run_in_batches(run, images.pixels[train_rows][:, :, ::-1])) / 2

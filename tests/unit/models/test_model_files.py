@@ -1,22 +1,24 @@
-"""`model.json` and its files: what is written comes back, and a file is taken only with the hash that is listed."""
+"""`model.json`, its files and the card: what is written comes back, files fit their hashes, names are no markup."""
 
 import dataclasses
 import json
 
 import pytest
+import yaml
 
 from utils_cv.models.model_files import (
     ModelFileError,
     ModelInfo,
     find_model_file,
     list_versions,
+    make_model_card,
     read_model_info,
     write_model_info,
 )
 from utils_cv.system.files import hash_file
 
 INFO = ModelInfo(
-    class_names=["Dose", "Milchtüte"],
+    class_names=["Dose", 'Milchtüte "groß"'],
     is_multilabel=True,
     backbone="efficientnet_lite0",
     im_size_px=224,
@@ -24,7 +26,9 @@ INFO = ModelInfo(
     mean=[0.485, 0.456, 0.406],
     std=[0.229, 0.224, 0.225],
     thresholds=[0.25, 0.75],
-    scores=[{"name": "accuracy", "value": 0.9, "low": 0.8, "high": 0.95, "n": 40}],
+    scores=[{"name": "accuracy", "value": 0.9, "low": 0.84, "high": 0.94, "n": 160}],
+    training={"n_train": 256},
+    versions={"python": "3.11.7"},
     files={"model.onnx": ""},
 )
 
@@ -36,14 +40,16 @@ def folder(tmp_path):
     return tmp_path
 
 
+def change_info(folder, **changes):
+    content = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    (folder / "model.json").write_text(json.dumps(content | changes), encoding="utf-8")
+
+
 def test_what_is_written_comes_back_with_the_hashes(folder):
     hashed = dataclasses.replace(INFO, files={"model.onnx": hash_file(folder / "model.onnx")})
     assert read_model_info(folder) == hashed
     assert "Milchtüte" in (folder / "model.json").read_text(encoding="utf-8")
-
-
-def test_a_listed_file_is_found(folder):
-    assert find_model_file(folder, "model.onnx", read_model_info(folder)).read_bytes() == b"network"
+    assert find_model_file(folder, "model.onnx", hashed).read_bytes() == b"network"
 
 
 def test_a_changed_file_is_refused_and_an_unlisted_one_is_missing(folder):
@@ -62,18 +68,86 @@ def test_a_file_that_was_not_written_cannot_be_listed(tmp_path):
     assert not (tmp_path / "model.json").exists()
 
 
-def test_a_newer_schema_says_what_to_do(folder):
-    content = json.loads((folder / "model.json").read_text())
-    (folder / "model.json").write_text(json.dumps(content | {"schema_version": 99}))
-    with pytest.raises(ModelFileError, match=r"schema version 99, this utils_cv reads 1\..*update utils_cv"):
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        pytest.param({"schema_version": 99}, r"version 99, this utils_cv reads 1\..*update", id="newer version"),
+        pytest.param({"kind": "something else"}, "does not describe", id="another kind"),
+        pytest.param({"class_names": ["can"]}, "class_names", id="one class"),
+        pytest.param({"im_size_px": "64"}, "im_size_px", id="size as text"),
+        pytest.param({"fit": "stretch"}, "fit", id="unknown fit"),
+        pytest.param({"std": [0, 1, 1]}, "std", id="division by zero"),
+        pytest.param({"mean": [0, 1]}, "mean", id="two channels"),
+        pytest.param({"files": {"../../secret": ""}}, "files", id="file outside the folder"),
+        pytest.param({"thresholds": [0.5]}, "thresholds", id="thresholds of another model"),
+    ],
+)
+def test_facts_that_cannot_be_are_refused(folder, changes, message):
+    change_info(folder, **changes)
+    with pytest.raises(ModelFileError, match=message):
         read_model_info(folder)
 
 
-def test_facts_that_this_version_does_not_know_are_passed_over(folder):
-    content = json.loads((folder / "model.json").read_text())
-    (folder / "model.json").write_text(json.dumps(content | {"mood": "good"}))
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"\xff\xfe", b"null"], ids=["empty", "cut", "list", "no text", "null"]
+)
+def test_a_damaged_description_is_refused(folder, content):
+    (folder / "model.json").write_bytes(content)
+    with pytest.raises(ModelFileError, match=r"model\.json"):
+        read_model_info(folder)
+
+
+def test_missing_facts_are_named_and_unknown_ones_passed_over(folder):
+    change_info(folder, mood="good")
     assert read_model_info(folder).class_names == INFO.class_names
+    content = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    del content["std"]
+    (folder / "model.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(ModelFileError, match="lacks std"):
+        read_model_info(folder)
 
 
 def test_versions_name_what_decides_answers():
     assert {"python", "torch", "onnxruntime", "pillow"} <= set(list_versions())
+
+
+def read_front_matter(card):
+    assert card.startswith("---\n")
+    return yaml.safe_load(card.split("---\n")[1])
+
+
+@pytest.mark.parametrize("title", ['fridge: "objects"', "Kühlschrank", "a\n---\nb # c"])
+def test_the_front_matter_has_the_keys_of_the_hub(title):
+    front = read_front_matter(make_model_card(INFO, title=title, license="mit"))
+    assert front["license"] == "mit" and front["pipeline_tag"] == "image-classification"
+    assert {"image-classification", "efficientnet_lite0", "onnx"} == set(front["tags"])
+    (model,) = front["model-index"]
+    assert model["name"] == " ".join(title.split()) and front["metrics"] == ["accuracy"]
+    assert model["results"][0]["metrics"] == [{"type": "accuracy", "value": 0.9}]
+
+
+def test_the_card_states_interval_images_and_limits():
+    card = make_model_card(INFO, title="fridge")
+    assert "| accuracy | 0.900 | 0.840 to 0.940 | 160 |" in card
+    assert "256 images" in card and 'Milchtüte "groß"' in card and "python 3.11.7" in card
+    assert "do not protect" in card and "cannot be recognized" in card
+    assert "Every image gets a label" in make_model_card(dataclasses.replace(INFO, is_multilabel=False), title="fridge")
+
+
+def test_a_model_without_scores_says_so_and_claims_nothing():
+    card = make_model_card(dataclasses.replace(INFO, scores=[], files={}), title="fridge")
+    assert "None were recorded." in card and "model-index" not in read_front_matter(card)
+    assert "onnx" not in read_front_matter(card)["tags"]
+
+
+def test_names_are_text_and_no_markup():
+    scores = [{"name": "top|1\n", "value": 0.5}]
+    info = dataclasses.replace(INFO, class_names=["<b>", "milk_bottle", "_x_", "[a](b)"], scores=scores)
+    card = make_model_card(info, title="a\n# b")
+    assert r"\<b\>, milk_bottle, \_x\_, \[a\](b)." in card and r"| top\|1 | 0.500 |" in card and "\n# a \\# b\n" in card
+
+
+def test_8_bits_are_mentioned_only_where_they_are():
+    assert "int8" not in make_model_card(INFO, title="fridge")
+    with_int8 = dataclasses.replace(INFO, files={**INFO.files, "model.int8.onnx": ""})
+    assert 'runtime="int8"' in make_model_card(with_int8, title="fridge")
