@@ -30,10 +30,7 @@ class OODDetector:
     expected: float
 
     def measure_distance(self, features: np.ndarray) -> np.ndarray:
-        """Measure the mean distance to the 3 nearest training images, (n_images,), from 0 to 2.
-
-        `features` are (n_images, n_features), of the backbone and image size of the training images.
-        """
+        """Measure the mean distance to the 3 nearest training images, (n_images,), from 0 to 2."""
         if features.ndim != 2 or features.shape[1] != self.neighbors.shape[1]:
             expected = f"(n_images, {self.neighbors.shape[1]}), of the backbone of the training images"
             raise ValueError(f"features: expected {expected}, got {features.shape}.")
@@ -49,26 +46,15 @@ class OODDetector:
 def fit_ood_detector(
     train_features: np.ndarray, held_out_features: np.ndarray, *, expected: float = 0.05
 ) -> OODDetector:
-    """Fit a detector of OOD images: distances to the training images, a threshold from held-out images.
+    """Fit a detector: angles to the nearest training images (Sun et al. 2022), a threshold from held-out images.
 
-    Features are compared by angle to the nearest neighbors (Sun et al. 2022). Centered, standardized or whitened
-    features, Mahalanobis distances and the probabilities of a classifier found images of a demo class that was left
-    out of training less often.
-
-    Args:
-        train_features: (n_train, n_features), from one backbone.
-        held_out_features: (n_held_out, n_features), of images that were not trained on, such as the validation images.
-        expected: Share of the held-out images that may lie beyond the threshold: the false alarms to live with.
-
-    Returns:
-        The detector, for any number of new images.
-
-    Raises:
-        ValueError: If there are too few images, or `expected` is not between 0 and 1.
+    Features are (n_images, n_features) of one backbone. `expected` is the share of the held-out images that may lie
+    beyond the threshold: the false alarms to live with. Centered, standardized or whitened features, Mahalanobis
+    distances and the probabilities of a classifier found images of a class that was left out of training less often.
 
     Example:
         >>> features = np.random.default_rng(0).normal(1, 0.3, (120, 8))
-        >>> detector = fit_ood_detector(features[:100], features[100:])  # (100, 8) and (20, 8)
+        >>> detector = fit_ood_detector(features[:100], features[100:])
         >>> detector.is_ood(-features[:3])
         array([ True,  True,  True])
     """
@@ -84,16 +70,8 @@ def fit_ood_detector(
 def measure_ood_fraction(detector: OODDetector, features: np.ndarray) -> pd.Series:
     """Measure whether more of some new images are OOD than chance explains.
 
-    Args:
-        detector: From `fit_ood_detector`.
-        features: (n_images, n_features) of the new images, a few dozen or more.
-
-    Returns:
-        `n_images`, `n_ood` (beyond the threshold), `ood_fraction`, `expected`, and `p_value`: the probability that
-        in-distribution images give at least as many (binomial). Below 0.01, scores of the old test images do not hold.
-
-    Raises:
-        ValueError: If there is no image.
+    Returns `n_images`, `n_ood`, `ood_fraction`, `expected`, and `p_value`, the probability that in-distribution images
+    give at least as many (binomial). Below 0.01, scores of the old test images do not hold for the new ones.
 
     Example:
         >>> features = np.random.default_rng(0).normal(1, 0.3, (120, 8))
@@ -103,9 +81,9 @@ def measure_ood_fraction(detector: OODDetector, features: np.ndarray) -> pd.Seri
     """
     from scipy.stats import binom
 
-    if len(features) == 0:
-        raise ValueError("Got no new images; expected at least one row of features.")
     n, n_ood = len(features), int(detector.is_ood(features).sum())
+    if n == 0:
+        raise ValueError("Got no new images; expected at least one row of features.")
     facts = {"n_images": n, "n_ood": n_ood, "ood_fraction": n_ood / n, "expected": detector.expected}
     return pd.Series(facts | {"p_value": float(binom.sf(n_ood - 1, n, detector.expected))})
 
@@ -113,20 +91,11 @@ def measure_ood_fraction(detector: OODDetector, features: np.ndarray) -> pd.Seri
 def compare_rejections(
     held_out: Mapping[str, Any], in_distribution: Mapping[str, Any], ood: Mapping[str, Any], *, expected: float = 0.05
 ) -> pd.DataFrame:
-    """Compare signals that reject OOD images, at the same share of false alarms on held-out images.
+    """Compare signals that reject OOD images, when each rejects a share `expected` of the held-out images.
 
-    Args:
-        held_out: Name of the signal to the scores (n,) of held-out images, higher is more OOD; they set the threshold.
-        in_distribution: The same signals for other images of the classes, such as test images.
-        ood: The same signals for images of none of the classes.
-        expected: Share of the held-out images to reject.
-
-    Returns:
-        Two rows per signal, `signal` and `images` ("out-of-distribution" or "in-distribution"): the share of them that
-        is rejected, as `value`, `low`, `high`, `n`, and the `threshold`.
-
-    Raises:
-        ValueError: If there is no image.
+    Each mapping holds the scores (n,) of some images by signal, higher is more OOD. Two rows per signal: `signal`,
+    `images` ("out-of-distribution" or "in-distribution"), the share of them that is rejected as `value`, `low`, `high`,
+    `n`, and the `threshold`.
 
     Example:
         >>> known = {"distance": [0.1, 0.2]}
@@ -147,16 +116,6 @@ def measure_auroc(scores_in: Any, scores_ood: Any) -> Score:
     """Measure the probability that an OOD image has a higher score than an in-distribution one (area under the ROC).
 
     0.5 is a coin toss, 1 separates all. The interval uses the standard error of Hanley and McNeil 1982.
-
-    Args:
-        scores_in: (n,) scores of in-distribution images.
-        scores_ood: (m,) scores of OOD images.
-
-    Returns:
-        The area with its 95 % interval; its `n` counts all images.
-
-    Raises:
-        ValueError: If either kind has no image.
 
     Example:
         >>> round(measure_auroc([0.1, 0.2, 0.3], [0.25, 0.9]).value, 3)  # 5 of 6 pairs are in order

@@ -1,61 +1,22 @@
-"""Wrong labels: found by models that did not learn the image, scored against what was injected."""
+"""Suspects: ranked as cleanlab ranks them, and traced to the last wrong label."""
 
 import numpy as np
 import pandas as pd
 import pytest
+from cleanlab.rank import get_label_quality_scores
 
-from tests.unit.studies.test_experiment import make_data
-from utils_cv.evaluation.label_errors import rank_suspects, score_suspects, trace_suspects
-from utils_cv.studies.annotation_quality.wrong_labels import inject_wrong_labels
-from utils_cv.studies.experiment import make_task
-from utils_cv.training.out_of_fold import predict_out_of_fold
+from utils_cv.evaluation.label_errors import rank_suspects, trace_suspects
 
-
-def predict(*, fraction=0.1, groups=None, distance=1.5, **options):
-    table, features = make_data(distance=distance)
-    true = make_task(table, features).codes
-    labels = inject_wrong_labels(true, fraction, n_classes=3, seed=1)
-    found = predict_out_of_fold(features, labels, n_classes=3, groups=groups, **options)
-    return found, labels, labels != true
+SUSPECTS = pd.DataFrame({"row": [2, 0, 1], "margin": [-0.5, -0.1, 0.3]})
 
 
-def test_injected_labels_are_found():
-    found, labels, is_wrong = predict()
-    np.testing.assert_allclose(found.probabilities.sum(axis=1), 1)
-    suspects = rank_suspects(found.probabilities, labels)
-    score = score_suspects(suspects, is_wrong, int(is_wrong.sum()))
-    assert score.precision.value == score.recall.value > 0.8
-    assert score.precision.n == score.recall.n == is_wrong.sum()
-    assert sorted(suspects["row"]) == list(range(len(labels)))
-
-
-def test_images_are_predicted_by_models_that_did_not_learn_them():
-    """Labels drawn at random cannot be predicted; a model that had seen them would."""
+def test_order_and_margin_are_those_of_cleanlab():
     rng = np.random.default_rng(0)
-    features, labels = rng.normal(size=(120, 200)), rng.integers(0, 2, 120)
-    found = predict_out_of_fold(features, labels, n_classes=2, strengths=(1.0,))
-    assert abs((found.probabilities.argmax(axis=1) == labels).mean() - 0.5) < 0.15
-
-
-def test_copies_vouch_for_each_other_unless_they_are_a_group():
-    """Each image five times, wrong label included: only folds that keep the copies together find it."""
-    table, features = make_data(n_train=12, n_test=12, n_features=60, distance=0.9)
-    true = make_task(table, features).codes
-    labels = inject_wrong_labels(true, 0.2, n_classes=3, seed=1)
-    five = [np.repeat(values, 5, axis=0) for values in (features, labels, labels != true, np.arange(len(true)))]
-    recalls = []
-    for groups in (None, five[3]):
-        found = predict_out_of_fold(five[0], five[1], n_classes=3, groups=groups, strengths=(0.1,))
-        recalls.append(score_suspects(rank_suspects(found.probabilities, five[1]), five[2]).recall.value)
-    assert recalls[0] < 0.2 and recalls[1] > 0.6
-
-
-def test_strength_has_the_lowest_log_loss():
-    from sklearn.metrics import log_loss
-
-    found, labels, _ = predict(fraction=0.3)
-    losses = {s: log_loss(labels, predict(fraction=0.3, strengths=(s,))[0].probabilities) for s in (0.0001, 0.01, 1.0)}
-    assert log_loss(labels, found.probabilities) <= min(losses.values()) + 1e-9
+    probabilities, labels = rng.dirichlet(np.ones(4), 200), np.arange(200) % 4
+    scores = get_label_quality_scores(labels, probabilities, method="normalized_margin")
+    suspects = rank_suspects(probabilities, labels)
+    assert suspects["row"].tolist() == np.argsort(scores).tolist()
+    np.testing.assert_allclose((suspects["margin"] + 1) / 2, np.sort(scores))
 
 
 def test_suggestion_is_the_most_probable_other_class():
@@ -65,35 +26,21 @@ def test_suggestion_is_the_most_probable_other_class():
     assert suspects["margin"].tolist() == pytest.approx([-0.5, 0.1])
 
 
-def test_without_a_number_all_contradicted_labels_are_looked_at():
-    suspects = pd.DataFrame({"row": [2, 0, 1], "margin": [-0.5, -0.1, 0.3]})
-    score = score_suspects(suspects, [False, True, True])
-    assert (score.precision.value, score.precision.n) == (0.5, 2)
-    assert (score.recall.value, score.recall.n) == (0.5, 2)
-
-
 def test_trace_ends_with_everything_found():
-    suspects = pd.DataFrame({"row": [2, 0, 1], "margin": [-0.5, -0.1, 0.3]})
-    trace = trace_suspects(suspects, [False, True, True])
-    assert trace["recall"].tolist() == [0.5, 0.5, 1.0]
+    trace = trace_suspects(SUSPECTS, [False, True, True])
+    assert trace["n_found"].tolist() == [1, 1, 2] and trace["recall"].tolist() == [0.5, 0.5, 1.0]
     assert trace["precision"].tolist() == pytest.approx([1.0, 0.5, 2 / 3])
-    assert trace["inspected_fraction"].iloc[-1] == 1
-
-
-def test_nothing_wrong_or_nothing_to_look_at():
-    suspects = pd.DataFrame({"row": [0, 1], "margin": [0.5, 0.6]})
-    with pytest.raises(ValueError, match="0 wrong labels"):
-        score_suspects(suspects, [False, False], 1)
-    with pytest.raises(ValueError, match="Got 0 of 2 images"):
-        score_suspects(suspects, [True, False])
-    with pytest.raises(ValueError, match="nothing to find"):
-        trace_suspects(suspects, [False, False])
+    assert trace["inspected_fraction"].tolist() == pytest.approx([1 / 3, 2 / 3, 1])
 
 
 @pytest.mark.parametrize(
-    ("groups", "what"), [(None, "images"), (["a"] * 9 + ["b"], "groups")], ids=["images", "groups"]
+    ("call", "message"),
+    [
+        pytest.param(lambda: trace_suspects(SUSPECTS, [False] * 3), "nothing to find", id="no wrong label"),
+        pytest.param(lambda: trace_suspects(SUSPECTS, [True]), "suspects 3, is_wrong 1", id="other images"),
+        pytest.param(lambda: rank_suspects(np.eye(2), np.zeros(3, int)), "probabilities 2, labels 3", id="labels"),
+    ],
 )
-def test_class_that_no_other_image_can_vouch_for(groups, what):
-    features, labels = np.random.default_rng(0).normal(size=(10, 3)), np.array([0] * 9 + [1])
-    with pytest.raises(ValueError, match=f"has 1 {what}"):
-        predict_out_of_fold(features, labels, n_classes=2, groups=groups)
+def test_what_cannot_be_traced_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
