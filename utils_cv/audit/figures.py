@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 
 from utils_cv.data.images import load_image
-from utils_cv.plots.images import plot_images
-from utils_cv.plots.style import FONT_SIZE, INK, make_axes
+from utils_cv.plots.images import plot_images, plot_message
 
 from .audit import AuditReport
 
@@ -32,7 +31,7 @@ def plot_duplicates(
     """
     found: pd.DataFrame = getattr(report, kind)
     if found.empty:
-        return _say(f"No {kind} among {len(report.facts)} images")
+        return plot_message(f"No {kind} among {len(report.facts)} images")
     shown = found.sort_values("overlap", kind="stable").head(n_pairs)
     path = dict(zip(report.facts["image"], report.facts["path"], strict=True))
     images, titles = [], []
@@ -53,7 +52,7 @@ def plot_low_quality(report: AuditReport, *, n_images: int = 8) -> np.ndarray:
         The axes, one an image; without any one empty axes that says so.
     """
     if report.poor.empty:
-        return _say(f"No dark, empty, blurred or tiny image among {len(report.facts)}")
+        return plot_message(f"No dark, empty, blurred or tiny image among {len(report.facts)}")
     shown = report.poor.head(n_images)
     paths = report.facts.loc[shown.index, "path"]
     return plot_images([load_image(path, target_px=_VIEW_PX) for path in paths], list(shown["problem"]))
@@ -62,10 +61,3 @@ def plot_low_quality(report: AuditReport, *, n_images: int = 8) -> np.ndarray:
 def _describe(row: object) -> str:
     kind, overlap = row.kind, row.overlap  # type: ignore[attr-defined]
     return "the same file" if kind == "exact" else f"fits to {overlap:.2f}"
-
-
-def _say(text: str) -> np.ndarray:
-    ax = make_axes(width=5, height=1)
-    ax.set_axis_off()
-    ax.text(0.5, 0.5, text, ha="center", va="center", fontsize=FONT_SIZE + 1, color=INK)
-    return np.array([ax])

@@ -1,7 +1,9 @@
-"""Figures of images and data sets; scores are in `score_plots`, studies in `study_plots`. Nothing calls `show()`."""
+"""Images in a grid, mistakes of a model, and how many images the classes have."""
 
 import math
+import re
 import textwrap
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,36 +12,23 @@ import pandas as pd
 from matplotlib.axes import Axes
 from PIL import Image
 
-from utils_cv.evaluation.metrics import LABEL_SEPARATOR, check_same_length
+from . import style
+from .scores import plot_bars
 
-from .style import (
-    COLORS,
-    FONT_SIZE,
-    HATCHES,
-    INK,
-    draw_grid,
-    draw_legend,
-    format_percent,
-    make_axes,
-    make_axes_grid,
-    shorten,
-)
-
-N_TITLE_LINES = 3
-IMAGE_DPI = 80  # photographs are the heavy part of a notebook: some 25 to 40 kB each at this size
+_MAX_TITLE_LINES = 5
+_MAX_MISTAKES = 8  # shown
+_WIDTH_INCHES = 1.75  # of one image
+_IMAGE_DPI = 80  # photographs are the heavy part of a notebook: about 25 to 40 kB each at this size
 
 
-def plot_images(
-    images: Sequence[Any], titles: Sequence[str] | None = None, *, n_columns: int = 4, width_inches: float = 1.75
-) -> np.ndarray:
+def plot_images(images: Sequence[Any], titles: Sequence[str] | None = None, *, n_columns: int = 4) -> np.ndarray:
     """Show images in a grid.
 
     Args:
-        images: PIL images, or arrays (height, width), (height, width, 3 or 4): uint8, or floats in [0, 1]. One array
-            (n_images, height, width, 3) will do.
-        titles: One above each image; long ones are wrapped, and cut after three lines.
-        n_columns: Images in a row.
-        width_inches: Of one image.
+        images: PIL images, or arrays (height, width) or (height, width, 3 or 4) of uint8, or of floats in [0, 1]. One
+            array (n_images, height, width, 3) will do.
+        titles: One above each image (n_images,); long ones are wrapped, and cut after five lines.
+        n_columns: Images per row.
 
     Returns:
         The axes with images, (n_images,).
@@ -54,33 +43,26 @@ def plot_images(
     """
     if len(images) == 0:
         raise ValueError("images: got none; pass at least one image.")
-    if titles is not None:
-        check_same_length(images=images, titles=titles)
+    if titles is not None and len(titles) != len(images):
+        raise ValueError(f"Expected a title for each image, got images {len(images)}, titles {len(titles)}.")
     n_columns = min(n_columns, len(images))
     n_rows = math.ceil(len(images) / n_columns)
-    n_characters = int(width_inches * 72 / (FONT_SIZE * 0.58))  # a letter is some 0.58 of the font size wide
-    wrapped = [_wrap(str(title), n_characters) for title in titles] if titles is not None else [""] * len(images)
-    title_inches = max(title.count("\n") + 1 for title in wrapped) * FONT_SIZE * 1.3 / 72 if titles is not None else 0
-    thumbnails = [_make_thumbnail(image, width_inches) for image in images]
-    height_inches = width_inches * min(1.5, max(image.height / image.width for image in thumbnails))
-    width, height = n_columns * (width_inches + 0.1), n_rows * (height_inches + title_inches + 0.15)
-    axes = make_axes_grid(n_rows, n_columns, width=width, height=height, dpi=IMAGE_DPI).ravel()
+    wrapped = [_wrap(str(title)) for title in titles] if titles is not None else [""] * len(images)
+    title_inches = max(len(title.split("\n")) if title else 0 for title in wrapped) * style.FONT_SIZE * 1.3 / 72
+    thumbnails = [_make_thumbnail(image) for image in images]
+    height_inches = _WIDTH_INCHES * min(1.5, max(image.height / image.width for image in thumbnails))
+    width, height = n_columns * (_WIDTH_INCHES + 0.1), n_rows * (height_inches + title_inches + 0.15)
+    axes = style.make_axes_grid(n_rows, n_columns, (width, height), dpi=_IMAGE_DPI).ravel()
     for ax in axes:
         ax.set_axis_off()
     for ax, thumbnail, title in zip(axes, thumbnails, wrapped, strict=False):  # the last row may have free places
         ax.imshow(thumbnail, interpolation="antialiased")
-        ax.set_title(title, fontsize=FONT_SIZE, color=INK)
+        ax.set_title(title, **style.get_text_style())
     return axes[: len(images)]
 
 
 def plot_mistakes(
-    images: Sequence[Any],
-    true_labels: Sequence[str],
-    predicted_labels: Sequence[str],
-    probabilities: Sequence[float],
-    *,
-    n_images: int = 8,
-    n_columns: int = 4,
+    images: Sequence[Any], true_labels: Sequence[str], predicted_labels: Sequence[str], probabilities: Sequence[float]
 ) -> np.ndarray:
     """Show the wrong predictions that the model was surest of: mislabelled, ambiguous, or simply hard images.
 
@@ -89,45 +71,44 @@ def plot_mistakes(
         true_labels: Names (n_images,).
         predicted_labels: Names (n_images,).
         probabilities: Of the predicted label (n_images,), fractions; or of all labels (n_images, n_classes).
-        n_images: Most images to show.
-        n_columns: Images in a row.
 
     Returns:
-        The axes, at most `n_images`; without a mistake one empty axes that says so.
+        The axes, at most eight; without a mistake one empty axes that says so.
 
     Example:
         >>> axes = plot_mistakes([np.zeros((9, 9, 3), np.uint8)], ["can"], ["carton"], [0.9])
         >>> axes[0].get_title().split()
         ['true:', 'can', 'predicted:', 'carton', '(90', '%)']
     """
-    arguments = {"images": images, "true_labels": true_labels, "predicted_labels": predicted_labels}
-    n = check_same_length(**arguments, probabilities=probabilities)
+    n, lengths = len(images), [len(images), len(true_labels), len(predicted_labels), len(probabilities)]
+    if len(set(lengths)) > 1:
+        raise ValueError(f"Expected as many images, true_labels, predicted_labels and probabilities, got {lengths}.")
     confidence = np.asarray(probabilities, dtype=float)
     confidence = confidence.max(axis=1) if confidence.ndim == 2 else confidence
     true, predicted = np.asarray(true_labels).astype(str), np.asarray(predicted_labels).astype(str)
     wrong = np.flatnonzero(true != predicted)
-    shown = wrong[np.argsort(-confidence[wrong], kind="stable")][:n_images]
+    shown = wrong[np.argsort(-confidence[wrong], kind="stable")][:_MAX_MISTAKES]
     if len(shown) == 0:
-        ax = make_axes(width=5, height=1)
-        ax.set_axis_off()
-        ax.text(0.5, 0.5, f"No mistakes among {n} images", ha="center", va="center", fontsize=FONT_SIZE + 1, color=INK)
-        return np.array([ax])
-    titles = [f"true: {true[i]}\npredicted: {predicted[i]} ({format_percent(confidence[i])})" for i in shown]
-    axes = plot_images([images[i] for i in shown], titles, n_columns=n_columns)
-    heading = f"{len(shown)} of {len(wrong)} mistakes among {n} images, the surest first"
-    axes[0].figure.suptitle(heading, fontsize=FONT_SIZE + 1, color=INK)
+        return plot_message(f"No mistakes among {n} images")
+    names = [style.shorten(labels[shown], 20) for labels in (true, predicted)]
+    shares = [f"{100 * share:.0f}\u00a0%" for share in confidence[shown]]
+    titles = [f"true: {a}\npredicted: {b} ({share})" for a, b, share in zip(*names, shares, strict=True)]
+    axes = plot_images([images[i] for i in shown], titles)
+    heading = f"{len(shown)} of {len(wrong)} mistakes among {n} images, those with the highest probability first"
+    heading = textwrap.fill(heading, int(axes[0].figure.get_figwidth() / style.LETTER_INCHES))
+    axes[0].figure.suptitle(heading, **style.get_text_style())
     return axes
 
 
 def plot_class_counts(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Bars of how many images each class has in each split.
+    """Draw bars of how many images each class has in each split; of many classes the largest and the smallest 20.
 
     Args:
         table: Image table with `label` and perhaps `split`; an image with several labels counts for each.
-        ax: Axes to draw into; None makes a figure.
+        ax: Axes to draw into and to return; by default those of a new figure.
 
-    Returns:
-        The axes.
+    Raises:
+        ValueError: If the table is empty.
 
     Example:
         >>> ax = plot_class_counts(pd.DataFrame({"path": ["a", "b"], "label": ["can", "carton"]}))
@@ -135,43 +116,48 @@ def plot_class_counts(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         ['can', 'carton']
     """
     if len(table) == 0:
-        raise ValueError("The image table is empty; there is nothing to count.")
-    split = table["split"].fillna("") if "split" in table else pd.Series("", index=table.index)
-    pairs = pd.DataFrame({"label": table["label"].str.split(LABEL_SEPARATOR, regex=False), "split": split})
-    counts = pairs.explode("label").groupby(["label", "split"]).size().unstack(fill_value=0)
-    order = [name for name in ("train", "valid", "test", "") if name in counts]
-    counts = counts[order + [name for name in counts if name not in order]]
-    ax = make_axes(ax, height=max(1.6, 0.35 * len(counts) + 1.1), x_label="images", title="Images per class")
-    positions, left = np.arange(len(counts)), np.zeros(len(counts))
-    for i, name in enumerate(counts):
-        style: dict[str, Any] = {"color": COLORS[(0, 5, 4, 2)[i % 4]], "hatch": HATCHES[i % 4], "edgecolor": "white"}
-        ax.barh(positions, counts[name], left=left, label=name, **style)
-        left = left + counts[name].to_numpy()
-    for position, total in zip(positions, left, strict=True):
-        ax.annotate(
-            f"{total:.0f}", (total, position), (4, 0), textcoords="offset points", va="center", fontsize=FONT_SIZE
-        )
-    ax.set_yticks(positions, shorten(counts.index.tolist(), 30))
-    ax.invert_yaxis()
-    ax.set_xlim(0, left.max() * 1.12)
-    draw_grid(ax, "x")
-    if len(counts.columns) > 1:
-        draw_legend(ax, outside=True)
-    return ax
+        raise ValueError("table: got no image, expected at least one; there is nothing to count.")
+    split = table["split"].fillna("") if "split" in table else ""
+    pairs = pd.DataFrame({"label": table["label"].str.split("|", regex=False), "split": split}).explode("label")
+    counts, title, half = pd.crosstab(pairs["label"], pairs["split"]), "Images per class", style.MAX_NAMES // 2
+    counts = counts[sorted(counts, key=lambda name: ("train", "valid", "test", name).index(name))]
+    if len(counts) > style.MAX_NAMES:
+        counts = counts.loc[counts.sum(axis=1).sort_values(ascending=False, kind="stable").index]
+        title += f"\nthe {half} largest and the {half} smallest of {len(counts)} classes"
+        counts = pd.concat([counts.head(half), counts.tail(half)])
+    rows = counts.stack().rename("n").reset_index()
+    return plot_bars(rows, ax, name="label", part="split", value="n", x_label="images", title=title)
 
 
-def _wrap(title: str, n_characters: int) -> str:
-    lines = [piece for line in title.split("\n") for piece in textwrap.wrap(line, n_characters) or [""]]
-    if len(lines) > N_TITLE_LINES:
-        lines = [*lines[: N_TITLE_LINES - 1], f"{lines[N_TITLE_LINES - 1][: n_characters - 1]}…"]
+def plot_message(text: str) -> np.ndarray:
+    """Draw a sentence in place of images that there are none of; returns the axes (1,)."""
+    ax = style.make_axes(size=(5, 1))
+    ax.set_axis_off()
+    ax.text(0.5, 0.5, text, ha="center", va="center", **style.get_text_style())
+    return np.array([ax])
+
+
+def _wrap(title: str) -> str:
+    """Break a title at spaces and after `|`, words that are wider than the image also after `_`, into few lines."""
+    is_wide = any(unicodedata.east_asian_width(letter) in "WF" for letter in title)  # as Chinese letters are
+    n_characters = int(_WIDTH_INCHES / style.LETTER_INCHES / (1 + is_wide))
+    # A vertical tab marks where a line may end; textwrap drops it there and leaves it elsewhere.
+    marked = re.sub(rf"[^\s|]{{{n_characters + 1},}}", lambda word: word[0].replace("_", "_\v"), title).replace(
+        "|", "|\v"
+    )
+    options: dict[str, Any] = {"width": n_characters, "replace_whitespace": False, "expand_tabs": False}
+    lines = [piece for line in marked.split("\n") for piece in textwrap.wrap(line, **options) or [""]]
+    lines = [line.replace("\v", "") for line in lines]
+    if len(lines) > _MAX_TITLE_LINES:
+        lines = [*lines[: _MAX_TITLE_LINES - 1], f"{lines[_MAX_TITLE_LINES - 1][: n_characters - 1]}…"]
     return "\n".join(lines)
 
 
-def _make_thumbnail(image: Any, width_inches: float) -> Image.Image:
+def _make_thumbnail(image: Any) -> Image.Image:
     """Image no larger than it is shown, as RGB: matplotlib would keep every pixel and blur when it shrinks."""
     if not isinstance(image, Image.Image):
         image = Image.fromarray(_check_array(np.asarray(image)))
-    longest = math.ceil(width_inches * 1.5 * IMAGE_DPI)
+    longest = math.ceil(_WIDTH_INCHES * 1.5 * _IMAGE_DPI)
     thumbnail = image.convert("RGB")
     thumbnail.thumbnail((longest, longest), Image.Resampling.LANCZOS)
     return thumbnail

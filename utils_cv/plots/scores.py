@@ -1,245 +1,242 @@
-"""Figures of scores: confusion matrix, scores by class, precision-recall curves, reliability. Axes in, axes out."""
+"""Scores: points with their intervals, stacked bars, confusion matrix, precision-recall curves."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter
 
-from .style import (
-    COLORS,
-    FONT_SIZE,
-    GREY,
-    INK,
-    Rows,
-    draw_grid,
-    draw_legend,
-    format_percent,
-    get_style,
-    make_axes,
-    make_axes_grid,
-    make_plot_table,
-    shorten,
-    use_percent,
-)
+from . import style
 
-N_CURVES = 6  # more lines in one figure cannot be told apart
+_MAX_CURVES = 6  # more lines in one figure cannot be told apart
+_MAX_MATRIX_INCHES = 13.0  # side of a confusion matrix with numbers
+_BAR_COLORS = [style.COLORS[i] for i in (0, 5, 4, 2, 1)]
+_HATCHES = ("", "///", "...", "xxx")
 
 
-def plot_confusion(confusion: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Confusion matrix with the number of images in every cell; darker is a larger share of the true class.
+def plot_scores(
+    rows: style.Rows,
+    ax: Axes | None = None,
+    *,
+    name: str = "name",
+    value: style.Columns = "value",
+    group: str = "group",
+    x_label: str = "accuracy",
+    x_scale: style.Scale = "percent",
+    title: str = "",
+    count: str = "",
+) -> Axes:
+    """Draw scores or differences below each other as points, with their 95 % intervals where the rows hold them.
+
+    Of many names the first 40 are drawn. With `x_scale="points"` there is a line at 0, and points whose interval
+    holds 0 are open: such a difference is not shown.
 
     Args:
-        confusion: From `metrics.compute_confusion`: rows true, columns predicted.
-        ax: Axes to draw into; None makes a figure that grows with the number of classes.
+        rows: A table, or its rows; `{"name": "probe", **score._asdict()}` makes one. The limits of a column such as
+            `recall` are `recall_low` and `recall_high`, those of the column `value` are `low` and `high`.
+        ax: Axes to draw into and to return; by default those of a new figure.
+        name: Column that names the rows of the figure, from the top.
+        value: Column of the scores; or several columns and what they are called in the figure.
+        group: Column whose values get points of their own in each row; without such a column there is one.
+        x_label: What is measured.
+        x_scale: "percent" for fractions in [0, 1], "points" for differences of fractions, "number", or "log".
+        title: Above the axes.
+        count: Column with the number of images behind each row, written beside its name.
+
+    Raises:
+        ValueError: If there is no row, or a column is missing.
 
     Example:
-        >>> ax = plot_confusion(pd.DataFrame([[8, 2], [1, 9]], ["can", "carton"], ["can", "carton"]))
-        >>> ax.get_xlabel()
-        'predicted'
+        >>> ax = plot_scores([{"name": "probe", "value": 0.9, "low": 0.8, "high": 0.95}])
+        >>> ax.texts[0].get_text()
+        '90.0 %'
     """
-    counts = confusion.to_numpy()
-    n_classes = len(counts)
-    if counts.ndim != 2 or counts.shape != (n_classes, n_classes) or n_classes == 0:
-        raise ValueError(f"confusion: expected a square table, got {counts.shape}; compute_confusion makes it.")
-    n_digits = len(str(counts.max()))
-    cell_inches = max(0.42, 0.12 * n_digits + 0.2, 2.4 / n_classes)
-    side = cell_inches * n_classes
-    ax = make_axes(ax, width=side + 1.9, height=side + 1.2, x_label="predicted", y_label="true")
-    n_true = counts.sum(axis=1, keepdims=True)
-    share = counts / np.maximum(n_true, 1)
-    ax.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="equal")
-    for row, column in np.ndindex(counts.shape):
-        if n_classes > 12 and counts[row, column] == 0:
-            continue  # a large matrix reads better without its zeros
-        color = "white" if share[row, column] > 0.55 else INK
-        ax.text(column, row, counts[row, column], ha="center", va="center", fontsize=FONT_SIZE, color=color)
-    names = [shorten(axis.tolist(), 20) for axis in (confusion.columns, confusion.index)]
-    is_wide = max(map(len, names[0])) * 0.085 > cell_inches  # a letter is some 0.085 inch wide
-    slant: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if is_wide else {}
-    ax.set_xticks(range(n_classes), names[0], **slant)
-    ax.set_yticks(range(n_classes), names[1])
-    ax.tick_params(length=0)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
-    ax.set_title("Images by true and predicted class", fontsize=FONT_SIZE + 1, color=INK, loc="left")
+    table = style.make_plot_table(rows, [name, *([value] if isinstance(value, str) else value)])
+    n_all, names = table[name].nunique(), table[name].unique()[: style.MAX_NAMES]
+    table = table[table[name].isin(names)]
+    labels = style.shorten(names, 40)
+    if count:
+        counts = table.groupby(name, sort=False)[count].first()
+        labels = [f"{label} (n = {n})" for label, n in zip(labels, counts, strict=True)]
+    title += f"\nthe first {len(names)} of {n_all}" if n_all > len(names) else ""
+    series = style.list_series(table, value, group)
+    unit = ", percentage points" if x_scale == "points" else ""
+    if x_scale in ("percent", "points") and any(part["low"].notna().any() for _, part in series):
+        unit += ", 95 % interval"
+    width = 5.0 + 1.2 * (len(series) > 1) + style.LETTER_INCHES * max(map(len, labels))
+    size = (width, min((0.26 + 0.12 * len(series)) * len(names) + 1.0, 15.5))
+    ax = style.make_axes(ax, size=size, title=title.strip(), x_label=f"{x_label}{unit}", grid="x")
+    if x_scale == "points":
+        ax.axvline(0, color=style.GRAY, linewidth=1)
+    artists = {}
+    for i, (label, part) in enumerate(series):
+        at = pd.Index(names).get_indexer(part[name]) + 0.6 * ((i + 0.5) / len(series) - 0.5)
+        artists[label] = _draw_points(ax, part, at, i, is_difference=x_scale == "points")
+        if len(series) == 1 and x_scale == "percent":
+            for end, position, score in zip(part[["value", "high"]].max(axis=1), at, part["value"], strict=True):
+                _write_beside(ax, f"{100 * score:.1f} %", end, position)
+    style.name_ticks(ax.yaxis, labels, 60)
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.margins(x=0.12)
+    style.set_scale(ax, "x", x_scale)
+    if len(series) > 1:
+        style.draw_legend(ax, artists, title="" if group == "group" else group.replace("_", " "), is_outside=True)
     return ax
 
 
-def plot_class_scores(class_table: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Recall with its 95 % interval, and precision, of every class; the worst recall on top.
+def plot_bars(
+    rows: style.Rows,
+    ax: Axes | None = None,
+    *,
+    name: str = "name",
+    part: str = "part",
+    value: str = "value",
+    x_label: str = "",
+    title: str = "",
+) -> Axes:
+    """Draw stacked bars below each other, with their sums.
 
     Args:
-        class_table: From `metrics.compute_class_table`.
-        ax: Axes to draw into; None makes a figure.
+        rows: One row per part of a bar.
+        ax: Axes to draw into and to return; by default those of a new figure.
+        name: Column that names the bars, from the top.
+        part: Column that names the parts, from the left.
+        value: Column of their lengths.
+        x_label: What the lengths are, with their unit.
+        title: Above the axes.
+
+    Raises:
+        ValueError: If there is no row, or a column is missing.
 
     Example:
-        >>> row = {"label": "can", "n": 9, "precision": 0.8, "recall": 0.9, "recall_low": 0.6, "recall_high": 0.97}
-        >>> ax = plot_class_scores(pd.DataFrame([row]))
+        >>> rows = [{"name": "small files", "part": part, "value": ms} for part, ms in (("read", 1), ("decode", 4))]
+        >>> plot_bars(rows, x_label="ms per image").texts[0].get_text()
+        '5'
     """
-    table = class_table.sort_values("recall", na_position="first", kind="stable")
-    positions = np.arange(len(table))
-    ax = make_axes(ax, width=7.6, height=max(1.8, 0.42 * len(table) + 1.2), title="Recall and precision by class")
-    limits = np.abs(table[["recall_low", "recall_high"]].to_numpy().T - table["recall"].to_numpy())
-    bar: dict[str, Any] = {"fmt": "o", "color": COLORS[0], "markersize": 8, "capsize": 4, "linewidth": 2}
-    ax.errorbar(table["recall"], positions - 0.12, xerr=limits, label="recall, 95 % interval", **bar)
-    ax.plot(
-        table["precision"], positions + 0.2, "^", color=COLORS[1], markersize=8, label="precision", mfc="white", mew=2
-    )
-    names = shorten(table["label"].tolist(), 24)
-    ax.set_yticks(positions, [f"{name} (n = {n})" for name, n in zip(names, table["n"], strict=True)])
-    ax.set_ylim(len(table) - 0.4, -0.6)
-    ax.set_xlim(-0.02, 1.02)
-    use_percent(ax.xaxis)
-    draw_grid(ax, "x")
-    draw_legend(ax, outside=True)
+    table = style.make_plot_table(rows, (name, part, value))
+    wide = table.pivot_table(index=name, columns=part, values=value, aggfunc="sum", fill_value=0, sort=False)
+    names = style.shorten(wide.index, 30)
+    size = (5.8 + style.LETTER_INCHES * max(map(len, names)), 0.38 * len(wide) + 1.2)
+    ax = style.make_axes(ax, size=size, title=title, x_label=x_label, grid="x")
+    positions, left, artists = np.arange(len(wide)), np.zeros(len(wide)), {}
+    for i, label in enumerate(wide):
+        look: Any = {"color": _BAR_COLORS[i % len(_BAR_COLORS)], "hatch": _HATCHES[i % len(_HATCHES)]}
+        artists[str(label)] = ax.barh(positions, wide[label], left=left, edgecolor="white", **look)
+        left = left + wide[label].to_numpy(float)
+    for position, total in enumerate(left):
+        _write_beside(ax, f"{total:.0f}" if total >= 1000 else f"{total:.3g}", total, position)
+    style.name_ticks(ax.yaxis, names, 30)
+    ax.set(xlim=(0, max(left.max(), 1e-9) * 1.15), ylim=(len(wide) - 0.5, -0.5))
+    style.set_scale(ax, "x", "number")
+    if len(artists) > 1:
+        style.draw_legend(ax, artists, is_outside=True)
+    return ax
+
+
+def plot_confusion(confusion: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Draw a confusion matrix; darker is a larger share of the true class.
+
+    Up to about 40 classes every cell holds its number of images. Above, the pairs of classes that are confused most
+    often are listed above the matrix, and only some classes are named at its sides.
+
+    Args:
+        confusion: From `utils_cv.evaluation.metrics.compute_confusion`: rows true, columns predicted.
+        ax: Axes to draw into and to return; by default those of a new figure of at most 16 inches a side.
+
+    Raises:
+        ValueError: If the table is empty or not square.
+
+    Example:
+        >>> ax = plot_confusion(pd.DataFrame([[8, 2], [1, 9]], ["can", "carton"], ["can", "carton"]))
+        >>> [text.get_text() for text in ax.texts]
+        ['8', '2', '1', '9']
+    """
+    counts, n_classes = confusion.to_numpy(), len(confusion)
+    if counts.shape != (n_classes, n_classes) or n_classes == 0:
+        raise ValueError(f"confusion: expected a square table, got {counts.shape}; compute_confusion makes it.")
+    cell_inches = max(0.32, style.LETTER_INCHES * len(str(counts.max())) + 0.1, 2.4 / n_classes)
+    has_numbers = cell_inches * n_classes <= _MAX_MATRIX_INCHES
+    side = cell_inches * n_classes if has_numbers else 9.0
+    title = "Images by true and predicted class" + ("" if has_numbers else f"\n{_list_confused(confusion)}")
+    ax = style.make_axes(ax, size=(side + 1.9, side + 1.2), title=title, x_label="predicted", y_label="true")
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    shade = share if has_numbers else np.sqrt(share)  # else a few errors among many classes would be too faint to see
+    ax.imshow(shade, cmap="Blues", vmin=0, vmax=1, aspect="equal")
+    for row, column in np.ndindex(counts.shape) if has_numbers else ():
+        if n_classes <= 12 or counts[row, column]:  # a large matrix reads better without its zeros
+            text = style.get_text_style(color="white" if share[row, column] > 0.55 else style.INK)
+            ax.text(column, row, str(counts[row, column]), ha="center", va="center", **text)
+    every = 1 if has_numbers else -(-n_classes // style.MAX_NAMES)
+    is_wide = max(len(str(label)) for label in confusion.columns) * style.LETTER_INCHES > cell_inches
+    slant: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if is_wide else {}
+    slant = slant if has_numbers else {"rotation": 90}
+    style.name_ticks(ax.xaxis, confusion.columns, 20, every=every, **slant)
+    style.name_ticks(ax.yaxis, confusion.index, 20, every=every)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
     return ax
 
 
 def plot_precision_recall(curves: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Precision against recall, a curve a class; of many classes the six with the lowest average precision.
+    """Draw precision against recall, a curve for each class; of many those six with the lowest average precision.
 
     Args:
-        curves: From `ranking.compute_precision_recall`.
-        ax: Axes to draw into; None makes a figure.
+        curves: From `utils_cv.evaluation.metrics.compute_precision_recall`.
+        ax: Axes to draw into and to return; by default those of a new figure.
 
     Raises:
         ValueError: If no class has a true image, so that there is no curve.
+
+    Example:
+        >>> row = {"label": "can", "precision": 0.9, "recall": 1.0, "average_precision": 0.9}
+        >>> plot_precision_recall(pd.DataFrame([row])).get_legend().get_texts()[0].get_text()
+        'can, average 90 %'
     """
     defined = curves.dropna(subset=["average_precision"])
     averages = defined.groupby("label", sort=False)["average_precision"].first().sort_values(kind="stable")
     if averages.empty:
         raise ValueError("curves: no class has a true image, so there is no curve to draw.")
-    shown = averages.index[:N_CURVES]
-    more = f", the lowest {N_CURVES} of {len(averages)} classes" if len(averages) > N_CURVES else ""
-    title = f"Precision and recall{more}"
-    ax = make_axes(ax, width=7.2, title=title, x_label="recall (found, of those there are)", y_label="precision")
-    for i, label in enumerate(shown):
-        curve = defined[defined["label"] == label]
-        style = get_style(i) | {"marker": None}
-        recall, precision = curve["recall"].to_numpy(), curve["precision"].to_numpy()
-        text = f"{shorten([label], 24)[0]}, average {format_percent(averages[label])}"
-        # the area under these steps is the average precision: each gain of recall counts at its own precision
-        ax.step(np.append(0, recall), np.append(precision[0], precision), where="pre", linewidth=2, label=text, **style)
-    ax.set_xlim(-0.01, 1.02)
-    ax.set_ylim(0, 1.03)
-    use_percent(ax.xaxis)
-    use_percent(ax.yaxis)
-    draw_grid(ax, "both")
-    draw_legend(ax, outside=True)
-    return ax
-
-
-def plot_reliability(reliability: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Accuracy against confidence: points below the diagonal are answers the model was too sure of.
-
-    Args:
-        reliability: From `calibration.compute_reliability_table`.
-        ax: Axes to draw into; None makes a figure.
-    """
-    ax = make_axes(ax, width=5, height=4.4, title="How sure, and how often right")
-    ax.set_xlabel("confidence (probability of the predicted class)", fontsize=FONT_SIZE, color=INK)
-    ax.set_ylabel("accuracy", fontsize=FONT_SIZE, color=INK)
-    ax.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="perfectly calibrated")
-    limits = np.abs(reliability[["accuracy_low", "accuracy_high"]].to_numpy().T - reliability["accuracy"].to_numpy())
-    style: dict[str, Any] = {
-        "fmt": "o-",
-        "color": COLORS[0],
-        "linewidth": 2,
-        "markersize": 7,
-        "capsize": 4,
-        "elinewidth": 1,
+    more = f", the lowest {_MAX_CURVES} of {len(averages)}" if len(averages) > _MAX_CURVES else ""
+    labels = {
+        "x_label": "recall: share of the class that is found",
+        "y_label": "precision: share of those that is right",
     }
-    ax.errorbar(reliability["confidence"], reliability["accuracy"], yerr=limits, label="model, 95 % interval", **style)
-    ax.set_xlim(-0.02, 1.02)
-    ax.set_ylim(-0.02, 1.02)
-    use_percent(ax.xaxis)
-    use_percent(ax.yaxis)
-    draw_grid(ax, "both")
-    draw_legend(ax)
+    ax = style.make_axes(ax, size=(7.8, 4.0), title=f"Precision and recall by class{more}", grid="both", **labels)
+    artists = {}
+    for i, (label, average) in enumerate(averages.head(_MAX_CURVES).items()):
+        curve, look = defined[defined["label"] == label], {**style.get_line_style(i), "marker": ""}
+        recall, precision = curve["recall"].to_numpy(), curve["precision"].to_numpy()
+        # The area under these steps is the average precision: each gain of recall counts at its own precision.
+        (line,) = ax.step(np.append(0, recall), np.append(precision[0], precision), where="pre", linewidth=2, **look)
+        artists[f"{style.shorten([label], 24)[0]}, average {100 * average:.0f} %"] = line
+    ax.set(xlim=(-0.01, 1.02), ylim=(0, 1.03))
+    style.set_scale(ax, "x", "percent")
+    style.set_scale(ax, "y", "percent")
+    style.draw_legend(ax, artists, is_outside=True)
     return ax
 
 
-def plot_differences(rows: Rows, *, panel: str = "", x_label: str = "change of accuracy") -> np.ndarray:
-    """Differences with their 95 % intervals and a line at 0; filled points are those whose interval leaves 0 out.
-
-    Args:
-        rows: `name`, `value`, `low`, `high` each, differences of fractions, and the column `panel`.
-        panel: Column whose values get axes of their own, side by side; "" draws one.
-        x_label: What is measured.
-
-    Returns:
-        The axes, one for each panel.
-
-    Example:
-        >>> axes = plot_differences([{"name": "mirror", "value": 0.02, "low": -0.01, "high": 0.05}])
-    """
-    table = make_plot_table(rows, ("name", "value", "low", "high"))
-    panels = list(table.groupby(panel, sort=False)) if panel else [("", table)]
-    n_rows = max(len(part) for _, part in panels)
-    axes = make_axes_grid(1, len(panels), width=2.4 + 2.9 * len(panels), height=0.36 * n_rows + 1.2)[0]
-    reach = 1.1 * float(np.abs(table[["low", "high", "value"]].to_numpy()).max()) or 0.1
-    for k, (ax, (title, part)) in enumerate(zip(axes, panels, strict=True)):
-        make_axes(ax, title=str(title), x_label=f"{x_label}, 95 % interval" if k == 0 else x_label)
-        ax.axvline(0, color=GREY, linewidth=1)
-        for position, row in enumerate(part.to_dict("records")):
-            is_shown = row["low"] > 0 or row["high"] < 0
-            color = COLORS[0] if row["value"] >= 0 else COLORS[1]
-            limits = np.abs([[row["low"] - row["value"]], [row["high"] - row["value"]]])
-            style: dict[str, Any] = {"markerfacecolor": color if is_shown else "white", "markeredgecolor": color}
-            ax.errorbar(
-                row["value"], position, xerr=limits, fmt="o", color=color, markersize=8, capsize=4, linewidth=2, **style
-            )
-        ax.set_yticks(range(len(part)), shorten(part["name"].tolist(), 30) if k == 0 else [""] * len(part))
-        ax.set_ylim(len(part) - 0.5, -0.5)
-        ax.set_xlim(-reach, reach)
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:+.0f}" if value else "0"))
-        draw_grid(ax, "x")
-    axes[0].set_xlabel(f"{x_label}, points, 95 % interval", fontsize=FONT_SIZE, color=INK)
-    for ax in axes[1:]:
-        ax.set_xlabel("points", fontsize=FONT_SIZE, color=INK)
-    return axes
+def _draw_points(ax: Axes, part: pd.DataFrame, at: np.ndarray, index: int, *, is_difference: bool) -> Any:
+    """Draw the points of one series at these heights, with their limits, and return what stands for it."""
+    color, values = style.COLORS[index % len(style.COLORS)], part["value"].to_numpy(float)
+    if part["low"].notna().any():
+        limits = np.abs(part[["low", "high"]].to_numpy(float).T - values)
+        ax.errorbar(values, at, xerr=limits, fmt="none", ecolor=color, elinewidth=2, capsize=4)
+    is_open = is_difference & ((part["low"] <= 0) & (part["high"] >= 0)).to_numpy()
+    look: dict[str, Any] = {"linestyle": "", "marker": style.MARKERS[index % len(style.MARKERS)], "color": color}
+    look |= {"markersize": 8, "markeredgewidth": 2}
+    ax.plot(values[is_open], at[is_open], markerfacecolor="white", **look)
+    return ax.plot(values[~is_open], at[~is_open], **look)[0]
 
 
-def make_difference_rows(table: pd.DataFrame, name: str, *, keep: Sequence[str] = ()) -> pd.DataFrame:
-    """Rename `difference`, `difference_low` and `difference_high` of a study to what `plot_differences` takes.
-
-    Args:
-        table: Rows of a study; those with `verdict` "baseline" are left out.
-        name: Column that names the rows.
-        keep: More columns to keep, such as the panel.
-    """
-    rows = table[table["verdict"] != "baseline"] if "verdict" in table else table
-    columns = {name: "name", "difference": "value", "difference_low": "low", "difference_high": "high"}
-    return rows[[*columns, *keep]].rename(columns=columns)
+def _write_beside(ax: Axes, text: str, x: float, y: float) -> None:
+    ax.annotate(text, (x, y), (8, 0), textcoords="offset points", va="center", **style.get_text_style())
 
 
-def plot_scores(rows: Rows, ax: Axes | None = None, *, x_label: str = "accuracy", title: str = "") -> Axes:
-    """Scores with their 95 % intervals below each other: settings of an experiment side by side.
-
-    Args:
-        rows: `name`, `value`, `low`, `high` each, fractions; `{"name": "probe", **score._asdict()}` makes a row.
-        ax: Axes to draw into; None makes a figure.
-        x_label: What is measured.
-        title: Above the axes.
-
-    Example:
-        >>> ax = plot_scores([{"name": "probe", "value": 0.9, "low": 0.8, "high": 0.95}])
-    """
-    table = make_plot_table(rows, ("name", "value", "low", "high"))
-    positions = np.arange(len(table))
-    ax = make_axes(ax, height=max(1.5, 0.38 * len(table) + 1.0), title=title, x_label=f"{x_label}, 95 % interval")
-    limits = np.abs(table[["low", "high"]].to_numpy().T - table["value"].to_numpy())
-    style: dict[str, Any] = {"fmt": "o", "color": COLORS[0], "markersize": 8, "capsize": 4, "linewidth": 2}
-    ax.errorbar(table["value"], positions, xerr=limits, **style)
-    for position, (value, high) in enumerate(zip(table["value"], table["high"], strict=True)):
-        text: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": FONT_SIZE, "color": INK}
-        ax.annotate(f"{100 * value:.1f} %", (max(value, high), position), (8, 0), **text)
-    ax.set_yticks(positions, shorten(table["name"].tolist(), 40))
-    ax.set_ylim(len(table) - 0.5, -0.5)
-    ax.margins(x=0.12)
-    use_percent(ax.xaxis)
-    draw_grid(ax, "x")
-    return ax
+def _list_confused(confusion: pd.DataFrame) -> str:
+    """The five pairs of a true and a predicted class with the most images, one per line."""
+    counts = confusion.to_numpy() * ~np.eye(len(confusion), dtype=bool)
+    pairs = [divmod(int(i), len(counts)) for i in np.argsort(-counts, axis=None, kind="stable")[:5]]
+    true, predicted = (style.shorten(names, 17) for names in (confusion.index, confusion.columns))
+    lines = [f"{true[i]} taken for {predicted[j]}: {counts[i, j]}" for i, j in pairs if counts[i, j]]
+    return "\n".join(["Most often confused:", *lines] if lines else ["No class is taken for another."])

@@ -1,4 +1,4 @@
-"""Figure of the accuracy-vs-speed study: accuracy against latency, with the settings worth having."""
+"""Accuracy against latency, with the settings worth having."""
 
 import itertools
 from collections.abc import Mapping
@@ -8,178 +8,118 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullLocator
 
-from .label_placement import place_labels
-from .style import (
-    COLORS,
-    FONT_SIZE,
-    GREY,
-    INK,
-    LIGHT_GREY,
-    MARKERS,
-    Rows,
-    draw_grid,
-    make_axes,
-    make_plot_table,
-    use_percent,
-)
+from . import style
+
+_NAME_GAP = 0.06  # between two names above the axes, as a share of their width
+_MAX_NAMES = 12  # if there are more networks, only those on the front are named
+_FRONT, _SAME = "Pareto front: nothing is faster\nand as accurate", "same network and size"
+_ARC: dict[str, Any] = {"color": style.GRAY, "linestyle": ":", "linewidth": 1.5}
 
 
 def find_pareto_front(latency_ms: Any, accuracy: Any) -> np.ndarray:
-    """Which settings are worth having: no other is at least as fast and as accurate, and better in one of the two.
-
-    Args:
-        latency_ms: (n,), lower is better.
-        accuracy: (n,), higher is better; NaN is never on the front.
-
-    Returns:
-        bool (n,).
-
-    Example:
-        >>> find_pareto_front([5, 10, 20], [0.8, 0.9, 0.85]).tolist()
-        [True, True, False]
-    """
+    """Find the settings worth having, bool (n,): no other is as fast and as accurate, and better in one of the two."""
     latency_ms, accuracy = np.asarray(latency_ms, dtype=float), np.asarray(accuracy, dtype=float)
     no_worse = (latency_ms[None] <= latency_ms[:, None]) & (accuracy[None] >= accuracy[:, None])
     better = (latency_ms[None] < latency_ms[:, None]) | (accuracy[None] > accuracy[:, None])
     return ~(no_worse & better).any(axis=1) & np.isfinite(accuracy) & np.isfinite(latency_ms)
 
 
-def plot_accuracy_vs_latency(rows: Rows, ax: Axes | None = None, *, latency: str = "median_ms") -> Axes:
-    """Accuracy against latency, every setting with its label; the line joins the settings worth having.
+def plot_accuracy_vs_latency(
+    rows: style.Rows, ax: Axes | None = None, *, accuracy: str = "accuracy", y_label: str = "accuracy, 95 % interval"
+) -> Axes:
+    """Draw accuracy against latency; the line joins the settings worth having (the Pareto front).
 
-    Where `backbone`, `im_size_px` and `runtime` are given, labels are short: what all settings share is left out, and
-    so is the runtime, which the shape of the point tells, unless nothing else differs.
-
-    Filled points are on the Pareto front, open points are beaten by one of them; crosses at the bottom were timed
-    but not trained (accuracy NaN). Settings with `is_offered` false get a star and are never on the front. The area of
-    a point is its size in MB, its shape the runtime.
+    Each network is named once, above the axes, at its fastest setting. The shape of a point is the runtime. Filled
+    points are on the front; gray ones (`is_offered` false) did not pass their check and are never on it. Networks
+    without an accuracy are crosses at the bottom.
 
     Args:
-        rows: `name`, `accuracy`, `accuracy_low`, `accuracy_high` (fractions), the latency, and where known `size_mb`,
-            `runtime` and `is_offered`, one row a setting.
-        ax: Axes to draw into; None makes a figure.
-        latency: Column of the horizontal axis, milliseconds.
+        rows: One row per setting: `name`, `accuracy`, `accuracy_low`, `accuracy_high` (fractions), `median_ms`; where
+            known `backbone` and `im_size_px`, which make a network, `runtime` and `is_offered`.
+        ax: Axes to draw into and to return; by default those of a new figure.
+        accuracy: Column of the accuracy, such as `valid_accuracy`; its limits are `valid_accuracy_low` and so on.
+        y_label: What it is.
+
+    Raises:
+        ValueError: If there is no row, or a column is missing.
 
     Example:
         >>> row = {"name": "lite0", "accuracy": 0.9, "accuracy_low": 0.85, "accuracy_high": 0.94, "median_ms": 8.0}
-        >>> ax = plot_accuracy_vs_latency([row])
+        >>> plot_accuracy_vs_latency([row]).texts[-1].get_text()
+        'lite0'
     """
-    table = make_plot_table(rows, ("name", "accuracy", "accuracy_low", "accuracy_high", latency))
-    table = table.assign(is_offered=table.get("is_offered", True)).astype({"is_offered": bool})
-    trained = table[table["accuracy"].notna()]
-    ax = make_axes(
-        ax, width=8.2, height=5.2, x_label="latency, ms per image (log scale)", y_label="accuracy, 95 % interval"
-    )
+    table = style.make_plot_table(rows, ("name", accuracy, f"{accuracy}_low", f"{accuracy}_high", "median_ms"))
+    table = style.list_series(table, accuracy, "")[0][1].assign(network=_name_networks(table))
+    table = table.assign(runtime=table.get("runtime", ""), is_offered=table.get("is_offered", True))
+    table = table.astype({"runtime": str, "is_offered": bool})
+    table["is_best"] = find_pareto_front(table["median_ms"], table["value"].where(table["is_offered"]))
+    table["height"] = table["value"].fillna(table["low"].fillna(1).min() - 0.02)
+    markers = dict(zip(table["runtime"].unique(), style.MARKERS * len(table), strict=False))
+    table = table.sort_values("median_ms", kind="stable")
+    ax = style.make_axes(ax, size=(8.4, 5.4), x_label="latency, ms per image (log scale)", y_label=y_label, grid="both")
     ax.set_xscale("log")
-    areas = _scale_areas(table)
-    is_best = find_pareto_front(table[latency], table["accuracy"].where(table["is_offered"]))
-    front = table[is_best].sort_values(latency)
-    ax.step(
-        front[latency], front["accuracy"], where="post", color=COLORS[0], linewidth=1.5, zorder=1, label="Pareto front"
-    )
-    limits = np.abs(trained[["accuracy_low", "accuracy_high"]].to_numpy().T - trained["accuracy"].to_numpy())
-    ax.errorbar(
-        trained[latency], trained["accuracy"], yerr=limits, fmt="none", ecolor=GREY, elinewidth=1, capsize=3, zorder=2
-    )
-    floor = np.nanmin([*trained["accuracy_low"], 1.0]) - 0.03
-    heights = table["accuracy"].fillna(floor)
-    runtimes = table["runtime"].astype(str) if "runtime" in table else pd.Series("", index=table.index)
-    markers = dict(zip(runtimes.unique(), [*MARKERS] * len(runtimes), strict=False))
-    for i in range(len(table)):
-        is_trained = bool(pd.notna(table["accuracy"].iloc[i]))
-        face = COLORS[0] if is_best[i] else "white"
-        style: dict[str, Any] = {"facecolors": face, "edgecolors": INK} if is_trained else {"color": GREY}
-        marker = markers[runtimes.iloc[i]] if is_trained else "x"
-        ax.scatter(
-            table[latency].iloc[i], heights.iloc[i], s=areas[i], marker=marker, linewidths=1.5, zorder=3, **style
-        )
-    _set_limits(ax, table[latency], np.append(trained[["accuracy_low", "accuracy_high"]].to_numpy(), heights))
-    _draw_key(ax, table, areas, markers)
-    names = [
-        f"{name} (not trained)" if pd.isna(score) else name if offered else f"{name}*"
-        for name, score, offered in zip(_shorten_names(table), table["accuracy"], table["is_offered"], strict=True)
-    ]
-    radii = np.sqrt(areas / np.pi) + 1
-    place_labels(
-        ax, table[latency], heights, names, radii=radii, obstacles=_list_obstacles(ax, trained, front, latency)
-    )
+    artists: dict[str, Line2D] = {_FRONT: _draw_lines(ax, table)}
+    for row in table.itertuples():
+        label, look = _describe_setting(row, markers)
+        ax.plot(row.median_ms, row.height, zorder=3, **look)
+        artists[label] = Line2D([], [], **{**look, "markerfacecolor": "white" if row.is_offered else style.LIGHT_GRAY})
+    artists[_SAME] = Line2D([], [], **_ARC)
+    is_repeated = table.loc[table["value"].notna(), "network"].duplicated().any()
+    style.set_scale(ax, "x", "log")
+    style.set_scale(ax, "y", "percent")
+    named = table.sort_values("is_offered", ascending=False, kind="stable").drop_duplicates("network")
+    _draw_names(ax, named if len(named) <= _MAX_NAMES else named[named["is_best"]])
+    style.draw_legend(ax, {k: v for k, v in artists.items() if k and (is_repeated or k != _SAME)}, is_outside=True)
     return ax
 
 
-def _shorten_names(table: pd.DataFrame) -> list[str]:
-    """Name settings by what tells them apart: "lite0 224 px" for "efficientnet_lite0 224 px int8"."""
-    if not {"backbone", "im_size_px", "runtime"} <= set(table):
-        return table["name"].astype(str).tolist()
-    if table[["backbone", "im_size_px"]].drop_duplicates().shape[0] == 1 < len(table):
-        return table["runtime"].astype(str).tolist()
-    columns = [table["im_size_px"].map("{} px".format)]
-    backbones = table["backbone"].astype(str)
-    if backbones.nunique() > 1:
-        family, _, member = (column for _, column in backbones.str.rpartition("_").items())
-        columns.insert(0, member if family.nunique() == 1 else backbones)
-    return [" ".join(words) for words in zip(*columns, strict=True)]
+def _name_networks(table: pd.DataFrame) -> pd.Series:
+    """Name the network of each setting by what tells it apart: "lite0 224 px" for "efficientnet_lite0 224 px onnx"."""
+    if not {"backbone", "im_size_px"} <= set(table):
+        return table["name"].astype(str)
+    parts = table["backbone"].astype(str).str.rpartition("_")
+    has_family = table["backbone"].nunique() > 1 and parts[0].nunique() == 1
+    return (parts[2] if has_family else table["backbone"]) + table["im_size_px"].map(" {} px".format)
 
 
-def _scale_areas(table: pd.DataFrame) -> np.ndarray:
-    """Marker areas in square points, in proportion to the size in MB but never too small to see."""
-    if "size_mb" not in table or table["size_mb"].isna().all():
-        return np.full(len(table), 70.0)
-    size_mb = table["size_mb"].to_numpy(dtype=float)
-    is_drawn = table["accuracy"].notna().to_numpy() & np.isfinite(size_mb)
-    largest = size_mb[is_drawn].max(initial=1e-9)
-    return np.where(is_drawn, np.maximum(size_mb / largest * 450, 25), 70.0)
+def _draw_lines(ax: Axes, table: pd.DataFrame) -> Line2D:
+    """Draw intervals, arcs between the runtimes of a network, and the front, which is returned."""
+    trained = table[table["value"].notna()]
+    # Runtimes in floats give the same answers: one interval for all of them, at the fastest.
+    shown = trained[trained["is_offered"]].drop_duplicates(["network", "value"])
+    limits = np.abs(shown[["low", "high"]].to_numpy(float).T - shown["value"].to_numpy(float))
+    ax.errorbar(shown["median_ms"], shown["value"], yerr=limits, fmt="none", ecolor=style.GRAY, elinewidth=1, capsize=3)
+    # Arcs, because a straight line may pass through the point of another network that is as accurate.
+    arc = {"arrowstyle": "-", "connectionstyle": "arc3,rad=0.25", **_ARC}
+    for _, settings in trained.groupby("network"):
+        for start, end in itertools.pairwise(settings[["median_ms", "height"]].to_numpy()):
+            ax.annotate("", end, start, arrowprops=arc, zorder=1)
+    front = table[table["is_best"]]
+    return ax.step(front["median_ms"], front["value"], where="post", color=style.COLORS[0], linewidth=2, zorder=2)[0]
 
 
-def _set_limits(ax: Axes, latency_ms: pd.Series, heights: np.ndarray) -> None:
-    """Room for labels on all sides, plain numbers on the logarithmic axis, no accuracy above 100 %."""
-    ratio = max(latency_ms.max() / latency_ms.min(), 1.5)
-    ax.set_xlim(latency_ms.min() / ratio**0.25, latency_ms.max() * ratio**0.25)
-    span = max(np.nanmax(heights) - np.nanmin(heights), 0.05)
-    ax.set_ylim(np.nanmin(heights) - 0.1 * span, np.nanmax(heights) + 0.12 * span)
-    ax.set_yticks([tick for tick in ax.get_yticks() if tick <= 1.0 + 1e-9 and tick >= ax.get_ylim()[0]])
-    low, high = ax.get_xlim()
-    digits = (1, 2, 5) if high / low > 10 else (1, 1.5, 2, 3, 4, 5, 7)
-    ticks = [digit * 10.0**power for power in range(-4, 7) for digit in digits]
-    ax.set_xticks([tick for tick in ticks if low <= tick <= high])
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    ax.xaxis.set_minor_locator(NullLocator())
-    use_percent(ax.yaxis)
-    draw_grid(ax, "both")
+def _describe_setting(row: Any, markers: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
+    """What the legend says about a setting, nothing if all have one runtime, and how its point looks."""
+    look: dict[str, Any] = {"linestyle": "", "markersize": 10, "markeredgewidth": 1.5, "marker": markers[row.runtime]}
+    if np.isnan(row.value):
+        return "not trained", {**look, "marker": "x", "markeredgecolor": style.GRAY}
+    if not row.is_offered:
+        text = f"{row.runtime or 'gray'}: failed its accuracy\nor speed check, not offered"
+        return text, {**look, "markeredgecolor": style.GRAY, "markerfacecolor": style.LIGHT_GRAY}
+    face = style.COLORS[0] if row.is_best else "white"
+    return row.runtime * (len(markers) > 1), {**look, "markeredgecolor": style.INK, "markerfacecolor": face}
 
 
-def _draw_key(ax: Axes, table: pd.DataFrame, areas: np.ndarray, markers: Mapping[str, str]) -> None:
-    """What line, shapes and areas mean; the areas of the smallest and the largest size as examples."""
-    handles = [Line2D([], [], color=COLORS[0], linewidth=1.5, label="Pareto front")]
-    empty: dict[str, Any] = {"linestyle": "none", "markerfacecolor": "white", "markeredgecolor": INK}
-    if len(markers) > 1:
-        handles += [
-            Line2D([], [], marker=marker, markersize=8, label=name, **empty) for name, marker in markers.items()
-        ]
-    if not table.loc[table["accuracy"].notna(), "is_offered"].all():
-        handles.append(Line2D([], [], linestyle="none", label="* not offered"))
-    sizes = table["size_mb"].where(table["accuracy"].notna()).to_numpy(dtype=float) if "size_mb" in table else []
-    if np.isfinite(sizes).any():
-        smallest, largest = np.nanargmin(sizes), np.nanargmax(sizes)
-        for i in dict.fromkeys((smallest, largest)):
-            style: dict[str, Any] = {"linestyle": "none", "markerfacecolor": LIGHT_GREY, "markeredgecolor": LIGHT_GREY}
-            diameter = 2 * np.sqrt(areas[i] / np.pi)
-            handles.append(Line2D([], [], marker="o", markersize=diameter, label=f"area: {sizes[i]:.3g} MB", **style))
-    ax.legend(
-        handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1.0), fontsize=FONT_SIZE, labelcolor=INK,
-        facecolor="white", edgecolor=LIGHT_GREY, labelspacing=1.0, borderpad=0.8,
-    )  # fmt: skip
-
-
-def _list_obstacles(ax: Axes, trained: pd.DataFrame, front: pd.DataFrame, latency: str) -> np.ndarray:
-    """Boxes in pixels (n, 4) of the intervals and of the steps of the front, which labels should not cover."""
-    ax.figure.figure.draw_without_rendering()
-    lines = [
-        ((row[latency], row["accuracy_low"]), (row[latency], row["accuracy_high"])) for _, row in trained.iterrows()
-    ]
-    corners = list(zip(front[latency], front["accuracy"], strict=True))
-    for (x_left, y_left), (x_right, y_right) in itertools.pairwise(corners):
-        lines += [((x_left, y_left), (x_right, y_left)), ((x_right, y_left), (x_right, y_right))]
-    ends = ax.transData.transform(np.array(lines).reshape(-1, 2)).reshape(-1, 2, 2)  # (n, end, x and y)
-    return np.column_stack([ends.min(axis=1) - 2, ends.max(axis=1) + 2])
+def _draw_names(ax: Axes, named: pd.DataFrame) -> None:
+    """Write the names above the axes, far enough from each other, each with a thin line to its point."""
+    named = named.sort_values("median_ms", kind="stable")
+    points = ax.transData.transform(named[["median_ms", "height"]].to_numpy())
+    steps = _NAME_GAP * np.arange(len(named))
+    ends = np.maximum.accumulate(ax.transAxes.inverted().transform(points)[:, 0] - steps) + steps
+    ends = np.minimum(ends, 1 - steps[::-1])
+    line = {"arrowstyle": "-", "color": style.LIGHT_GRAY, "linewidth": 1.5, "shrinkA": 0, "shrinkB": 0}
+    text = style.get_text_style(rotation=40, rotation_mode="anchor", ha="left", va="bottom")
+    for end, row in zip(ends, named.itertuples(), strict=True):
+        ax.annotate("", (row.median_ms, row.height), (end, 1.0), textcoords="axes fraction", arrowprops=line, zorder=0)
+        ax.text(end, 1.01, style.shorten([row.network], 30)[0], transform=ax.transAxes, **text)

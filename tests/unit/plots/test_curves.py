@@ -1,10 +1,10 @@
-"""Figures of studies of data and labels: what they say, never their pixels."""
+"""Lines: what they say, never their pixels."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from utils_cv.plots.curves import plot_fitted_curve, plot_found, plot_lines, plot_test_sizes
+from utils_cv.plots.curves import plot_lines
 
 NOISE = pd.DataFrame(
     [
@@ -13,67 +13,74 @@ NOISE = pd.DataFrame(
         for x in (0.0, 0.2, 0.1)
     ]
 )
-CURVE = pd.DataFrame({"n_per_class": [5, 10, 20, 40, 80], "accuracy": [0.6, 0.7, 0.8, 0.85, 0.9]}).assign(
-    accuracy_low=lambda t: t["accuracy"] - 0.05, accuracy_high=lambda t: t["accuracy"] + 0.05
-)
+FITTED = pd.DataFrame({"x": np.linspace(0, 0.4, 13), "accuracy": 0.9, "accuracy_low": 0.8, "accuracy_high": 0.95})
 
 
 def list_legend(ax):
     return [text.get_text() for text in ax.get_legend().get_texts()]
 
 
-def test_lines_are_drawn_in_order_with_a_band_each():
+def list_ticks(ax):
+    return [label.get_text() for label in ax.get_xticklabels()]
+
+
+def test_each_name_has_a_line_in_order_of_x_with_bars_side_by_side():
     ax = plot_lines(NOISE, x="x", x_label="wrong labels")
-    assert [line.get_xdata().tolist() for line in ax.lines] == [[0.0, 0.1, 0.2]] * 2
-    assert len(ax.collections) == 2 and list_legend(ax) == ["random", "one class"]
-    assert ax.get_xlabel() == "wrong labels" and "95 %" in ax.get_ylabel()
+    lines = [container[0].get_xdata() for container in ax.containers]
+    assert [line.tolist() for line in lines] == [pytest.approx([0.0, 0.1, 0.2], abs=0.002)] * 2
+    assert (lines[1] - lines[0] > 0.001).all()  # bars beside each other
+    low, high = ax.containers[0][2][0].get_segments()[1][:, 1]
+    assert (low, high) == pytest.approx((0.75, 0.85)) and list_legend(ax) == ["random", "one class"]
+    assert ax.get_xlabel() == "wrong labels" and ax.get_ylabel() == "accuracy, 95 % interval"
 
 
-def test_lines_without_limits_or_names():
-    ax = plot_lines(NOISE.head(3).drop(columns=["name", "accuracy_low", "accuracy_high"]), x="x", x_label="x")
-    assert len(ax.lines) == 1 and not ax.collections and ax.get_legend() is None
+def test_one_line_has_no_legend_and_stands_where_it_is():
+    ax = plot_lines(NOISE.head(3).drop(columns="name"), x="x", y_label="share")
+    assert ax.lines[0].get_xdata().tolist() == [0.0, 0.1, 0.2] and ax.get_legend() is None
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("x", "share")
 
 
-def test_forecast_begins_where_measurements_end():
-    ax = plot_fitted_curve(CURVE.head(3), CURVE)
-    lines = {line.get_label(): line.get_xdata().tolist() for line in ax.lines}
-    assert lines["power law"] == [5, 10, 20] and lines["forecast"] == [20, 40, 80]
-    assert {"measured", "power law", "forecast"} == set(list_legend(ax))
-    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["5", "10", "20", "40", "80"]
+def test_many_points_have_a_band_and_no_markers_and_do_not_move_the_bars():
+    points = NOISE.head(3).assign(name="measured")
+    ax = plot_lines(pd.concat([points, FITTED.assign(name="power law")]), x="x")
+    (band,) = [collection for collection in ax.collections if len(collection.get_paths()[0].vertices) > 20]
+    assert band.get_paths()[0].vertices[:, 1].min() == pytest.approx(0.8)
+    assert ax.lines[-1].get_marker() == "" and list_legend(ax) == ["measured", "power law"]
+    assert ax.containers[0][0].get_xdata().tolist() == [0.0, 0.1, 0.2]
 
 
-def test_curve_that_only_covers_what_was_measured():
-    assert "forecast" not in list_legend(plot_fitted_curve(CURVE, CURVE))
+def test_limits_of_a_column_called_value():
+    ax = plot_lines([{"x": 1, "value": 0.5, "low": 0.4, "high": 0.7}], x="x", y="value")
+    assert ax.containers[0][2][0].get_segments()[0][:, 1] == pytest.approx([0.4, 0.7])
 
 
-def test_found_begins_with_nothing_and_shows_chance_and_the_best():
-    trace = pd.DataFrame({"inspected_fraction": [0.25, 0.5, 1.0], "recall": [0.5, 1.0, 1.0]})
-    lines = {line.get_label(): line.get_xydata().tolist() for line in plot_found(trace, 0.5).lines}
-    assert lines["by suspicion"] == [[0, 0], [0.25, 0.5], [0.5, 1], [1, 1]]
-    assert lines["best possible"] == [[0, 0], [0.5, 1], [1, 1]]
-    assert lines["at random"] == [[0, 0], [1, 1]]
+def test_several_columns_are_lines_of_their_own():
+    history = pd.DataFrame({"epoch": [0, 1], "train_loss": [np.nan, 1.2], "valid_loss": [2.0, 0.5]})
+    losses = {"train_loss": "training", "valid_loss": "_validation"}
+    ax = plot_lines(history, x="epoch", y=losses, y_label="loss", y_scale="number")
+    assert list_legend(ax) == ["training", "_validation"] and ax.get_ylabel() == "loss"
+    assert ax.get_ylim()[0] == 0 and ax.get_ylim()[1] > 2
+    assert ax.get_xticks()[(ax.get_xticks() >= 0) & (ax.get_xticks() <= 1)].tolist() == [0, 1]  # whole epochs
 
 
-def test_test_sizes_are_sorted_and_needed_ones_marked():
-    rows = pd.DataFrame({"n_test": [200, 50], "told_apart": [0.8, 0.3], "told_apart_low": [0.7, 0.2]}).assign(
-        told_apart_high=[0.9, 0.4], intervals_apart=[0.1, 0.0], wrong_winner=[0.0, 0.1]
-    )
-    ax = plot_test_sizes(rows, needed={"needed": 120})
-    assert ax.lines[0].get_xdata().tolist() == [50, 200] and ax.get_xscale() == "log"
-    assert [text.get_text() for text in ax.texts] == ["needed: 120"]
-    assert len(list_legend(ax)) == 3
+def test_a_single_epoch_is_a_point_with_one_tick():
+    ax = plot_lines([{"epoch": 0, "loss": 1.0}], x="epoch", y="loss", y_scale="number")
+    ax.figure.canvas.draw()
+    assert ax.lines[0].get_marker() == "o" and "0" in list_ticks(ax) and ax.get_xlim()[0] < 0 < ax.get_xlim()[1]
 
 
-@pytest.mark.parametrize(
-    "draw",
-    [
-        lambda rows: plot_lines(rows, x="x", x_label="x"),
-        lambda rows: plot_fitted_curve(rows, CURVE),
-        lambda rows: plot_found(rows, 0.1),
-        plot_test_sizes,
-    ],
-    ids=["lines", "curve", "found", "sizes"],
-)
-def test_rows_without_the_columns_are_refused(draw):
-    with pytest.raises(ValueError, match="missing"):
-        draw(pd.DataFrame({"other": np.arange(3)}))
+def test_the_legend_is_titled_by_the_column_and_writes_numbers_plainly():
+    ax = plot_lines(NOISE.assign(learning_rate=[1e-4] * 3 + [0.005] * 3), x="x", name="learning_rate")
+    assert ax.get_legend().get_title().get_text() == "learning rate" and list_legend(ax) == ["0.0001", "0.005"]
+
+
+def test_logarithmic_axes_have_plain_ticks_at_the_values():
+    rows = [{"n": n, "rate": 100 / n, "way": way} for way in ("in full", "reduced") for n in (0.2, 4.0, 24.0)]
+    ax = plot_lines(rows, x="n", y="rate", name="way", x_scale="log", y_scale="log")
+    assert ax.get_xscale() == ax.get_yscale() == "log" and list_ticks(ax) == ["0.2", "4", "24"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["5", "10", "20", "50", "100", "200", "500"]
+
+
+def test_counts_stand_below_the_values():
+    ax = plot_lines(NOISE.head(3).assign(n=[27, 43, 5]), x="x", x_scale="percent", count="n")
+    assert list_ticks(ax) == ["0 %\nn = 27", "10 %\nn = 5", "20 %\nn = 43"]

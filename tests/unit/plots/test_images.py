@@ -1,21 +1,19 @@
 """Figures of images and data sets: what they say, never their pixels."""
 
-import matplotlib
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from utils_cv.plots.images import plot_class_counts, plot_images, plot_mistakes
+from utils_cv.plots.images import plot_class_counts, plot_images, plot_message, plot_mistakes
 
-GREY = np.full((30, 40), 128, np.uint8)
+GRAY = np.full((30, 40), 128, np.uint8)
 
 
 @pytest.mark.parametrize(
     "image",
     [
-        pytest.param(GREY, id="grey array"),
+        pytest.param(GRAY, id="gray array"),
         pytest.param(np.zeros((30, 40, 3)), id="floats"),
         pytest.param(np.zeros((30, 40, 4), np.uint8), id="with alpha"),
         pytest.param(Image.new("P", (4000, 30)), id="wide palette image"),
@@ -31,7 +29,7 @@ def test_plot_images_accepts(image):
     ("images", "titles", "message"),
     [
         pytest.param([], None, "got none", id="no image"),
-        pytest.param([GREY], ["a", "b"], "images 1, titles 2", id="too many titles"),
+        pytest.param([GRAY], ["a", "b"], "images 1, titles 2", id="too many titles"),
         pytest.param([np.zeros((3, 30, 40))], None, "moveaxis", id="channels first"),
         pytest.param([np.full((30, 40, 3), -1.5)], None, "mean and standard deviation", id="normalized"),
         pytest.param([np.zeros(9)], None, "shape", id="one dimension"),
@@ -48,51 +46,81 @@ def test_plot_images_fills_rows_and_hides_free_places():
     assert len(axes[0].figure.axes) == 6 and not any(ax.axison for ax in axes[0].figure.axes)
 
 
-def test_long_titles_are_wrapped_to_three_lines():
-    (ax,) = plot_images([GREY], ["a title that is far too long for the little room above a small image, really"])
-    lines = ax.get_title().split("\n")
-    assert len(lines) == 3 and lines[-1].endswith("…") and max(map(len, lines)) <= 25
+@pytest.mark.parametrize(
+    ("title", "shown"),
+    [
+        ("can", "can"),
+        ("why carton? (true: milk_bottle)", "why carton? (true:\nmilk_bottle)"),
+        ("can|carton|water_bottle|can", "can|carton|\nwater_bottle|can"),
+        ("Chlorophytum_comosum_variegatum", "Chlorophytum_\ncomosum_variegatum"),
+        ("翘头剪翘头剪翘头剪翘头剪", "翘头剪翘头剪翘头剪翘\n头剪"),
+        ("a word " * 20, "a word a word a word\n" * 4 + "a word a word a wor…"),
+    ],
+    ids=["short", "spaces", "several labels", "underscores", "Chinese", "cut"],
+)
+def test_long_titles_are_wrapped_between_words(title, shown):
+    (ax,) = plot_images([GRAY], [title])
+    assert ax.get_title() == shown
+
+
+def test_titles_are_not_wider_than_their_image():
+    axes = plot_images(
+        [GRAY] * 3, ["can|carton|water_bottle", "Chlorophytum_comosum_variegatum", "a long title, really"]
+    )
+    axes[0].figure.canvas.draw()
+    assert all(ax.title.get_window_extent().width < 1.1 * ax.get_window_extent().width for ax in axes)
 
 
 def test_plot_mistakes_shows_the_surest_first_and_reads_no_other_image():
     class Images(list):
         def __getitem__(self, index):
             read.append(index)
-            return GREY
+            return GRAY
 
     read = []
-    axes = plot_mistakes(Images(range(4)), list("aaaa"), list("abbb"), [0.9, 0.6, 0.8, 0.7], n_images=2)
-    assert read == [2, 3]
-    assert [ax.get_title() for ax in axes] == ["true: a\npredicted: b (80 %)", "true: a\npredicted: b (70 %)"]
-    assert axes[0].figure.get_suptitle() == "2 of 3 mistakes among 4 images, the surest first"
+    confidence = [0.5] + [0.9 - i / 100 for i in range(10)]
+    axes = plot_mistakes(Images(range(11)), ["a"] * 11, ["a"] + ["b"] * 10, confidence)
+    assert read == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert axes[1].get_title() == "true: a\npredicted: b (89\u00a0%)"
+    assert axes[0].figure.get_suptitle().startswith("8 of 10 mistakes among 11 images")
 
 
-def test_plot_mistakes_takes_all_probabilities():
-    (ax,) = plot_mistakes([GREY], ["a"], ["b"], [[0.25, 0.75]])
-    assert "(75 %)" in ax.get_title()
+def test_plot_mistakes_shortens_names_and_takes_all_probabilities():
+    (ax,) = plot_mistakes([GRAY], ["carton"], ["can with a long, long name"], [[0.25, 0.75]])
+    assert ax.get_title().startswith("true: carton\npredicted: can with") and ax.get_title().endswith("… (75\u00a0%)")
 
 
 def test_plot_mistakes_without_a_mistake_says_so():
-    (ax,) = plot_mistakes([GREY], ["a"], ["a"], [0.9])
+    (ax,) = plot_mistakes([GRAY], ["a"], ["a"], [0.9])
     assert ax.texts[0].get_text() == "No mistakes among 1 images"
 
 
-def test_plot_class_counts_writes_totals_and_counts_every_label():
-    table = pd.DataFrame({"label": ["can", "can|carton", "carton", "can"], "split": ["train", "train", "test", "test"]})
+def test_plot_mistakes_refuses_other_numbers_of_labels():
+    with pytest.raises(ValueError, match=r"got \[1, 2, 1, 1\]"):
+        plot_mistakes([GRAY], ["a", "b"], ["a"], [0.9])
+
+
+def test_a_message_stands_in_place_of_images():
+    (ax,) = plot_message("nothing")
+    assert ax.texts[0].get_text() == "nothing" and not ax.axison
+
+
+def test_plot_class_counts_writes_totals_and_counts_every_label_in_the_order_of_the_splits():
+    labels = ["can", "can|carton", "carton", "can", "box"]
+    ax = plot_class_counts(pd.DataFrame({"label": labels, "split": ["test", "train", "test", "valid", "mine"]}))
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["box", "can", "carton"]
+    assert [text.get_text() for text in ax.texts] == ["1", "3", "2"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["train", "valid", "test", "mine"]
+
+
+def test_of_many_classes_the_largest_and_the_smallest_are_counted():
+    table = pd.DataFrame({"label": np.repeat([f"{i:03d}" for i in range(500)], np.arange(1, 501))})
     ax = plot_class_counts(table)
-    assert [text.get_text() for text in ax.texts] == ["3", "2"]
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["train", "test"]
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert names == [f"{i:03d}" for i in (*range(499, 479, -1), *range(19, -1, -1))]
+    assert "20 largest and the 20 smallest of 500" in ax.get_title("left") and ax.figure.get_figheight() <= 17
 
 
-def test_plot_class_counts_draws_into_given_axes_and_refuses_nothing():
-    _, ax = plt.subplots()
-    assert plot_class_counts(pd.DataFrame({"label": ["can"]}), ax) is ax
-    with pytest.raises(ValueError, match="empty"):
+def test_no_image_is_refused():
+    with pytest.raises(ValueError, match="expected at least one"):
         plot_class_counts(pd.DataFrame({"label": []}))
-
-
-def test_plots_leave_settings_and_random_state_alone():
-    before, state = dict(matplotlib.rcParams), np.random.get_state()[1].copy()
-    plot_images([GREY])
-    plot_class_counts(pd.DataFrame({"label": ["can"]}))
-    assert dict(matplotlib.rcParams) == before and (np.random.get_state()[1] == state).all()

@@ -1,74 +1,151 @@
 """Figures of scores: what they say, never their pixels."""
 
-import matplotlib.pyplot as plt
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from utils_cv.evaluation.calibration import compute_reliability_table
-from utils_cv.evaluation.metrics import compute_class_table, compute_confusion, compute_precision_recall
-from utils_cv.plots.scores import plot_class_scores, plot_confusion, plot_precision_recall, plot_reliability
+from utils_cv.plots.scores import plot_bars, plot_confusion, plot_precision_recall, plot_scores
+
+DIFFERENCES = pd.DataFrame(
+    {
+        "name": ["helps", "nothing", "hurts"] * 2,
+        "value": [0.05, 0.01, -0.04] * 2,
+        "low": [0.02, -0.02, -0.07] * 2,
+        "high": [0.08, 0.04, -0.01] * 2,
+        "condition": ["upright"] * 3 + ["turned"] * 3,
+    }
+)
+STAGES = [
+    {"kind": kind, "stage": stage, "ms": ms}
+    for kind in ("small", "large")
+    for stage, ms in (("read", 1.0), ("decode", 4.0), ("backward", 20.0))
+]
 
 
-def make_predictions(n_classes, n=120):
-    rng = np.random.default_rng(0)
-    y_true = np.arange(n) % n_classes
-    probabilities = rng.dirichlet(np.ones(n_classes), n) + np.eye(n_classes)[y_true] * 0.5
-    return y_true, probabilities / probabilities.sum(axis=1, keepdims=True), [f"class {i}" for i in range(n_classes)]
+def list_texts(texts):
+    return [text.get_text() for text in texts]
+
+
+def list_points(ax):
+    """Each point: x, y, and whether it is filled."""
+    lines = [line for line in ax.lines if line.get_marker() in ("o", "^") and line.get_linestyle() == "None"]
+    return {(x, y, line.get_markerfacecolor() != "white") for line in lines for x, y in line.get_xydata()}
+
+
+def make_curves(n_classes):
+    names = [f"class {i}" for i in range(n_classes)]
+    rows = [(name, p, r, i / 10) for i, name in enumerate(names) for p, r in ((1.0, 0.5), (0.6, 1.0))]
+    return pd.DataFrame(rows, columns=["label", "precision", "recall", "average_precision"])
+
+
+def test_scores_stand_from_the_top_with_their_interval_and_percent():
+    rows = [{"name": name, "value": 0.915, "low": 0.86, "high": 0.95} for name in ("probe", "fine-tuned")]
+    ax = plot_scores(rows, x_label="F1")
+    assert list_texts(ax.texts) == ["91.5 %", "91.5 %"] and ax.get_xlabel() == "F1, 95 % interval"
+    assert list_texts(ax.get_yticklabels()) == ["probe", "fine-tuned"] and ax.yaxis_inverted()
+    assert ax.collections[0].get_segments()[0][:, 0] == pytest.approx([0.86, 0.95])
+
+
+def test_differences_have_a_zero_line_and_are_open_where_the_interval_holds_zero():
+    ax = plot_scores(DIFFERENCES.head(3), x_scale="points", x_label="change")
+    assert list_points(ax) == {(0.05, 0, True), (0.01, 1, False), (-0.04, 2, True)}
+    assert ax.lines[0].get_xdata() == [0, 0] and ax.get_xlabel() == "change, percentage points, 95 % interval"
+    assert not ax.texts and {"+5", "-5", "0"} <= {ax.xaxis.get_major_formatter()(at) for at in (0.05, -0.05, 0)}
+
+
+def test_groups_stand_side_by_side_and_are_named():
+    ax = plot_scores(DIFFERENCES, x_scale="points", group="condition")
+    assert list_texts(ax.get_legend().get_texts()) == ["upright", "turned"]
+    assert ax.get_legend().get_title().get_text() == "condition"
+    heights = sorted(y for _, y, _ in list_points(ax))
+    assert heights == pytest.approx([-0.15, 0.15, 0.85, 1.15, 1.85, 2.15])
+
+
+def test_several_columns_with_and_without_limits_and_a_class_without_images():
+    rows = [("absent", np.nan, np.nan, np.nan, np.nan, 0), ("can", 0.5, 0.9, 0.2, 0.8, 2)]
+    table = pd.DataFrame(rows, columns=["label", "recall", "precision", "recall_low", "recall_high", "n"])
+    ax = plot_scores(table, name="label", value={"recall": "recall", "precision": "precision"}, count="n")
+    assert list_texts(ax.get_yticklabels()) == ["absent (n = 0)", "can (n = 2)"]
+    assert {(x, y) for x, y, _ in list_points(ax) if x == x} == {(0.5, 0.85), (0.9, 1.15)}
+    ax.figure.canvas.draw()
+
+
+def test_scores_without_limits_claim_no_interval():
+    assert plot_scores([{"name": "probe", "value": 0.9}], x_label="accuracy").get_xlabel() == "accuracy"
+
+
+def test_differences_of_nothing_survive():
+    plot_scores([{"name": "same", "value": 0.0, "low": 0.0, "high": 0.0}], x_scale="points").figure.canvas.draw()
+
+
+def test_of_many_names_the_first_forty_are_shown():
+    rows = [{"name": f"class {i}", "a": i / 500, "b": 0.5} for i in range(500)]
+    ax = plot_scores(rows, value={"a": "recall", "b": "precision"}, title="Classes")
+    assert len(ax.get_yticklabels()) == 40 and ax.get_title("left") == "Classes\nthe first 40 of 500"
+    assert ax.figure.get_size_inches().max() <= 16
+
+
+def test_bars_are_stacked_and_their_sums_written():
+    ax = plot_bars(STAGES, name="kind", part="stage", value="ms", title="times")
+    assert list_texts(ax.texts) == ["25", "25"] and list_texts(ax.get_yticklabels()) == ["small", "large"]
+    assert sorted({bar.get_x() for bar in ax.patches}) == [0.0, 1.0, 5.0]
+    assert list_texts(ax.get_legend().get_texts()) == ["read", "decode", "backward"]
+    assert len({bar.get_hatch() for bar in ax.patches}) == 3  # told apart without color
+
+
+def test_sums_of_bars_touch_no_legend():
+    ax = plot_bars(STAGES, name="kind", part="stage", value="ms")
+    ax.figure.canvas.draw()
+    assert all(text.get_window_extent().x1 < ax.get_legend().get_window_extent().x0 for text in ax.texts)
 
 
 def test_confusion_writes_every_count_readably():
     ax = plot_confusion(pd.DataFrame([[8, 2], [0, 1234]], ["can", "carton"], ["can", "carton"]))
-    assert [text.get_text() for text in ax.texts] == ["8", "2", "0", "1234"]
+    assert list_texts(ax.texts) == ["8", "2", "0", "1234"]
     assert [text.get_color() for text in ax.texts] == ["white", "#000000", "#000000", "white"]
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("predicted", "true")
 
 
-@pytest.mark.parametrize("n_classes", [pytest.param(1, id="one class"), pytest.param(30, id="thirty classes")])
-def test_confusion_grows_with_the_classes(n_classes):
-    y_true, probabilities, names = make_predictions(n_classes)
-    ax = plot_confusion(compute_confusion(y_true, probabilities.argmax(axis=1), names))
-    assert len(ax.get_xticklabels()) == len(ax.get_yticklabels()) == n_classes
-    assert n_classes == 1 or all(text.get_text() != "0" for text in ax.texts)
+@pytest.mark.parametrize(
+    ("n_classes", "n_names", "n_numbers"),
+    [(1, 1, 1), (12, 12, 144), (40, 40, 41), (41, 21, 0), (100, 34, 0), (500, 39, 0)],
+)
+def test_a_confusion_matrix_of_any_size_fits_a_screen_and_names_no_more_than_fit(n_classes, n_names, n_numbers):
+    names = [f"species {i} with a long name" for i in range(n_classes)]
+    counts = np.eye(n_classes, dtype=int) * 20
+    counts[-1, 0] += 7
+    ax = plot_confusion(pd.DataFrame(counts, names, names))
+    ax.figure.canvas.draw()
+    assert max(ax.figure.get_size_inches() * ax.figure.dpi) <= 1600
+    assert len(ax.get_xticklabels()) == len(ax.get_yticklabels()) == n_names and len(ax.texts) == n_numbers
+    boxes = [label.get_window_extent() for label in ax.get_yticklabels()]
+    assert all(upper.y0 >= lower.y1 - 1 for upper, lower in itertools.pairwise(boxes))
+    is_listed = f"{names[-1][:16]}… taken for {names[0][:16]}…: 7" in ax.get_title("left")
+    assert is_listed == (n_classes > 40)
 
 
-def test_confusion_refuses_a_table_that_is_not_square():
+def test_a_large_matrix_without_errors_says_so():
+    assert "No class is taken" in plot_confusion(pd.DataFrame(np.eye(50, dtype=int))).get_title("left")
+
+
+@pytest.mark.parametrize("table", [pd.DataFrame([[1, 2]]), pd.DataFrame()], ids=["not square", "empty"])
+def test_confusion_refuses(table):
     with pytest.raises(ValueError, match="square"):
-        plot_confusion(pd.DataFrame([[1, 2]]))
+        plot_confusion(table)
 
 
-def test_class_scores_put_the_worst_on_top_and_survive_a_class_without_images():
-    ax = plot_class_scores(compute_class_table([0, 0, 1, 1], [0, 0, 1, 2], ["good", "bad", "absent"]))
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["absent (n = 0)", "bad (n = 2)", "good (n = 2)"]
-    assert ax.yaxis_inverted()
-
-
-def test_precision_recall_names_average_precision_and_stops_at_six():
-    y_true, probabilities, names = make_predictions(9)
-    ax = plot_precision_recall(compute_precision_recall(np.eye(len(names))[y_true], probabilities, names))
-    labels = [text.get_text() for text in ax.get_legend().get_texts()]
-    averages = [int(label.split()[-2]) for label in labels]
-    assert len(labels) == 6 and averages == sorted(averages) and "lowest 6 of 9" in ax.get_title("left")
-    assert len({line.get_linestyle() for line in ax.get_lines()}) >= 4  # not told apart by color alone
+def test_precision_recall_names_average_precision_and_stops_at_the_lowest_six():
+    ax = plot_precision_recall(make_curves(9))
+    assert list_texts(ax.get_legend().get_texts()) == [f"class {i}, average {10 * i} %" for i in range(6)]
+    assert "the lowest 6 of 9" in ax.get_title("left")
+    assert len({line.get_linestyle() for line in ax.lines}) >= 4  # not told apart by color alone
+    assert (
+        ax.lines[0].get_xydata().tolist() == [[0, 1], [0.5, 1], [1, 0.6]] and ax.lines[0].get_drawstyle() == "steps-pre"
+    )
 
 
 def test_precision_recall_refuses_curves_without_a_true_image():
     with pytest.raises(ValueError, match="no class has a true image"):
-        plot_precision_recall(compute_precision_recall([[0]], [[0.4]], ["can"]))
-
-
-@pytest.mark.parametrize("plot", [plot_confusion, plot_class_scores, plot_precision_recall, plot_reliability])
-def test_axes_in_axes_out_with_readable_text(plot):
-    y_true, probabilities, names = make_predictions(3)
-    argument = {
-        plot_confusion: lambda: compute_confusion(y_true, probabilities.argmax(axis=1), names),
-        plot_class_scores: lambda: compute_class_table(y_true, probabilities.argmax(axis=1), names),
-        plot_precision_recall: lambda: compute_precision_recall(np.eye(len(names))[y_true], probabilities, names),
-        plot_reliability: lambda: compute_reliability_table(y_true, probabilities),
-    }[plot]()
-    with plt.style.context("dark_background"):
-        figure, ax = plt.subplots()
-        assert plot(argument, ax) is ax and len(figure.axes) == 1
-        texts = [*ax.get_xticklabels(), *ax.get_yticklabels(), ax.xaxis.label, ax.yaxis.label, *ax.texts]
-    assert min(text.get_fontsize() for text in texts) >= 10
-    assert ax.get_facecolor() == (1, 1, 1, 1) and {text.get_color() for text in texts} <= {"#000000", "white"}
+        plot_precision_recall(make_curves(1).assign(average_precision=np.nan))
