@@ -6,15 +6,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+Statistic = Callable[[np.ndarray], np.ndarray]  # counts (n_resamples, n) of the images, to values (n_resamples,)
 Z_95 = 1.959963984540054  # 97.5 % quantile of the normal distribution: two-sided 95 % intervals
 
 
 class Score(NamedTuple):
-    """A score and its 95 % interval, all as fractions.
+    """A score and its 95 % interval.
 
     Attributes:
         value: The score on these images, in [0, 1]; a difference of two scores is in [-1, 1].
-        low: Lower limit of the interval.
+        low: Lower limit of the interval, like `value` a fraction.
         high: Upper limit of the interval.
         n: Number of images behind the score.
 
@@ -58,7 +59,22 @@ def compute_wilson_interval(n_successes: Any, n: Any) -> tuple[Any, Any]:
 
 
 def make_fraction_score(n_successes: float, n: int) -> Score:
-    """Make the score of a fraction such as accuracy, with Wilson's interval."""
+    """Make the score of a fraction such as accuracy, with Wilson's interval.
+
+    Args:
+        n_successes: How many images succeeded, such as right answers.
+        n: Out of how many images, at least 1.
+
+    Returns:
+        The fraction, in [0, 1].
+
+    Raises:
+        ValueError: If there is no image, or more successes than images.
+
+    Example:
+        >>> print(make_fraction_score(9, 10))
+        0.900 (0.596 to 0.982, n = 10)
+    """
     if n < 1:
         raise ValueError(f"Expected at least one image, got {n}.")
     return Score(n_successes / n, *compute_wilson_interval(n_successes, n), int(n))
@@ -88,28 +104,20 @@ def make_paired_score(value: float, mean_square: float, n: int) -> Score:
     return Score(value, max(center - half, -1.0), min(center + half, 1.0), n)
 
 
-def resample_statistic(
-    statistic: Callable[[np.ndarray], np.ndarray], n: int, *, n_bootstrap: int = 1000, seed: Any = 0
-) -> np.ndarray:
+def resample_statistic(statistic: Statistic, n: int, *, n_bootstrap: int = 1000, seed: Any = 0) -> np.ndarray:
     """Compute a statistic on bootstrap resamples of `n` images, (n_bootstrap,).
 
-    The statistic takes counts (n_resamples, n), how often each image was drawn, and returns (n_resamples,): one product
-    of matrices serves hundreds of resamples. So it is not `scipy.stats.bootstrap`, which draws indices.
-
-    Example:
-        >>> values = np.array([0.0, 1.0, 1.0, 1.0])
-        >>> resample_statistic(lambda counts: counts @ values / 4, 4, n_bootstrap=500).shape
-        (500,)
+    It takes how often each image was drawn, so that one product of matrices serves hundreds of resamples;
+    `scipy.stats.bootstrap` draws indices.
     """
-    _check_n_bootstrap(n_bootstrap)
+    if n_bootstrap < 2:
+        raise ValueError(f"n_bootstrap: expected at least 2 resamples, got {n_bootstrap}; 1000 are usual.")
     rng, chunk = np.random.default_rng(seed), max(1, 2_000_000 // n)  # about 16 MB at a time
     sizes = [min(chunk, n_bootstrap - start) for start in range(0, n_bootstrap, chunk)]
     return np.concatenate([statistic(_draw_counts(n, size, rng)) for size in sizes])
 
 
-def measure_resampled(
-    statistic: Callable[[np.ndarray], np.ndarray], n: int, *, n_bootstrap: int = 1000, seed: int = 0
-) -> Score:
+def measure_resampled(statistic: Statistic, n: int, *, n_bootstrap: int = 1000, seed: int = 0) -> Score:
     """Measure a statistic in [0, 1] of `n` images with its bootstrap interval; NaN marks an undefined resample."""
     values = resample_statistic(statistic, n, n_bootstrap=n_bootstrap, seed=seed)
     values = values[np.isfinite(values)]
@@ -118,25 +126,11 @@ def measure_resampled(
 
 
 def compare_means(values_a: Any, values_b: Any, *, groups: Any = None) -> Score:
-    """Compare two means on the same images: A minus B, with a paired 95 % interval (Student's t).
+    """Compare two means over the same images: A minus B, with a paired 95 % interval (Student's t).
 
-    Args:
-        values_a: (n_images,), each in [0, 1]: right or wrong, or the share of seeds in which the image was right.
-        values_b: (n_images,), the same images in the same order.
-        groups: (n_images,) scene, video or patient of each image; images of one group do not count as independent
-            (Liang and Zeger 1986). None: each image is a group.
-
-    Returns:
-        The difference, in [-1, 1]; its `n` is the number of groups. When all groups differ by the same amount, the
-        interval is that of `make_paired_score`, which keeps a width.
-
-    Raises:
-        ValueError: If the lengths differ, or there are fewer than 2 groups.
-
-    Example:
-        >>> score = compare_means([1, 1, 0, 1], [1, 0, 0, 0])  # two lists of (4,)
-        >>> score.value, score.n
-        (0.5, 4)
+    Values are (n_images,), each in [0, 1]. Images of one of the `groups` (n_images,), such as a scene, do not count as
+    independent (Liang and Zeger 1986); `n` of the score is the number of groups. When all groups differ by the same
+    amount, the interval is that of `make_paired_score`.
     """
     from scipy.stats import t
 
@@ -159,9 +153,6 @@ def compare_scores(a: Score, b: Score) -> Score:
     """Compare two scores of separate images: A minus B, with a 95 % interval from the two intervals.
 
     Source: Zou and Donner 2008 (MOVER). With two of `make_fraction_score` it is Newcombe's interval (1998, method 10).
-
-    Returns:
-        The difference; its `n` is the smaller one.
 
     Example:
         >>> print(compare_scores(make_fraction_score(56, 70), make_fraction_score(48, 80)))
@@ -187,7 +178,16 @@ def describe_effect(difference: Score) -> str:
 def measure_repeated(right: Any, *, n_bootstrap: int = 1000, seed: int = 0) -> Score:
     """Measure the mean accuracy over seeds, with a 95 % interval over test images and seeds.
 
-    `right` says which answers are right, bool (n_seeds, n_images). `n` of the score counts images.
+    Args:
+        right: Which answers are right, bool (n_seeds, n_images).
+        n_bootstrap: Resamples behind the interval.
+        seed: Seed of the resamples; the same seed gives the same interval.
+
+    Returns:
+        The accuracy, in [0, 1]; its `n` counts test images.
+
+    Raises:
+        ValueError: If `right` is not such an array, or empty.
 
     Example:
         >>> measure_repeated([[True, True, False, True], [True, False, False, True]]).value
@@ -201,8 +201,17 @@ def measure_repeated(right: Any, *, n_bootstrap: int = 1000, seed: int = 0) -> S
 def compare_repeated(right_a: Any, right_b: Any, *, n_bootstrap: int = 1000, seed: int = 0) -> Score:
     """Compare mean accuracies on the same images and seeds: A minus B, with a paired 95 % interval.
 
-    Both are bool (n_seeds, n_images), in the same order. The interval is never narrower than that of two models which
-    agree on every image.
+    Args:
+        right_a: Which answers of A are right, bool (n_seeds, n_images).
+        right_b: Those of B, the same seeds and images in the same order.
+        n_bootstrap: Resamples behind the interval.
+        seed: Seed of the resamples; the same seed gives the same interval.
+
+    Returns:
+        The difference, in [-1, 1]. Its interval is never narrower than that of two models which agree on every image.
+
+    Raises:
+        ValueError: If the two differ in shape, or are not such arrays.
 
     Example:
         >>> compare_repeated([[True, True]], [[True, False]]).value
@@ -219,12 +228,11 @@ def compare_repeated(right_a: Any, right_b: Any, *, n_bootstrap: int = 1000, see
 
 
 def resample_means(right: Any, *, n_bootstrap: int = 1000, seed: int = 0) -> np.ndarray:
-    """Compute the mean accuracy of every setting in every resample of images and seeds, (n_bootstrap, n_settings).
+    """Compute the means of `right`, bool (n_settings, n_seeds, n_images), in resamples of both images and seeds.
 
-    `right` is bool (n_settings, n_seeds, n_images); all settings see the same drawn images and seeds.
+    All settings see the same draws. Returns (n_bootstrap, n_settings).
     """
     right = _check_right(right, n_axes=3).astype(float)
-    _check_n_bootstrap(n_bootstrap)
     _, n_seeds, n_images = right.shape
     rng = np.random.default_rng(seed)
     drawn_images = _draw_counts(n_images, n_bootstrap, rng) / n_images
@@ -237,11 +245,6 @@ def _draw_counts(n: int, n_bootstrap: int, rng: np.random.Generator) -> np.ndarr
     """Draw how often each of `n` images occurs in each resample, int (n_bootstrap, n); every row sums to `n`."""
     drawn = rng.integers(0, n, size=(n_bootstrap, n)) + np.arange(n_bootstrap)[:, None] * n
     return np.bincount(drawn.ravel(), minlength=n_bootstrap * n).reshape(n_bootstrap, n)
-
-
-def _check_n_bootstrap(n_bootstrap: int) -> None:
-    if n_bootstrap < 2:
-        raise ValueError(f"n_bootstrap: expected at least 2 resamples, got {n_bootstrap}; 1000 are usual.")
 
 
 def _check_right(right: Any, *, n_axes: int) -> np.ndarray:

@@ -1,7 +1,6 @@
 """Accuracy, F1, confusion and precision-recall from arrays, with 95 % intervals.
 
-Labels are class names, or integer codes 0 to n_classes - 1. Several labels per image are a table of 0 and 1,
-(n_images, n_classes). More scores of such tables are in `multilabel`, scores of probabilities in `calibration`.
+Labels are class names, or integer codes 0 to n_classes - 1; several labels per image are 0 and 1 (n_images, n_classes).
 """
 
 import difflib
@@ -20,8 +19,8 @@ def measure_accuracy(y_true: Any, y_pred: Any) -> Score:
     """Measure the fraction of images whose predicted label is the true one, with Wilson's interval.
 
     Args:
-        y_true: True labels (n_images,), names or codes.
-        y_pred: Predicted labels (n_images,), of the same kind.
+        y_true: True labels (n_images,), names or codes; or 0 and 1 (n_images, n_classes), where all must be right.
+        y_pred: Predicted labels, of the same kind.
 
     Returns:
         The accuracy, in [0, 1].
@@ -33,8 +32,8 @@ def measure_accuracy(y_true: Any, y_pred: Any) -> Score:
         >>> print(measure_accuracy(["can", "can", "carton"], ["can", "carton", "carton"]))  # two lists of (3,)
         0.667 (0.208 to 0.939, n = 3)
     """
-    true, predicted = _read_pair(y_true, y_pred)
-    return make_fraction_score(int((true == predicted).sum()), len(true))
+    is_right = _find_right(y_true, y_pred)
+    return make_fraction_score(int(is_right.sum()), len(is_right))
 
 
 def compare_accuracy(y_true: Any, y_pred_a: Any, y_pred_b: Any) -> Score:
@@ -45,9 +44,9 @@ def compare_accuracy(y_true: Any, y_pred_a: Any, y_pred_b: Any) -> Score:
     otherwise these images cannot tell. Source: Bonett and Price 2012, see `intervals.make_paired_score`.
 
     Args:
-        y_true: True labels (n_images,), names or codes.
-        y_pred_a: Labels predicted by model A (n_images,).
-        y_pred_b: Labels predicted by model B (n_images,), the same images in the same order.
+        y_true: True labels, in either form of `measure_accuracy`.
+        y_pred_a: Labels predicted by model A.
+        y_pred_b: Labels predicted by model B, the same images in the same order.
 
     Returns:
         The difference, in [-1, 1]; its `value` is the plain difference of the two accuracies.
@@ -59,10 +58,8 @@ def compare_accuracy(y_true: Any, y_pred_a: Any, y_pred_b: Any) -> Score:
         >>> print(compare_accuracy([0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 1, 0]))  # three lists of (4,)
         0.250 (-0.383 to 0.717, n = 4)
     """
-    true, predicted_a = _read_pair(y_true, y_pred_a, name="y_pred_a")
-    _, predicted_b = _read_pair(y_true, y_pred_b, name="y_pred_b")
-    difference = (predicted_a == true).astype(int) - (predicted_b == true)
-    return make_paired_score(float(difference.mean()), float((difference**2).mean()), len(true))
+    difference = _find_right(y_true, y_pred_a, "y_pred_a").astype(int) - _find_right(y_true, y_pred_b, "y_pred_b")
+    return make_paired_score(float(difference.mean()), float((difference**2).mean()), len(difference))
 
 
 def measure_f1(y_true: Any, y_pred: Any, *, average: str = "macro", n_bootstrap: int = 1000, seed: int = 0) -> Score:
@@ -78,10 +75,9 @@ def measure_f1(y_true: Any, y_pred: Any, *, average: str = "macro", n_bootstrap:
     """
     if average not in ("macro", "micro"):
         raise ValueError(f"average: expected 'macro' or 'micro', got {average!r}.")
-    if np.ndim(y_true) == 2:
-        true, predicted = check_multi_hot(y_true=y_true, y_pred=y_pred)
-    else:
-        occurring, codes = np.unique(np.concatenate(_read_pair(y_true, y_pred)), return_inverse=True)
+    true, predicted = _read_pair(y_true, y_pred)
+    if true.ndim == 1:
+        occurring, codes = np.unique(np.concatenate([true, predicted]), return_inverse=True)
         true, predicted = np.split(np.eye(len(occurring), dtype=bool)[codes], 2)
     if not (true.any() or predicted.any()):
         raise ValueError("F1 is undefined: no label is true and none is predicted in these images.")
@@ -121,13 +117,9 @@ def compute_class_table(y_true: Any, y_pred: Any, class_names: Sequence[str]) ->
     from sklearn.metrics import precision_recall_fscore_support
 
     names = _check_names(class_names)
-    if np.ndim(y_true) == 2:
-        true, predicted = check_multi_hot(y_true=y_true, y_pred=y_pred)
-        _check_names(names, n_columns=true.shape[1])
-    else:
-        true, predicted = _read_pair(y_true, y_pred, names)
+    true, predicted = _read_pair(y_true, y_pred, names)
     # scikit-learn reads a table of one column as the classes 0 and 1
-    codes = [1] if np.ndim(true) == 2 and len(names) == 1 else list(range(len(names)))
+    codes = [1] if true.shape[1:] == (1,) else list(range(len(names)))
     precision, recall, f1, n = precision_recall_fscore_support(true, predicted, labels=codes, zero_division=np.nan)
     low, high = compute_wilson_interval(np.nan_to_num(recall * n).round(), n)
     columns = {"label": names, "n": n.astype(int), "precision": precision, "recall": recall}
@@ -222,19 +214,27 @@ def read_labels(labels: Any, classes: Sequence[Any] | None = None, *, name: str 
     return codes
 
 
-def _read_pair(
-    y_true: Any, y_pred: Any, class_names: Sequence[str] | None = None, *, name: str = "y_pred"
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return true and predicted labels; without class names both must be names, or both codes."""
+def _find_right(y_true: Any, y_pred: Any, name: str = "y_pred") -> np.ndarray:
+    """Find the images whose labels are all right, bool (n_images,)."""
+    true, predicted = _read_pair(y_true, y_pred, name=name)
+    return (true == predicted).reshape(len(true), -1).all(axis=1)
+
+
+def _read_pair(y_true: Any, y_pred: Any, class_names: Any = None, name: str = "y_pred") -> list[np.ndarray]:
+    """Return true and predicted labels, both tables of 0 and 1, both names or both codes; codes with class names."""
+    if np.ndim(y_true) == 2:
+        if class_names is not None:
+            _check_names(class_names, n_columns=np.shape(y_true)[1])
+        return check_multi_hot(**{"y_true": y_true, name: y_pred})
     true, predicted = read_labels(y_true, class_names, name="y_true"), read_labels(y_pred, class_names, name=name)
     check_same_length(**{"y_true": true, name: predicted})
     if true.dtype.kind != predicted.dtype.kind:
         got = f"y_true such as {true[0]!r}, {name} such as {predicted[0]!r}"
         raise ValueError(f"Expected names in both or codes in both, got {got}. class_names[code] is a name.")
-    return true, predicted
+    return [true, predicted]
 
 
-def _check_names(class_names: Sequence[str], *, n_columns: int | None = None) -> list[str]:
+def _check_names(class_names: Sequence[Any], *, n_columns: int | None = None) -> list[str]:
     names = [str(name) for name in class_names]
     repeated = [name for name, n in Counter(names).items() if n > 1]
     if isinstance(class_names, str) or not names or repeated:
@@ -276,19 +276,15 @@ def check_ranking(y_true: Any, probabilities: Any) -> tuple[np.ndarray, np.ndarr
 def check_probabilities(probabilities: Any, *, rows_sum_to_one: bool = False) -> np.ndarray:
     """Return probabilities as float64 (n_images, n_classes), each in [0, 1]; with hints for logits and percent."""
     array = np.asarray(probabilities, dtype=float)
-    if array.ndim != 2 or 0 in array.shape or not np.isfinite(array).all():
-        what = f"the shape {array.shape}" if array.ndim != 2 or 0 in array.shape else "values that are not finite"
-        raise ValueError(f"probabilities: expected numbers in the shape (n_images, n_classes), got {what}.")
+    if array.ndim != 2 or 0 in array.shape:
+        raise ValueError(f"probabilities: expected the shape (n_images, n_classes), got {array.shape}.")
     low, high, sums = array.min(), array.max(), array.sum(axis=1)
-    if low < 0 or high > 1 + 1e-6:
-        is_percent = low >= 0 and np.allclose(sums, 100, atol=1)
-        hint = "percent: divide by 100" if is_percent else "logits: apply softmax (one label per image) or sigmoid"
-        got = f"{low:.4g} to {high:.4g}. These look like {hint}"
-        raise ValueError(f"probabilities: expected fractions in [0, 1], got {got}.")
+    if not 0 <= low <= high <= 1 + 1e-6:  # also if NaN
+        hint = "Of logits take the softmax (one label per image) or the sigmoid, divide percent by 100"
+        raise ValueError(f"probabilities: expected fractions in [0, 1], got {low:.4g} to {high:.4g}. {hint}.")
     worst = int(np.abs(sums - 1).argmax())
     if rows_sum_to_one and abs(sums[worst] - 1) > 0.01:  # half precision needs such a margin
-        got = f"{sums[worst]:.4g} in row {worst}. Sigmoid outputs of several labels per image? See `multilabel`"
-        raise ValueError(f"probabilities: expected every row to add up to 1, got {got}.")
+        raise ValueError(f"probabilities: expected every row to add up to 1, got {sums[worst]:.4g} in row {worst}.")
     return np.minimum(array, 1.0)
 
 

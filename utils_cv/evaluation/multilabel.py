@@ -1,7 +1,7 @@
 """Scores of several labels per image, and the thresholds that turn probabilities into decisions.
 
-`y_true` and `y_pred` are 0 and 1 (n_images, n_classes). `metrics.measure_f1` and `metrics.compute_class_table` take
-these tables too. Select thresholds on validation images: scores on the images that selected them are too high.
+`y_true` and `y_pred` are 0 and 1 (n_images, n_classes). `metrics` takes such tables too; its `measure_accuracy` is the
+exact match. Select thresholds on validation images: scores on the images that selected them are too high.
 """
 
 import warnings
@@ -9,19 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from .intervals import Score, make_fraction_score, make_score
+from .intervals import Score, make_score
 from .metrics import check_multi_hot, check_probabilities, check_ranking
-
-
-def measure_exact_match(y_true: Any, y_pred: Any) -> Score:
-    """Measure the fraction of images with every label right, with Wilson's interval.
-
-    Example:
-        >>> measure_exact_match([[1, 0], [1, 1]], [[1, 0], [0, 1]]).value
-        0.5
-    """
-    true, predicted = check_multi_hot(y_true=y_true, y_pred=y_pred)
-    return make_fraction_score(int((true == predicted).all(axis=1).sum()), len(true))
 
 
 def measure_hamming_accuracy(y_true: Any, y_pred: Any) -> Score:
@@ -34,25 +23,20 @@ def measure_hamming_accuracy(y_true: Any, y_pred: Any) -> Score:
         0.75
     """
     true, predicted = check_multi_hot(y_true=y_true, y_pred=y_pred)
-    right_fraction = (true == predicted).mean(axis=1)  # (n_images,)
-    n = len(right_fraction)
-    standard_error = float(right_fraction.std(ddof=1) / np.sqrt(n)) if n > 1 else 0.0
-    return make_score(float(right_fraction.mean()), standard_error, n)
+    right, n = (true == predicted).mean(axis=1), len(true)  # (n_images,)
+    return make_score(float(right.mean()), float(right.std(ddof=1) / np.sqrt(n)) if n > 1 else 0.0, n)
 
 
-def select_thresholds(y_true: Any, probabilities: Any, *, shared: bool = False) -> np.ndarray:
+def select_thresholds(y_true: Any, probabilities: Any) -> np.ndarray:
     """Select the thresholds with the highest F1 on validation images; of equally good ones the nearest to 0.5.
 
-    `shared` gives all classes one threshold (the best micro-F1), which needs far fewer images. A class without a true
-    image keeps 0.5, with a warning.
+    A class without a true image keeps 0.5, with a warning.
 
     Example:
         >>> select_thresholds([[1], [1], [0]], [[0.4], [0.3], [0.1]]).round(2)  # (n_classes,)
         array([0.2])
     """
     true, probabilities = check_ranking(y_true, probabilities)
-    if shared:
-        return np.full(true.shape[1], _select_threshold(true.ravel(), probabilities.ravel()))
     absent = np.flatnonzero(~true.any(axis=0)).tolist()
     if absent:
         warnings.warn(f"Columns {absent} have no true image; their thresholds stay at 0.5.", stacklevel=2)

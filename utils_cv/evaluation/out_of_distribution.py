@@ -6,12 +6,10 @@ distance to the training images in the features of a backbone. Held-out images s
 
 import dataclasses
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from .intervals import Score, make_fraction_score, make_score
 
@@ -39,13 +37,14 @@ class OODDetector:
         return np.sqrt(np.clip(nearest, 0, None)).mean(axis=1)
 
     def is_ood(self, features: np.ndarray) -> np.ndarray:
-        """Tell which images are farther from the training images than the threshold, bool (n_images,)."""
+        """Tell which images are farther from the training images than the threshold, bool (n_images,).
+
+        `scipy.stats.binomtest(n_ood, n_images, expected, alternative="greater")` tells whether they are too many.
+        """
         return self.measure_distance(features) > self.threshold
 
 
-def fit_ood_detector(
-    train_features: np.ndarray, held_out_features: np.ndarray, *, expected: float = 0.05
-) -> OODDetector:
+def fit_ood_detector(train_features: Any, held_out_features: Any, *, expected: float = 0.05) -> OODDetector:
     """Fit a detector: angles to the nearest training images (Sun et al. 2022), a threshold from held-out images.
 
     Features are (n_images, n_features) of one backbone. `expected` is the share of the held-out images that may lie
@@ -67,49 +66,18 @@ def fit_ood_detector(
     return dataclasses.replace(detector, threshold=float(threshold))
 
 
-def measure_ood_fraction(detector: OODDetector, features: np.ndarray) -> pd.Series:
-    """Measure whether more of some new images are OOD than chance explains.
+def measure_rejected(scores: Any, held_out_scores: Any, *, expected: float = 0.05) -> Score:
+    """Measure the share of images that is rejected by the score which rejects a share `expected` of held-out images.
 
-    Returns `n_images`, `n_ood`, `ood_fraction`, `expected`, and `p_value`, the probability that in-distribution images
-    give at least as many (binomial). Below 0.01, scores of the old test images do not hold for the new ones.
-
-    Example:
-        >>> features = np.random.default_rng(0).normal(1, 0.3, (120, 8))
-        >>> facts = measure_ood_fraction(fit_ood_detector(features[:100], features[100:]), -features)
-        >>> facts["ood_fraction"], facts["p_value"] < 0.01
-        (np.float64(1.0), np.True_)
-    """
-    from scipy.stats import binom
-
-    n, n_ood = len(features), int(detector.is_ood(features).sum())
-    if n == 0:
-        raise ValueError("Got no new images; expected at least one row of features.")
-    facts = {"n_images": n, "n_ood": n_ood, "ood_fraction": n_ood / n, "expected": detector.expected}
-    return pd.Series(facts | {"p_value": float(binom.sf(n_ood - 1, n, detector.expected))})
-
-
-def compare_rejections(
-    held_out: Mapping[str, Any], in_distribution: Mapping[str, Any], ood: Mapping[str, Any], *, expected: float = 0.05
-) -> pd.DataFrame:
-    """Compare signals that reject OOD images, when each rejects a share `expected` of the held-out images.
-
-    Each mapping holds the scores (n,) of some images by signal, higher is more OOD. Two rows per signal: `signal`,
-    `images` ("out-of-distribution" or "in-distribution"), the share of them that is rejected as `value`, `low`, `high`,
-    `n`, and the `threshold`.
+    Scores are (n,), higher is more OOD: distances, or 1 minus the highest probability.
 
     Example:
-        >>> known = {"distance": [0.1, 0.2]}
-        >>> compare_rejections(known, known, {"distance": [0.5, 0.6]})["value"].tolist()
-        [1.0, 0.5]
+        >>> measure_rejected([0.5, 0.6, 0.1], [0.1, 0.2, 0.3, 0.2]).value
+        0.6666666666666666
     """
-    rows = []
-    for signal, scores in held_out.items():
-        threshold = float(np.quantile(np.asarray(scores, float), 1 - expected))
-        for images, values in (("out-of-distribution", ood[signal]), ("in-distribution", in_distribution[signal])):
-            is_rejected = np.asarray(values, float) > threshold
-            score = make_fraction_score(int(is_rejected.sum()), len(is_rejected))
-            rows.append({"signal": signal, "images": images, **score._asdict(), "threshold": threshold})
-    return pd.DataFrame(rows)
+    threshold = np.quantile(np.asarray(held_out_scores, float), 1 - expected)
+    is_rejected = np.asarray(scores, float) > threshold
+    return make_fraction_score(int(is_rejected.sum()), len(is_rejected))
 
 
 def measure_auroc(scores_in: Any, scores_ood: Any) -> Score:

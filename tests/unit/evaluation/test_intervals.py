@@ -211,7 +211,6 @@ def test_settings_share_the_drawn_images_and_seeds():
         pytest.param(lambda: compute_wilson_interval(6, 5), "0 <= n_successes <= n", id="more than all"),
         pytest.param(lambda: make_fraction_score(0, 0), "at least one image", id="fraction of nothing"),
         pytest.param(lambda: resample_statistic(len, 10, n_bootstrap=1), "at least 2 resamples", id="one resample"),
-        pytest.param(lambda: resample_means(np.ones((1, 1, 2), bool), n_bootstrap=1), "at least 2", id="one draw"),
         pytest.param(lambda: compare_means([1, 0], [1]), "lengths", id="lengths differ"),
         pytest.param(lambda: compare_means([1, 0], [1, 0], groups=[1]), "lengths", id="groups too short"),
         pytest.param(lambda: compare_means([1, 0], [1, 0], groups=[1, 1]), "at least 2", id="one group"),

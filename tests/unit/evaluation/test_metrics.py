@@ -118,6 +118,11 @@ def test_class_table_takes_several_labels_per_image(y_true, y_pred, n, recall):
     assert table["n"].tolist() == n and table["recall"].tolist() == recall
 
 
+def test_two_models_are_compared_by_the_images_with_all_labels_right():
+    y_true, a, b = [[1, 0], [1, 1]], [[1, 0], [1, 1]], [[1, 0], [0, 1]]
+    assert compare_accuracy(y_true, a, b) == compare_accuracy([1, 1], [1, 1], [1, 0])
+
+
 def test_confusion_is_named():
     confusion = compute_confusion(["can"], ["carton"], NAMES)
     assert confusion.loc["can", "carton"] == 1 and confusion.to_numpy().sum() == 1
@@ -194,7 +199,6 @@ def test_labels_become_codes(labels):
         pytest.param([3, 4], r"codes 0 to 3, got \[4\]", id="code too large"),
         pytest.param([-1], r"got \[-1\]", id="negative code"),
         pytest.param([], "at least one", id="no image"),
-        pytest.param([[0.1, 0.9]], "argmax", id="probabilities"),
         pytest.param([0.9], "integer codes or label names", id="floats"),
         pytest.param(["can", None], "integer codes or label names", id="missing label"),
     ],
@@ -236,9 +240,9 @@ def test_what_does_not_fit_is_refused(call, message):
     ("probabilities", "message"),
     [
         pytest.param([[-4.2, 7.9]], r"got -4.2 to 7.9.*logits.*softmax", id="logits"),
-        pytest.param([[30.0, 70.0]], "percent: divide by 100", id="percent"),
+        pytest.param([[30.0, 70.0]], "divide percent by 100", id="percent"),
         pytest.param([[0.9, 0.9]], r"add up to 1, got 1.8 in row 0", id="sigmoid outputs"),
-        pytest.param([[np.nan, 1.0]], "not finite", id="not a number"),
+        pytest.param([[np.nan, 1.0]], "got nan", id="not a number"),
         pytest.param([0.2, 0.8], "shape", id="one dimension"),
     ],
 )

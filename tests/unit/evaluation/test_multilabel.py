@@ -6,15 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, hamming_loss
 
-from utils_cv.evaluation.metrics import measure_f1
+from utils_cv.evaluation.metrics import measure_accuracy, measure_f1
 from utils_cv.evaluation.multilabel import (
     apply_thresholds,
-    measure_exact_match,
     measure_hamming_accuracy,
     select_thresholds,
 )
 
-SCORES = [measure_exact_match, measure_hamming_accuracy, measure_f1]
+SCORES = [measure_accuracy, measure_hamming_accuracy, measure_f1]
 
 
 @st.composite
@@ -26,7 +25,7 @@ def multi_hot_pairs(draw):
 
 @given(multi_hot_pairs())
 def test_exact_match_and_hamming_agree_with_scikit_learn_and_are_ordered(pair):
-    exact, hamming = measure_exact_match(*pair), measure_hamming_accuracy(*pair)
+    exact, hamming = measure_accuracy(*pair), measure_hamming_accuracy(*pair)
     assert exact.value == pytest.approx(accuracy_score(*pair))
     assert hamming.value == pytest.approx(1 - hamming_loss(*pair))
     assert exact.value <= hamming.value + 1e-12
@@ -46,7 +45,7 @@ def test_f1_agrees_with_scikit_learn(average, pair):
 @given(multi_hot_pairs(), st.randoms(use_true_random=False))
 def test_order_of_images_and_classes_does_not_matter(pair, random):
     rows, columns = (random.sample(range(n), n) for n in pair[0].shape)
-    for measure in (measure_exact_match, measure_hamming_accuracy):
+    for measure in (measure_accuracy, measure_hamming_accuracy):
         assert measure(*(y[rows][:, columns] for y in pair)) == pytest.approx(measure(*pair))
 
 
@@ -59,7 +58,7 @@ def test_perfect_scores_keep_a_width():
 def test_hamming_interval_follows_images_not_decisions():
     y_true = np.zeros((50, 10))
     y_pred = np.repeat(np.arange(50)[:, None] < 5, 10, axis=1)  # an image has all its decisions right or wrong
-    hamming, exact = measure_hamming_accuracy(y_true, y_pred), measure_exact_match(y_true, y_pred)
+    hamming, exact = measure_hamming_accuracy(y_true, y_pred), measure_accuracy(y_true, y_pred)
     assert hamming == pytest.approx(exact, abs=0.005)
 
 
@@ -116,11 +115,6 @@ def test_selected_threshold_is_as_good_as_any_other(pairs):
 def test_selected_thresholds_of_separable_classes_lie_halfway():
     y_true, probabilities = [[1, 1], [0, 1], [0, 0]], [[0.9, 0.3], [0.2, 0.25], [0.1, 0.05]]
     np.testing.assert_allclose(select_thresholds(y_true, probabilities), [0.55, 0.15])
-
-
-def test_shared_threshold_is_one_for_all():
-    thresholds = select_thresholds([[1, 0], [0, 1]], [[0.4, 0.1], [0.2, 0.3]], shared=True)
-    np.testing.assert_allclose(thresholds, [0.25, 0.25])
 
 
 def test_class_without_a_true_image_keeps_a_half_and_says_so():
