@@ -56,29 +56,29 @@ def plot_lines(
     series = style.list_series(table, y, name)
     has_limits = [line["low"].notna().any() for _, line in series]
     y_label = y_label or columns[0].replace("_", " ") + (", 95 % interval" if any(has_limits) else "")
-    ax = style.make_axes(ax, size=(6.8, 4.0), x_label=x_label or x.replace("_", " "), y_label=y_label, grid="y")
+    size = (6.4 + (0.6 + style.LETTER_INCHES * max(len(label) for label, _ in series)) * (len(series) > 1), 4.0)
+    ax = style.make_axes(ax, size=size, x_label=x_label or x.replace("_", " "), y_label=y_label, grid="y")
     ax.set_xscale("log" if x_scale == "log" else "linear")
     low, high = table[x].min(), table[x].max()
     has_bars = [is_known and len(line) <= _MAX_MARKERS for is_known, (_, line) in zip(has_limits, series, strict=True)]
-    artists = {}
-    for i, (label, line) in enumerate(series):
+    artists = []
+    for i, (_, line) in enumerate(series):
         at = line[x].to_numpy(float)
         if has_bars[i]:  # bars of several lines stand side by side
             share = 0.012 * (sum(has_bars[:i]) - (sum(has_bars) - 1) / 2)
             at = at * (high / low) ** share if x_scale == "log" else at + (high - low) * share
-        artists[label] = _draw_line(ax, at, line, i)
+        artists.append(_draw_line(ax, at, line, i))
     style.set_scale(ax, "x", x_scale, table[x])
     style.set_scale(ax, "y", y_scale)
     if y_scale == "number" and table[columns].min().min() >= 0:
         ax.set_ylim(0, 1.05 * ax.get_ylim()[1])
     if count:
         points, write = series[0][1], ax.xaxis.get_major_formatter()
-        ax.set_xticks(
-            points[x], [f"{write(round(at, 2))}\nn = {n}" for at, n in zip(points[x], points[count], strict=True)]
-        )
+        counts = [f"{write(round(at, 2))}\nn = {n}" for at, n in zip(points[x], points[count], strict=True)]
+        ax.set_xticks(points[x], counts)
     if len(series) > 1:
-        is_titled = isinstance(y, str) and name != "name"
-        style.draw_legend(ax, artists, title=name.replace("_", " ") if is_titled else "")
+        title = name.replace("_", " ") if isinstance(y, str) and name != "name" else ""
+        style.draw_legend(ax, artists, [label for label, _ in series], title=title)
     return ax
 
 

@@ -68,10 +68,10 @@ def plot_scores(
     ax = style.make_axes(ax, size=size, title=title.strip(), x_label=f"{x_label}{unit}", grid="x")
     if x_scale == "points":
         ax.axvline(0, color=style.GRAY, linewidth=1)
-    artists = {}
-    for i, (label, part) in enumerate(series):
+    artists = []
+    for i, (_, part) in enumerate(series):
         at = pd.Index(names).get_indexer(part[name]) + 0.6 * ((i + 0.5) / len(series) - 0.5)
-        artists[label] = _draw_points(ax, part, at, i, is_difference=x_scale == "points")
+        artists.append(_draw_points(ax, part, at, i, is_difference=x_scale == "points"))
         if len(series) == 1 and x_scale == "percent":
             for end, position, score in zip(part[["value", "high"]].max(axis=1), at, part["value"], strict=True):
                 _write_beside(ax, f"{100 * score:.1f} %", end, position)
@@ -80,7 +80,8 @@ def plot_scores(
     ax.margins(x=0.12)
     style.set_scale(ax, "x", x_scale)
     if len(series) > 1:
-        style.draw_legend(ax, artists, title="" if group == "group" else group.replace("_", " "), is_outside=True)
+        title = "" if group == "group" else group.replace("_", " ")
+        style.draw_legend(ax, artists, [label for label, _ in series], title=title)
     return ax
 
 
@@ -118,10 +119,10 @@ def plot_bars(
     names = style.shorten(wide.index, 30)
     size = (5.8 + style.LETTER_INCHES * max(map(len, names)), 0.38 * len(wide) + 1.2)
     ax = style.make_axes(ax, size=size, title=title, x_label=x_label, grid="x")
-    positions, left, artists = np.arange(len(wide)), np.zeros(len(wide)), {}
+    positions, left, artists = np.arange(len(wide)), np.zeros(len(wide)), []
     for i, label in enumerate(wide):
         look: Any = {"color": _BAR_COLORS[i % len(_BAR_COLORS)], "hatch": _HATCHES[i % len(_HATCHES)]}
-        artists[str(label)] = ax.barh(positions, wide[label], left=left, edgecolor="white", **look)
+        artists.append(ax.barh(positions, wide[label], left=left, edgecolor="white", **look))
         left = left + wide[label].to_numpy(float)
     for position, total in enumerate(left):
         _write_beside(ax, f"{total:.0f}" if total >= 1000 else f"{total:.3g}", total, position)
@@ -129,7 +130,7 @@ def plot_bars(
     ax.set(xlim=(0, max(left.max(), 1e-9) * 1.15), ylim=(len(wide) - 0.5, -0.5))
     style.set_scale(ax, "x", "number")
     if len(artists) > 1:
-        style.draw_legend(ax, artists, is_outside=True)
+        style.draw_legend(ax, artists, [str(label) for label in wide])
     return ax
 
 
@@ -168,8 +169,10 @@ def plot_confusion(confusion: pd.DataFrame, ax: Axes | None = None) -> Axes:
             ax.text(column, row, str(counts[row, column]), ha="center", va="center", **text)
     every = 1 if has_numbers else -(-n_classes // style.MAX_NAMES)
     is_wide = max(len(str(label)) for label in confusion.columns) * style.LETTER_INCHES > cell_inches
-    slant: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if is_wide else {}
-    slant = slant if has_numbers else {"rotation": 90}
+    slant: dict[str, Any] = (
+        {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if has_numbers else {"rotation": 90}
+    )
+    slant = slant if is_wide else {}
     style.name_ticks(ax.xaxis, confusion.columns, 20, every=every, **slant)
     style.name_ticks(ax.yaxis, confusion.index, 20, every=every)
     ax.tick_params(length=0)
@@ -197,22 +200,19 @@ def plot_precision_recall(curves: pd.DataFrame, ax: Axes | None = None) -> Axes:
     if averages.empty:
         raise ValueError("curves: no class has a true image, so there is no curve to draw.")
     more = f", the lowest {_MAX_CURVES} of {len(averages)}" if len(averages) > _MAX_CURVES else ""
-    labels = {
-        "x_label": "recall: share of the class that is found",
-        "y_label": "precision: share of those that is right",
-    }
+    labels = {"x_label": "recall: share of the class that is found", "y_label": "precision: share that is right"}
     ax = style.make_axes(ax, size=(7.8, 4.0), title=f"Precision and recall by class{more}", grid="both", **labels)
-    artists = {}
+    artists, names = [], []
     for i, (label, average) in enumerate(averages.head(_MAX_CURVES).items()):
         curve, look = defined[defined["label"] == label], {**style.get_line_style(i), "marker": ""}
         recall, precision = curve["recall"].to_numpy(), curve["precision"].to_numpy()
         # The area under these steps is the average precision: each gain of recall counts at its own precision.
-        (line,) = ax.step(np.append(0, recall), np.append(precision[0], precision), where="pre", linewidth=2, **look)
-        artists[f"{style.shorten([label], 24)[0]}, average {100 * average:.0f} %"] = line
+        artists += ax.step(np.append(0, recall), np.append(precision[0], precision), where="pre", linewidth=2, **look)
+        names.append(f"{style.shorten([label], 24)[0]}, average {100 * average:.0f} %")
     ax.set(xlim=(-0.01, 1.02), ylim=(0, 1.03))
     style.set_scale(ax, "x", "percent")
     style.set_scale(ax, "y", "percent")
-    style.draw_legend(ax, artists, is_outside=True)
+    style.draw_legend(ax, artists, names)
     return ax
 
 

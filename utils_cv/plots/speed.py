@@ -13,7 +13,7 @@ from . import style
 
 _NAME_GAP = 0.06  # between two names above the axes, as a share of their width
 _MAX_NAMES = 12  # if there are more networks, only those on the front are named
-_FRONT, _SAME = "Pareto front: nothing is faster\nand as accurate", "same network and size"
+_FRONT = "Pareto front: nothing is faster\nand as accurate"
 _ARC: dict[str, Any] = {"color": style.GRAY, "linestyle": ":", "linewidth": 1.5}
 
 
@@ -64,13 +64,14 @@ def plot_accuracy_vs_latency(
         label, look = _describe_setting(row, markers)
         ax.plot(row.median_ms, row.height, zorder=3, **look)
         artists[label] = Line2D([], [], **{**look, "markerfacecolor": "white" if row.is_offered else style.LIGHT_GRAY})
-    artists[_SAME] = Line2D([], [], **_ARC)
-    is_repeated = table.loc[table["value"].notna(), "network"].duplicated().any()
+    artists.pop("", None)  # what needs no explanation
+    if table.loc[table["value"].notna(), "network"].duplicated().any():
+        artists["same network and size"] = Line2D([], [], **_ARC)
     style.set_scale(ax, "x", "log")
     style.set_scale(ax, "y", "percent")
     named = table.sort_values("is_offered", ascending=False, kind="stable").drop_duplicates("network")
     _draw_names(ax, named if len(named) <= _MAX_NAMES else named[named["is_best"]])
-    style.draw_legend(ax, {k: v for k, v in artists.items() if k and (is_repeated or k != _SAME)}, is_outside=True)
+    style.draw_legend(ax, [*artists.values()], [*artists])
     return ax
 
 

@@ -120,9 +120,8 @@ def set_scale(ax: Axes, which: Literal["x", "y"], scale: Scale, values: Iterable
         locator = _PercentLocator if scale == "percent" else MaxNLocator
         axis.set_major_locator(locator("auto", steps=[1, 2, 5, 10], integer=is_whole, min_n_ticks=1))
     form, factor = {"percent": ("{:.6g} %", 100), "points": ("{:+.6g}", 100)}.get(scale, ("{:.10g}", 1))
-    axis.set_major_formatter(
-        lambda tick, _: (form if abs(tick) > 1e-9 else form.replace("+", "")).format(factor * tick)
-    )
+    zero = form.replace("+", "")
+    axis.set_major_formatter(lambda tick, _: (form if round(tick, 9) else zero).format(factor * tick))
 
 
 def name_ticks(axis: Axis, names: Iterable[Any], n_characters: int, *, every: int = 1, **options: Any) -> None:
@@ -131,16 +130,15 @@ def name_ticks(axis: Axis, names: Iterable[Any], n_characters: int, *, every: in
     axis.set_ticks(np.arange(len(shown)) * every, shown, **get_text_style(), **options)
 
 
-def draw_legend(ax: Axes, artists: Mapping[str, Any], *, title: str = "", is_outside: bool = False) -> None:
-    """Name the artists in a legend, inside the axes or to their right; a name may begin with "_"."""
-    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)} if is_outside else {"loc": "best"}
-    font = {"family": get_text_style()["fontfamily"], "size": FONT_SIZE}
-    look: dict[str, Any] = {"prop": font, "title_fontproperties": font, "alignment": "left", "labelcolor": INK}
-    look |= {"facecolor": "white", "edgecolor": "none", **place}
+def draw_legend(ax: Axes, artists: Sequence[Any], names: Sequence[str], *, title: str = "") -> None:
+    """Name the artists to the right of the axes, where nothing is covered; a name may begin with "_"."""
+    font: Any = {"family": get_text_style()["fontfamily"], "size": FONT_SIZE}
+    look = {"prop": font, "title_fontproperties": font, "labelcolor": INK, "facecolor": "white", "edgecolor": "none"}
+    place: Any = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "alignment": "left"}
     # Matplotlib before 3.10 leaves out what is named "_...", so that the names are put in afterwards.
-    legend = ax.legend([*artists.values()], ["name"] * len(artists), title=title, **look)
+    legend = ax.legend(artists, ["name"] * len(artists), title=title, **look, **place)
     legend.get_title().set_color(INK)
-    for text, name in zip(legend.get_texts(), artists, strict=True):
+    for text, name in zip(legend.get_texts(), names, strict=True):
         text.set(text=name, parse_math=False)
 
 
