@@ -23,7 +23,7 @@ from utils_cv.data.images import load_pixels
 from utils_cv.evaluation.metrics import compare_accuracy, measure_accuracy
 from utils_cv.models.backbones import describe_backbone, load_backbone
 from utils_cv.models.features import run_in_batches
-from utils_cv.models.model_files import INFO_NAME, list_versions
+from utils_cv.models.model_files import INFO_NAME, list_versions, read_model_info
 from utils_cv.models.quantization import add_int8, check_int8
 from utils_cv.models.runtimes import INT8_RUNTIMES, RUNTIME_FILES, list_runtimes, load_network
 from utils_cv.models.saved_classifier import save_classifier
@@ -194,7 +194,7 @@ def _answer(images: TableImages, setting: Mapping[str, Any], models_dir: Path, s
     size_px, runtime = setting["im_size_px"], setting["runtime"]
     folder, is_trained = _train(images, setting["backbone"], models_dir, seed)
     file = folder / RUNTIME_FILES[runtime]
-    if runtime in INT8_RUNTIMES and not file.is_file():
+    if runtime in INT8_RUNTIMES and not (file.is_file() and file.name in read_model_info(folder).files):
         add_int8(folder, images, is_checked=False)
     pixels = images.pixels[(images.table["split"] == "valid").to_numpy()]
     codes = run_in_batches(load_network(folder, runtime), pixels).argmax(axis=1)
