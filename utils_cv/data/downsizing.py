@@ -115,7 +115,7 @@ def _downsize_file(path: Path, out_path: Path, name: str, min_side_px: int, qual
         if min(width, height) <= min_side_px:
             return _copy(path, out_path, row._replace(action="copied"))
         scale = min_side_px / min(width, height)
-        size_wh = max(1, round(width * scale)), max(1, round(height * scale))
+        size_wh = round(width * scale), round(height * scale)
         row = row._replace(new_width_px=size_wh[0], new_height_px=size_wh[1])
         if out_path.exists():
             return _describe_existing(path, out_path, row)

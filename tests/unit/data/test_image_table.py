@@ -19,8 +19,6 @@ from utils_cv.data.image_table import (
 )
 from utils_cv.data.images import load_pixels
 
-# --- layouts ---------------------------------------------------------------------------------------------------------
-
 
 def write_csv(folder, **columns):
     pd.DataFrame(columns).to_csv(folder / "labels.csv", index=False)
@@ -64,9 +62,6 @@ def test_labels_that_look_like_numbers_stay_text(image_dir):
 def test_a_set_of_one_class_loads_on_request(image_dir):
     shutil.rmtree(image_dir / "can")
     assert set(load_image_table(image_dir, min_classes=1)["label"]) == {"carton"}
-
-
-# --- what a user reads when a folder is wrong ------------------------------------------------------------------------
 
 
 def clear(folder):
@@ -136,9 +131,6 @@ def test_relative_paths_count_from_here_and_from_the_repository(image_dir, monke
     assert find_dir("notebooks") == ROOT / "notebooks"
 
 
-# --- labels ----------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("labels", "expected"),
     [("can", ["can"]), ("can|carton", ["can", "carton"]), (" milk bottle | | can", ["milk bottle", "can"]), (" ", [])],
@@ -165,9 +157,6 @@ def test_labels_become_codes_or_zeros_and_ones():
 def test_an_unknown_label_names_the_similar_class(multilabel):
     with pytest.raises(ValueError, match=r"Got labels \['cann'\].* Did you mean 'can'"):
         encode_labels(["carton", "cann"], ["can", "carton"], multilabel=multilabel)
-
-
-# --- pixels of a table -----------------------------------------------------------------------------------------------
 
 
 def test_pixels_are_those_of_the_rows(image_dir):

@@ -71,6 +71,11 @@ def test_groups_stay_whole_and_classes_everywhere(counts, seed):
     assert (count_splits(table) > 0).all(axis=None)
 
 
+def test_the_largest_group_is_placed_first():
+    table = make_table({"can": 100}).assign(group=[max(i - 59, 0) for i in range(100)])  # 60 images, then one by one
+    assert split_grouped(table)["split"].value_counts().to_dict() == {"train": 60, "valid": 20, "test": 20}
+
+
 def test_groups_of_mixed_classes_are_balanced():
     table = make_table({"can": 60, "carton": 60}).assign(group=[i % 20 for i in range(120)])
     found = count_splits(split_grouped(table))
@@ -187,9 +192,6 @@ def test_subsets_of_several_labels_are_nested_and_have_enough_of_each(seed):
     assert all(small["label"].str.contains(name).sum() >= 3 for name in "abc")
 
 
-# --- cross-validation ------------------------------------------------------------------------------------------------
-
-
 def test_folds_hold_out_each_image_once_with_its_share_of_every_class():
     labels, groups = np.repeat(["a", "b"], [12, 6]), np.arange(18) // 2
     for kept_together in (None, groups):
@@ -200,9 +202,6 @@ def test_folds_hold_out_each_image_once_with_its_share_of_every_class():
             assert (labels[held_out] == "a").sum() == 4
             assert kept_together is None or not set(groups[learned]) & set(groups[held_out])
     assert not np.array_equal(*(split_folds(labels, n_folds=3, seed=seed)[0][1] for seed in (0, 1)))
-
-
-# --- what the data set says is kept ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("columns", [pytest.param({}, id="no column"), pytest.param({"split": ""}, id="empty")])
