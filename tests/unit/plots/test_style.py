@@ -91,7 +91,7 @@ def test_only_fonts_that_are_here_are_asked_for(monkeypatch):
 @pytest.mark.parametrize(
     ("scale", "data", "values", "expected"),
     [
-        pytest.param("percent", (0.85, 1.0), (), "86 %|88 %|90 %|92 %|94 %|96 %|98 %|100 %", id="nothing above 100 %"),
+        pytest.param("percent", (0.95, 1.0), (), "94 %|95 %|96 %|97 %|98 %|99 %|100 %", id="nothing above 100 %"),
         pytest.param("percent", (0.0, 0.5), (), "0 %|10 %|20 %|30 %|40 %|50 %", id="nothing below 0 %"),
         pytest.param("points", (-0.1, 0.05), (), "-10|-8|-6|-4|-2|0|+2|+4", id="points"),
         pytest.param("number", (0, 1200), (), "0|200|400|600|800|1000|1200", id="plain numbers"),
@@ -105,6 +105,7 @@ def test_only_fonts_that_are_here_are_asked_for(monkeypatch):
 def test_ticks_are_whole_and_plain(scale, data, values, expected):
     ax = make_axes()
     ax.plot(data, data)
+    ax.margins(x=0.2 if scale == "percent" else 0.05)
     set_scale(ax, "x", scale, values)
     ax.figure.canvas.draw()
     low, high = ax.get_xlim()
