@@ -18,7 +18,6 @@ import pandas as pd
 from PIL import Image, ImageEnhance
 
 from utils_cv.audit.audit import audit_images
-from utils_cv.data.image_table import find_dir
 from utils_cv.data.images import list_image_files, load_image
 from utils_cv.evaluation.intervals import make_fraction_score
 from utils_cv.system.machine import describe_machine
@@ -79,7 +78,7 @@ def main() -> None:
     parser.add_argument("--backbone", help="compare features as well")
     parser.add_argument("--limit", type=int, help="use so many images")
     options = parser.parse_args()
-    paths = list_image_files(find_dir(options.folder))
+    paths = list_image_files(options.folder)
     paths = [paths[i] for i in np.random.default_rng(0).permutation(len(paths))[: options.limit]]
     print(f"{describe_machine()}\n\n{len(paths)} images, backbone: {options.backbone}\n")
     print("| copy | found | 95 % interval | false alarms |\n|---|---|---|---|")

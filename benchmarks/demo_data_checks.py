@@ -5,6 +5,7 @@ Run by hand: `python benchmarks/demo_data_checks.py`. The tables in data/README.
 
 import argparse
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pandas as pd
 from PIL import Image
 from sklearn.metrics import average_precision_score
 
-from utils_cv.data.image_table import encode_labels, find_dir, load_image_table
+from utils_cv.data.image_table import encode_labels, load_image_table
 from utils_cv.data.images import load_images
 from utils_cv.evaluation.intervals import make_fraction_score, measure_resampled
 from utils_cv.evaluation.metrics import measure_accuracy
@@ -45,7 +46,7 @@ FEW, N_SEEDS = 5, 20  # images a class, and draws of them
 def main() -> None:
     """Print one table for each check, in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
-    here = sorted(path.parent.name for path in find_dir("data").glob("*/labels.csv"))
+    here = sorted(path.parent.name for path in Path("data").glob("*/labels.csv"))
     parser.add_argument("names", nargs="*", default=here, help="sets to check; fridge_objects is always among them")
     options = parser.parse_args()
     sets = {name: load_set(name) for name in dict.fromkeys(["fridge_objects", *options.names])}

@@ -19,7 +19,6 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from utils_cv.data.image_table import find_dir
 from utils_cv.data.images import list_image_files, load_image, load_images, resize_image
 from utils_cv.system.machine import count_cpus, describe_machine
 from utils_cv.system.threads import map_in_threads
@@ -32,7 +31,7 @@ N_REPEATS = 3
 def make_files(out_dir: Path, n_files: int, width: int, height: int, n_tiles: int) -> list[Path]:
     """Write JPEGs that are mosaics of demo images, n_tiles × n_tiles each: the detail of photographs of that size."""
     random = np.random.default_rng(0)
-    sources = list_image_files(find_dir("data/fridge_objects"))
+    sources = list_image_files("data/fridge_objects")
     tile_wh = width // n_tiles, height // n_tiles
     tiles = [load_image(path).resize(tile_wh, Image.Resampling.BICUBIC) for path in random.choice(sources, 60)]
     folder = out_dir / "images"

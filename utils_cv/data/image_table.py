@@ -42,7 +42,8 @@ def load_image_table(source: str | Path, *, min_classes: int = 2) -> pd.DataFram
     a class. Files are found by extension, in a fixed order; dot-files and dot-folders are left out.
 
     Args:
-        source: The folder or CSV file; see `find_dir` for what a relative path means.
+        source: The folder or CSV file. A relative path counts from the working directory, else from the repository's
+            root; `~` is the home folder.
         min_classes: Fewest classes to accept; 1 loads a set of one kind, such as hard negatives.
 
     Returns:
@@ -57,7 +58,7 @@ def load_image_table(source: str | Path, *, min_classes: int = 2) -> pd.DataFram
         >>> table.shape  # doctest: +SKIP
         (480, 16)
     """
-    source = find_dir(source)
+    source = _find(source)
     csv_path = source if source.is_file() else source / "labels.csv"
     table = _load_csv(csv_path) if csv_path.is_file() else _load_folders(source)
     class_names = list_class_names(table)
@@ -71,22 +72,8 @@ def load_image_table(source: str | Path, *, min_classes: int = 2) -> pd.DataFram
     return table
 
 
-def find_dir(name: str | Path) -> Path:
-    """Find a data folder or file: absolute, else from the working directory, else from the repository's root.
-
-    Args:
-        name: Its path; `~` is the home folder.
-
-    Returns:
-        Its absolute path.
-
-    Raises:
-        FileNotFoundError: It is nowhere. The message names the places and, where there is one, a similar neighbor.
-
-    Example:
-        >>> find_dir("data/fridge_objects").is_absolute()  # doctest: +SKIP
-        True
-    """
+def _find(name: str | Path) -> Path:
+    """Find a folder or file: absolute, else from the working directory, else from the repository's root."""
     given = Path(name).expanduser()
     places = [given] if given.is_absolute() else [Path.cwd() / given, Path(__file__).resolve().parents[2] / given]
     for place in places:

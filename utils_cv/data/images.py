@@ -41,18 +41,10 @@ class LoadedImages(NamedTuple):
 
 
 def list_image_files(folder: str | Path) -> list[Path]:
-    """List the files below a folder that have an extension of an image.
+    """List the files below a folder that have an extension of an image, in the same order on every system.
 
-    Dot-files and dot-folders (`.ipynb_checkpoints`, `._photo.jpg`) are left out. Linked folders are followed once.
-
-    Args:
-        folder: The folder; everything below it is searched.
-
-    Returns:
-        Paths beginning with `folder`, in the same order on every system. Capital letters come before small ones.
-
-    Raises:
-        NotADirectoryError: There is no such folder.
+    Dot-files and dot-folders (`.ipynb_checkpoints`, `._photo.jpg`) are left out. Linked folders are followed once. A
+    folder that does not exist is a NotADirectoryError.
 
     Example:
         >>> [path.name for path in list_image_files("data/fridge_negatives")][:2]  # doctest: +SKIP

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageEnhance
 
-from utils_cv.data.image_table import encode_labels, find_dir, load_image_table, load_table_images
+from utils_cv.data.image_table import encode_labels, load_image_table, load_table_images
 from utils_cv.data.splits import split_folds
 from utils_cv.evaluation.intervals import Score, compare_means, compare_repeated, compare_scores, make_fraction_score
 from utils_cv.evaluation.metrics import compare_accuracy
@@ -79,7 +79,7 @@ def score_images(
 
 def load_matching_table(source: str, class_names: Sequence[str]) -> pd.DataFrame:
     """Load further images of the same classes; an empty table where `source` is "" or holds none of the classes."""
-    table = load_image_table(find_dir(source)) if source else pd.DataFrame({"label": []})
+    table = load_image_table(source) if source else pd.DataFrame({"label": []})
     is_known = table["label"].isin(class_names)
     # Without the columns of a set that does not fit.
     return table[is_known].reset_index(drop=True) if is_known.any() else pd.DataFrame(columns=["path", "label"])

@@ -10,7 +10,6 @@ import pytest
 from tests.conftest import ROOT
 from utils_cv.data.image_table import (
     encode_labels,
-    find_dir,
     is_multilabel,
     list_class_names,
     load_image_table,
@@ -121,14 +120,15 @@ def test_wrong_folders_are_explained(image_dir, change, message):
 
 
 def test_a_missing_folder_names_the_similar_one(image_dir):
-    with pytest.raises(FileNotFoundError, match=r"Did you mean .*my images"):
-        find_dir(image_dir.parent / "my imagse")
+    with pytest.raises(FileNotFoundError, match=r"looked for .*my imagse\. Did you mean .*my images"):
+        load_image_table(image_dir.parent / "my imagse")
 
 
 def test_relative_paths_count_from_here_and_from_the_repository(image_dir, monkeypatch):
     monkeypatch.chdir(image_dir.parent)
-    assert find_dir("my images") == image_dir
-    assert find_dir("notebooks") == ROOT / "notebooks"
+    assert Path(load_image_table("my images")["path"].iloc[0]) == image_dir / "can" / "0.png"
+    path = Path(load_image_table("data/fridge_objects")["path"].iloc[0])
+    assert path.is_file() and path.is_relative_to(ROOT / "data" / "fridge_objects")
 
 
 @pytest.mark.parametrize(
