@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from onnxruntime.quantization import CalibrationMethod
-from rungs_by_size import load_sets
+from recipes_by_size import load_sets
 
 from utils_cv.data.image_table import TableImages, load_image_table, load_table_images
 from utils_cv.data.splits import complete_splits
@@ -27,7 +27,7 @@ from utils_cv.models.runtimes import load_onnx
 from utils_cv.models.saved_classifier import save_classifier
 from utils_cv.system.machine import describe_machine
 from utils_cv.system.timing import measure_in_turn
-from utils_cv.training.training import linear_probe
+from utils_cv.training.linear_probe import linear_probe
 
 CHOICES: dict[str, dict[str, Any]] = {
     "only the ends in floats": {"float_share": 0.0},

@@ -1,4 +1,4 @@
-"""Accuracy, seconds and memory of training, side by side: our rungs and other libraries' recipes on one folder.
+"""Accuracy, seconds and memory of training, side by side: our recipes and other libraries' recipes on one folder.
 
     python benchmarks/training_peers.py FOLDER --recipes probe "scikit-learn probe" --out results/
 

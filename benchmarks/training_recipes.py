@@ -8,6 +8,7 @@ imports excluded, and the predicted class codes of the test images. All use the 
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,6 @@ from torch import nn
 
 from utils_cv.data.image_table import encode_labels, list_class_names
 from utils_cv.data.images import load_image
-from utils_cv.data.splits import hold_out_valid
 from utils_cv.models.backbones import load_backbone
 from utils_cv.system.machine import set_seed
 from utils_cv.system.timing import Timer
@@ -27,52 +27,38 @@ Result = tuple[float, np.ndarray]
 
 def run_probe(table: pd.DataFrame, seed: int) -> Result:
     """Our probe; every train image is learned, because cross-validation needs no validation part."""
-    from utils_cv.data.image_table import load_table_images
-    from utils_cv.training.training import linear_probe, predict_images
+    from utils_cv.training.linear_probe import linear_probe
 
-    with Timer() as timer:
-        trained = linear_probe(load_table_images(table[table["split"] == "train"], SIZE_PX), seed=seed)
-    seconds = timer.seconds - trained.export_seconds
-    return seconds, predict_images(trained, load_table_images(table, SIZE_PX)).y_pred
+    return _run_ours(table, lambda images: linear_probe(images, seed=seed))
 
 
-def run_top(table: pd.DataFrame, seed: int) -> Result:
-    """Our probe, then the upper blocks; a fifth of the train images chooses the epoch."""
-    return _climb(table, seed, ["top"])
+def run_fine_tuning(table: pd.DataFrame, seed: int, *, trainable: str) -> Result:
+    """Our fine-tuning from the probe; every train image is learned, and the last epoch is used."""
+    from utils_cv.training.fine_tuning import fine_tune
+
+    return _run_ours(table, lambda images: fine_tune(images, trainable=trainable, seed=seed, show_progress=False))
 
 
-def run_all(table: pd.DataFrame, seed: int) -> Result:
-    """Our probe, the upper blocks, then everything."""
-    return _climb(table, seed, ["top", "all"])
-
-
-def _climb(table: pd.DataFrame, seed: int, depths: list[str]) -> Result:
-    from utils_cv.data.image_table import load_table_images
-    from utils_cv.training.training import fine_tune, linear_probe, predict_images
-
-    with Timer() as timer:
-        held_out = hold_out_valid(table[table["split"] == "train"].reset_index(drop=True), seed=seed)
-        images = load_table_images(held_out, SIZE_PX)
-        trained = linear_probe(images, seed=seed)
-        for depth in depths:
-            trained = fine_tune(images, depth=depth, start=trained, seed=seed, show_progress=False)
-            print(trained.history.round(3).to_string())
-    seconds = timer.seconds - trained.export_seconds
-    return seconds, predict_images(trained, load_table_images(table, SIZE_PX)).y_pred
-
-
-def run_ladder(table: pd.DataFrame, seed: int) -> Result:
-    """Our ladder as one call: the rung that cross-validation chose, trained on all train images."""
-    from utils_cv.data.image_table import load_table_images
+def run_select_recipe(table: pd.DataFrame, seed: int) -> Result:
+    """The recipe that cross-validation selects, trained on all train images."""
     from utils_cv.training.model_selection import select_recipe
-    from utils_cv.training.training import predict_images
+
+    def train(images: Any) -> Any:
+        selection = select_recipe(images, seed=seed, show_progress=False)
+        print(selection.scores.round(3).to_string(index=False), "\nselected:", selection.recipe)
+        return selection.model
+
+    return _run_ours(table, train)
+
+
+def _run_ours(table: pd.DataFrame, train: Callable[[Any], Any]) -> Result:
+    """Train on the train images and predict the test images; export for ONNX Runtime is done once and not counted."""
+    from utils_cv.data.image_table import load_table_images
+    from utils_cv.training.learner import predict_images
 
     with Timer() as timer:
-        images = load_table_images(table[table["split"] == "train"].reset_index(drop=True), SIZE_PX)
-        climb = select_recipe(images, seed=seed, show_progress=False)
-    print(climb.scores.round(3).to_string(index=False))
-    print("chosen:", climb.rung)
-    return timer.seconds, predict_images(climb.trained, load_table_images(table, SIZE_PX)).y_pred
+        model = train(load_table_images(table[table["split"] == "train"].reset_index(drop=True), SIZE_PX))
+    return timer.seconds - model.export_seconds, predict_images(model, load_table_images(table, SIZE_PX)).y_pred
 
 
 def run_sklearn_probe(table: pd.DataFrame, seed: int) -> Result:
@@ -168,9 +154,9 @@ def run_hugging_face(table: pd.DataFrame, seed: int, *, careful: bool = False) -
 
 RECIPES: dict[str, Callable[[pd.DataFrame, int], Result]] = {
     "probe": run_probe,
-    "top": run_top,
-    "all": run_all,
-    "ladder": run_ladder,
+    "last_stage": lambda table, seed: run_fine_tuning(table, seed, trainable="last_stage"),
+    "all": lambda table, seed: run_fine_tuning(table, seed, trainable="all"),
+    "select_recipe": run_select_recipe,
     "scikit-learn probe": run_sklearn_probe,
     "fastai 1": lambda table, seed: run_fastai(table, seed, epochs=1),
     "fastai 4": lambda table, seed: run_fastai(table, seed, epochs=4),

@@ -1,4 +1,4 @@
-"""Milliseconds an image of a training step: eager PyTorch, kept memory, channels last, both, compiled, in bfloat16.
+"""Milliseconds per image of a training step: eager PyTorch, kept memory, channels last, both, compiled, in bfloat16.
 
     python benchmarks/training_step.py --batch-sizes 64 16 --repeats 2
     python benchmarks/training_step.py --settings "both" "both, bfloat16"    # where the processor has it
@@ -32,7 +32,6 @@ STEP = """
 import json, time
 import torch
 from utils_cv.models.backbones import load_backbone
-from utils_cv.training.callbacks import FreezeStatistics
 from utils_cv.system.machine import tune_allocator
 if {keep}:
     tune_allocator()

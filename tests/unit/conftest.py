@@ -38,6 +38,6 @@ def small_images(tmp_path_factory):
 @pytest.fixture(scope="session")
 def small_probe(small_images):
     """The linear probe on `small_images`."""
-    from utils_cv.training.training import linear_probe
+    from utils_cv.training.linear_probe import linear_probe
 
     return linear_probe(small_images)

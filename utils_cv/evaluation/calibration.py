@@ -4,7 +4,7 @@ Probabilities and logits are different arguments of different functions, and eac
 `scipy.special.softmax(logits / temperature, axis=1)` gives the calibrated probabilities of one label per image.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -125,41 +125,3 @@ def _check_logits(logits: Any) -> np.ndarray:
     if array.min() >= 0 and array.max() <= 1 and np.allclose(array.sum(axis=1), 1, atol=1e-3):
         raise ValueError("logits: got probabilities (rows in [0, 1] that add up to 1); pass np.log(probabilities).")
     return np.maximum(array, -1e4)  # log(0) = -inf from a probability of 0 stays harmless
-
-
-# What follows serves `training` until it has its own rule of a gain; then it goes.
-
-
-class ValidationScore(NamedTuple):
-    """Score of one model on validation images, with the losses (n_images,) of its logits divided by `temperature`."""
-
-    losses: np.ndarray
-    accuracy: float
-    temperature: float
-
-    @property
-    def loss(self) -> float:
-        """Mean loss."""
-        return float(self.losses.mean())
-
-
-class Gain(NamedTuple):
-    """By how much a mean loss is lower, its standard error, and whether it is more than chance explains."""
-
-    value: float
-    error: float
-    is_shown: bool
-
-
-def measure_gain(score: ValidationScore, below: ValidationScore) -> Gain:
-    """Measure what a model gains over the one below; both scores are of the same images in the same order."""
-    gains = below.losses - score.losses
-    value, error = float(gains.mean()), float(gains.std() / np.sqrt(len(gains)))
-    return Gain(value, error, score.accuracy >= below.accuracy and value > 1.65 * error)
-
-
-def score_logits(logits: np.ndarray, targets: np.ndarray) -> ValidationScore:
-    """Score logits at their own best temperature, at least 1."""
-    temperature = max(1.0, fit_temperature(targets, logits))
-    is_right = (logits > 0) == (targets > 0.5) if targets.ndim == 2 else logits.argmax(axis=1) == targets
-    return ValidationScore(compute_losses(targets, logits / temperature), float(is_right.mean()), temperature)

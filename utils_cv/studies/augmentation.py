@@ -215,7 +215,7 @@ def _score_draw(
         views.reshape(-1, views.shape[2]),
         np.tile(codes[rows], len(views)),
         n_classes=int(codes.max()) + 1,
-        strength=FIXED_C / len(views),
+        C=FIXED_C / len(views),
     )
     right = (test @ weight.T + bias).argmax(axis=1) == test_codes
     return {"accuracy": float(right.mean()), "right": right}

@@ -34,7 +34,7 @@ class Task(NamedTuple):
 
     def predict(self, rows: np.ndarray, labels: np.ndarray | None = None, **options: Any) -> np.ndarray:
         """Learn a probe from images, with their own or other labels, and return logits of the test images."""
-        labels, options = self.codes[rows] if labels is None else labels, {"strength": FIXED_C} | options
+        labels, options = self.codes[rows] if labels is None else labels, {"C": FIXED_C} | options
         weight, bias = fit_linear_head(self.features[rows], labels, n_classes=len(self.class_names), **options)
         return self.features[self.test_rows] @ weight.T + bias
 

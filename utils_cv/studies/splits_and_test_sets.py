@@ -339,7 +339,7 @@ def _score(right: np.ndarray) -> Score:
 
 
 def _learn(features: np.ndarray, codes: np.ndarray) -> Any:
-    weight, bias = fit_linear_head(features, codes, n_classes=int(codes.max()) + 1, strength=FIXED_C)
+    weight, bias = fit_linear_head(features, codes, n_classes=int(codes.max()) + 1, C=FIXED_C)
     return lambda images: (images @ weight.T + bias).argmax(axis=1)
 
 

@@ -24,14 +24,14 @@ from utils_cv.evaluation.metrics import compare_accuracy, measure_accuracy
 from utils_cv.models.backbones import describe_backbone, load_backbone
 from utils_cv.models.features import run_in_batches
 from utils_cv.models.model_files import INFO_NAME, list_versions, read_model_info
+from utils_cv.models.onnx_export import Normalized, make_head
 from utils_cv.models.quantization import add_int8, check_int8
 from utils_cv.models.runtimes import INT8_RUNTIMES, RUNTIME_FILES, list_runtimes, load_network
 from utils_cv.models.saved_classifier import save_classifier
 from utils_cv.system.files import get_cache_dir
 from utils_cv.system.machine import tune_allocator
 from utils_cv.system.timing import measure_fresh_process, measure_in_turn
-from utils_cv.training.learners import Classifier
-from utils_cv.training.training import linear_probe
+from utils_cv.training.linear_probe import linear_probe
 
 _PEAK_MEMORY_SCRIPT = """
 import numpy as np
@@ -227,7 +227,7 @@ def _make_untrained(images: TableImages, backbone: str) -> Any:
         n_features = body(torch.zeros(1, 3, facts.im_size_px, facts.im_size_px)).shape[1]
     head = np.zeros((len(images.class_names), n_features))
     return SimpleNamespace(
-        learn=SimpleNamespace(model=Classifier(body, head, head[:, 0], mean=facts.mean, std=facts.std)),
+        learn=SimpleNamespace(model=Normalized(body, facts.mean, facts.std, make_head(head, head[:, 0]))),
         class_names=images.class_names, backbone=backbone, fit=images.fit, im_size_px=images.pixels.shape[1],
         is_multilabel=False, seconds=0.0,
     )  # fmt: skip

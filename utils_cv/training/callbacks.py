@@ -1,45 +1,37 @@
-"""What the recipes add to fastai's training loop: frozen statistics, memory order, best epoch, history and progress."""
+"""What fastai's training loop lacks: frozen statistics, seeded epochs, safe checkpoints, several processes on CPUs."""
 
-import copy
+import atexit
+import hashlib
 import os
 import random
 import time
 import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import nn
-from tqdm.auto import tqdm
-
-from utils_cv.evaluation.calibration import ValidationScore, measure_gain, score_logits
-from utils_cv.evaluation.intervals import compute_wilson_interval
-from utils_cv.system.machine import set_seed
 
 with warnings.catch_warnings():
     # Importing fastai with current torch prints a deprecation that readers can do nothing about.
     warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=FutureWarning)
-    import fastai.callback.schedule  # noqa: F401  (gives Learner its fit_one_cycle)
-    from fastai.callback.core import Callback, CancelFitException
+    from fastai.callback.core import Callback, CancelEpochException
+    from fastai.callback.tracker import TrackerCallback
+    from fastai.torch_core import get_model, rank_distrib
 
-_SCORES = ["train_loss", "valid_loss", "valid_accuracy", "valid_accuracy_low", "valid_accuracy_high", "temperature"]
-HISTORY_COLUMNS = ["epoch", *_SCORES, "seconds"]
+from utils_cv.system.files import write_atomic
+from utils_cv.system.machine import set_seed
 
-
-def unwrap(model: nn.Module) -> nn.Module:
-    """Give the network inside torch's wrapper for several processes, or the network itself."""
-    return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
-
-
-def soften(state: dict[str, Any], temperature: float) -> dict[str, Any]:
-    """Copy a model's weights with those of its head divided by a temperature, which divides its logits."""
-    head = ("head.weight", "head.bias")
-    return {name: value / temperature if name in head else value.clone() for name, value in state.items()}
+CHECKPOINT_NAME = "checkpoint.pt"
 
 
 class FreezeStatistics(Callback):
-    """Keep every normalization layer's running statistics as pretrained; their scale and shift still learn."""
+    """Keep every normalization layer's running statistics as pretrained; their scale and shift still learn.
+
+    fastai's BnFreeze does so only where scale and shift are frozen as well.
+    """
 
     order = 10  # after fastai has put the whole model into training mode
 
@@ -49,179 +41,180 @@ class FreezeStatistics(Callback):
                 module.eval()
 
 
-class ChannelsLast(Callback):
-    """Hand images to the network in the memory order in which CPU and GPU convolutions are fastest."""
+class StartEpoch(Callback):
+    """Start the clock of every epoch, and its own random numbers: a resumed epoch equals one that was not stopped.
 
-    order = -1
-
-    def before_fit(self) -> None:
-        self.learn.model.to(memory_format=torch.channels_last)
-
-    def before_batch(self) -> None:
-        self.learn.xb = tuple(x.contiguous(memory_format=torch.channels_last) for x in self.learn.xb)
-
-
-class SeedEpochs(Callback):
-    """Start every epoch from random numbers of its own: one that was resumed is the same as one that was not.
-
-    Args:
-        seed: Of the training.
-        rank: Number of this process, when several train together: they shuffle alike and augment differently.
+    Several processes shuffle alike and augment differently.
     """
 
     order = 20
 
-    def __init__(self, seed: int, rank: int = 0) -> None:
+    def __init__(self, seed: int) -> None:
         super().__init__()
-        self.seed, self.rank = seed, rank
+        self.seed, self.clock = seed, 0.0
 
     def before_epoch(self) -> None:
         base = (self.seed * 100_003 + self.learn.epoch * 1_009) % 2**31
-        set_seed(base + self.rank)
+        set_seed(base + rank_distrib())
         self.learn.dls.train.rng = random.Random(base)
+        self.clock = time.perf_counter()
 
 
-class Validate(Callback):
-    """Collect the logits of the validation images and score them by the plain loss, whatever loss is trained with."""
+class KeepBest(TrackerCallback):
+    """Put the weights of the epoch with the lowest validation loss back after the last one.
 
-    order = 55
+    fastai's SaveModelCallback does so through a pickled file in the working folder, and prints.
+    """
+
+    order = TrackerCallback.order + 1
+
+    def __init__(self) -> None:
+        super().__init__(monitor="valid_loss")
+        self.best_state: dict[str, torch.Tensor] | None = None
+        self.best_epoch = 0
+
+    def after_epoch(self) -> None:
+        super().after_epoch()
+        if self.new_best:
+            state = get_model(self.learn.model).state_dict()
+            self.best_state = {name: value.clone() for name, value in state.items()}
+            self.best_epoch = self.learn.epoch + 1
+
+    def after_fit(self) -> None:
+        super().after_fit()
+        if self.best_state is not None:
+            get_model(self.learn.model).load_state_dict(self.best_state)
+
+
+class Checkpoint(Callback):
+    """Save the training after every epoch, and go on from there when it is called again.
+
+    The file holds tensors and numbers only, cannot run code, and is replaced whole, never half. On resuming, fastai
+    is told the scores of the finished epochs again, so that its records and the best loss are as they were.
+
+    Args:
+        folder: Where; made when it is missing.
+        fingerprint: Of everything that the training depends on, see `make_fingerprint`.
+
+    Attributes:
+        keeper: What holds the best weights; None where there are no validation images.
+
+    Raises:
+        ValueError: When training starts, if the checkpoint is of another training.
+    """
+
+    order = KeepBest.order + 5  # after the epoch has been recorded and kept
+
+    def __init__(self, folder: str | Path, fingerprint: str) -> None:
+        super().__init__()
+        self.path, self.fingerprint = Path(folder) / CHECKPOINT_NAME, fingerprint
+        self.keeper: KeepBest | None = None
+        self.rows: list[list[float | None]] = []
+        self.n_done, self.best_state = 0, None
+
+    def before_fit(self) -> None:
+        if not self.path.is_file():
+            return
+        device = next(self.learn.model.parameters()).device  # the optimizer's state must be where the weights are
+        state = torch.load(self.path, map_location=device, weights_only=True)
+        if state["fingerprint"] != self.fingerprint:
+            raise ValueError(
+                f"{self.path} belongs to a training with other settings, images or start. Give another "
+                "checkpoint_dir, or the same settings as then."
+            )
+        get_model(self.learn.model).load_state_dict(state["model"])
+        self.learn.opt.load_state_dict({"state": state["optimizer"], "hypers": self.learn.opt.state_dict()["hypers"]})
+        self.rows, self.n_done, self.best_state = state["rows"], len(state["rows"]), state["best_state"]
+        smooth = self.learn.recorder.smooth_loss
+        smooth.val, smooth.count = torch.tensor(state["smooth_loss"][0]), state["smooth_loss"][1]
+
+    def before_epoch(self) -> None:
+        if self.learn.epoch < self.n_done:
+            raise CancelEpochException
+
+    def after_cancel_epoch(self) -> None:
+        self.learn.recorder.log += self.rows[self.learn.epoch]
+
+    def after_epoch(self) -> None:
+        if self.learn.epoch >= self.n_done:
+            self._save()
+        elif self.keeper is not None:
+            self.keeper.best_state = self.best_state
+
+    def _save(self) -> None:
+        self.rows.append(list(self.learn.recorder.values[-1]))
+        state = {
+            "fingerprint": self.fingerprint,
+            "model": get_model(self.learn.model).state_dict(),
+            "optimizer": list(self.learn.opt.state_dict()["state"]),
+            "best_state": self.keeper.best_state if self.keeper else None,
+            "rows": self.rows,
+            "smooth_loss": (float(self.learn.recorder.smooth_loss.val), self.learn.recorder.smooth_loss.count),
+        }
+        if rank_distrib() == 0:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with write_atomic(self.path) as out_path:
+                torch.save(state, out_path)
+
+
+def make_fingerprint(settings: dict[str, Any], arrays: Sequence[np.ndarray], network: nn.Module) -> str:
+    """Hash everything that a training depends on: numbers and words, images and targets, and the start."""
+    digest = hashlib.sha256(repr(sorted(settings.items())).encode())
+    for array in arrays:
+        digest.update(str((array.shape, array.dtype)).encode() + np.ascontiguousarray(array).tobytes())
+    for name, value in network.state_dict().items():
+        digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+class Distribute(Callback):
+    """Give each process its part of every batch, and average the gradients; alone it does nothing.
+
+    fastai's own trainer for several processes splits the images into one row per process and moves their order through
+    a GPU; here a batch over all processes holds the same images as one process would have put into it, and CPUs do as
+    well. All processes score all validation images, so that they agree on the best epoch without asking each other.
+
+    Raises:
+        ValueError: When training starts, if the batch does not divide by the processes.
+    """
+
+    order = 11  # after the model is on its device
 
     def __init__(self) -> None:
         super().__init__()
-        self.has_run = False
-
-    def before_epoch(self) -> None:
-        self.logits: list[np.ndarray] = []
-        self.truth: list[np.ndarray] = []
-        self.has_run = False
-
-    def after_pred(self) -> None:
-        if not self.learn.training:
-            self.logits.append(self.learn.pred.detach().float().cpu().numpy())
-            self.truth.append(self.learn.yb[0].cpu().numpy())
-
-    def after_epoch(self) -> None:
-        self.has_run = bool(self.logits)  # an epoch skipped while resuming has none
-        if self.has_run:
-            self.n = sum(map(len, self.truth))
-            self.score = score_logits(np.concatenate(self.logits), np.concatenate(self.truth))
-            self.valid_loss, self.valid_accuracy = self.score.loss, self.score.accuracy
-
-
-class KeepBest(Callback):
-    """Remember the weights of the best epoch by validation; the start counts as epoch 0.
-
-    The best is the one with the lowest validation loss, among those whose validation accuracy is not below the start's
-    and whose loss is below the start's by more than 1.65 standard errors of that difference, image by image: a rung is
-    never returned when it is worse than the one below, nor when so few images cannot tell. The logits of the kept
-    epoch are divided by the temperature at which it was scored, so that its probabilities are not too sure.
-
-    Args:
-        validation: What scores each epoch.
-        start: Score of the validation images before training; None when the start was not trained at all.
-    """
-
-    order = 56
-
-    def __init__(self, validation: Validate, start: ValidationScore | None) -> None:
-        super().__init__()
-        self.validation, self.start = validation, start
-        self.best_loss, self.best_epoch = np.inf if start is None else start.loss, 0
-        self.best_state: dict[str, Any] | None = None
+        self.n_processes = _join_processes()
 
     def before_fit(self) -> None:
-        if self.best_state is None:
-            self.best_state = copy.deepcopy(unwrap(self.learn.model).state_dict())
-
-    def after_epoch(self) -> None:
-        if self.validation.has_run and self.validation.valid_loss < self.best_loss and self._is_gain_shown():
-            self.best_loss, self.best_epoch = self.validation.valid_loss, self.learn.epoch + 1
-            self.best_state = soften(unwrap(self.learn.model).state_dict(), self.validation.score.temperature)
-
-    def _is_gain_shown(self) -> bool:
-        return self.start is None or measure_gain(self.validation.score, self.start).is_shown
-
-    def restore(self, model: nn.Module) -> None:
-        if self.best_state is not None:
-            model.load_state_dict(self.best_state)
-
-
-class KeepLast(KeepBest):
-    """Keep the last epoch: for a training whose length was chosen before, on images that are now learned too."""
-
-    def before_fit(self) -> None:
-        pass
-
-    def after_epoch(self) -> None:
-        self.best_epoch = self.learn.epoch + 1
-
-
-class StopEarly(Callback):
-    """End the training when neither the best epoch nor the peak of the learning rate is within `patience` epochs."""
-
-    order = 70  # after the epoch has been recorded and kept
-
-    def __init__(self, keeper: KeepBest, patience: int) -> None:
-        super().__init__()
-        self.keeper, self.patience = keeper, patience
-
-    def after_epoch(self) -> None:
-        # One cycle: up to its peak, a quarter into the training, the rate disturbs what the start knew.
-        peak = self.learn.n_epoch // 4
-        if self.learn.epoch + 1 - max(self.keeper.best_epoch, peak) >= self.patience:
-            raise CancelFitException
-
-
-class Record(Callback):
-    """Write the history and draw the progress bar.
-
-    Args:
-        rows: Rows of the history so far.
-        validation: What scores each epoch.
-        keeper: What knows the best epoch.
-        description: Words in front of the bar.
-        show_progress: Show a bar with time left, losses and the validation accuracy with its interval.
-    """
-
-    order = 60
-
-    def __init__(
-        self, rows: list[dict[str, Any]], validation: Validate, keeper: KeepBest, description: str, show_progress: bool
-    ) -> None:
-        super().__init__()
-        self.rows, self.validation, self.keeper = rows, validation, keeper
-        self.description, self.show_progress = description, show_progress
-
-    def before_fit(self) -> None:
-        n_steps = self.learn.n_epoch * len(self.learn.dls.train)
-        first_step = len(self.learn.dls.train) * (len(self.rows) - 1)
-        hidden = not self.show_progress or bool(os.environ.get("CI"))
-        self.bar = tqdm(total=n_steps, initial=first_step, desc=self.description, unit="step", disable=hidden)
-
-    def before_epoch(self) -> None:
-        self.clock = time.perf_counter()
-        self.losses: list[float] = []
-
-    def after_batch(self) -> None:
-        if self.learn.training:
-            self.losses.append(float(self.learn.loss.detach()))
-            self.bar.update()
-
-    def after_epoch(self) -> None:
-        if not self.validation.has_run:
+        loader = self.learn.dls.train
+        if self.n_processes == 1:
             return
-        loss, accuracy, n = self.validation.valid_loss, self.validation.valid_accuracy, self.validation.n
-        low, high = compute_wilson_interval(accuracy * n, n)
-        row = {"epoch": self.learn.epoch + 1, "train_loss": float(np.mean(self.losses)), "valid_loss": loss}
-        row |= {"valid_accuracy": accuracy, "valid_accuracy_low": low, "valid_accuracy_high": high}
-        row["temperature"] = self.validation.score.temperature
-        self.rows.append(row | {"seconds": time.perf_counter() - self.clock})
-        scores = f"{accuracy:.3f} ({low:.3f} to {high:.3f})"
-        self.bar.set_postfix(train_loss=f"{row['train_loss']:.3f}", valid_loss=f"{loss:.3f}", valid_accuracy=scores)
+        if loader.bs % self.n_processes:
+            raise ValueError(
+                f"A batch of {loader.bs} images does not divide by {self.n_processes} processes; "
+                f"use batch_size={loader.bs + -loader.bs % self.n_processes}."
+            )
+        self.before = (loader.bs, loader.n, loader.get_idxs)
+        loader.get_idxs = self._make_indices(loader, loader.n)
+        loader.bs, loader.n = loader.bs // self.n_processes, loader.n // self.n_processes
+        self.learn.model = nn.parallel.DistributedDataParallel(self.learn.model)
+
+    def _make_indices(self, loader: Any, n: int) -> Callable[[], list[int]]:
+        # Every n-th image of the common order: the k-th batches of all processes make up the k-th batch of one.
+        return lambda: loader.shuffle_fn(list(range(n)))[rank_distrib() :: self.n_processes][: n // self.n_processes]
 
     def after_fit(self) -> None:
-        self.bar.close()
+        if self.n_processes > 1:
+            loader = self.learn.dls.train
+            loader.bs, loader.n, loader.get_idxs = self.before
+            self.learn.model = get_model(self.learn.model)
 
-    def table(self) -> pd.DataFrame:
-        table = pd.DataFrame(self.rows, columns=HISTORY_COLUMNS)
-        return table.assign(is_kept=table["epoch"] == self.keeper.best_epoch)
+
+def _join_processes() -> int:
+    """Join the processes that `torchrun` started, once, and count them."""
+    n_processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if n_processes > 1 and not torch.distributed.is_initialized():
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        atexit.register(torch.distributed.destroy_process_group)
+    return n_processes

@@ -1,289 +1,272 @@
-"""The training loop behind the recipes: all of a network on images, or its upper part on cached activations."""
+"""Fine-tuning as one call: all layers on the images, or the last stage on activations that are computed once."""
 
+import copy
+import os
 import warnings
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import nn
 
-with warnings.catch_warnings():
-    # Importing fastai with current torch prints a deprecation that readers can do nothing about.
-    warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=FutureWarning)
-    from fastai.callback.fp16 import AMPMode, MixedPrecision
-    from fastai.callback.mixup import MixUp
-    from fastai.callback.progress import ProgressCallback
-    from fastai.data.core import DataLoaders
-    from fastai.data.load import DataLoader
+from utils_cv.data.image_table import TableImages, encode_labels
+from utils_cv.models.backbones import DEFAULT_BACKBONE, split_backbone
+from utils_cv.models.features import prepare_network, run_in_batches
+from utils_cv.models.onnx_export import Normalized
+from utils_cv.system.timing import Timer
 
-from utils_cv.data.image_table import TableImages
-from utils_cv.evaluation.calibration import ValidationScore, score_logits
-from utils_cv.models.backbones import split_backbone
-from utils_cv.models.features import choose_runtime, prepare_network, run_in_batches
-from utils_cv.models.onnx_export import Normalized, export_to_cache
-from utils_cv.system.machine import choose_device, tune_allocator
+from .augmentation import augment_pixels
+from .callbacks import Checkpoint, Distribute, KeepBest, make_fingerprint
+from .learner import (
+    TrainedModel,
+    find_rows,
+    make_dataloaders,
+    make_history,
+    make_item_loaders,
+    make_learner,
+    make_network,
+    make_trained_model,
+)
+from .linear_probe import linear_probe
 
-from . import callbacks, checkpoints, distribution, learners
-from .augmentation import make_views
-
-if TYPE_CHECKING:
-    from fastai.learner import Learner
-
-# Activations of more than this are not kept: fewer views are made. In units of 10**6 bytes.
-ACTIVATIONS_BUDGET_MB = 2_000
-
-
-@dataclass(frozen=True)
-class FitSettings:
-    """What a training depends on, beside images and start; see `training.training.fine_tune` for their meaning."""
-
-    epochs: int
-    learning_rate: float
-    rate_ratio: float
-    batch_size: int
-    augment: str
-    n_views: int
-    class_weights: str
-    label_smoothing: float
-    mixup: float
-    patience: int
-    freeze_statistics: bool
-    keeps_last: bool
-    seed: int
+TRAINABLE = ("all", "last_stage")
+# Highest learning rates: from pretrained weights, from random ones.
+LEARNING_RATE, LEARNING_RATE_FROM_RANDOM = 5e-4, 3e-3
+# How many times smaller the rate of the lowest layers is, where all of them learn.
+RATE_RATIO = 10
+# Views of each image whose activations are kept; fewer where they would take more than this, in units of 10**6 bytes.
+N_VIEWS, ACTIVATIONS_BUDGET_MB = 4, 2_000
 
 
-class TopModel(nn.Module):
-    """The upper part of a network and its head: takes activations of the lower part, gives logits."""
+def fine_tune(
+    images: TableImages,
+    *,
+    trainable: str = "all",
+    start: TrainedModel | None = None,
+    pretrained: bool = True,
+    backbone: str = DEFAULT_BACKBONE,
+    epochs: int = 8,
+    learning_rate: float | None = None,
+    batch_size: int = 16,
+    augment: str = "upright",
+    class_weights: str = "none",
+    activations: "Activations | None" = None,
+    checkpoint_dir: str | Path | None = None,
+    seed: int = 0,
+    show_progress: bool = True,
+) -> TrainedModel:
+    """Fine-tune a pretrained network: data loaders, learner, one cycle, and the best epoch, in one call.
 
-    def __init__(self, body: nn.Module, head: nn.Module) -> None:
+    It starts from the linear probe, so that the head knows the classes before the body changes, and returns the
+    network that it trained: of the epoch with the lowest validation loss, or the last one where there are no validation
+    images. It does not ask whether that is better than the probe: `utils_cv.training.model_selection.select_recipe`
+    does. Learning rates rise and fall in one cycle (Smith 2018).
+
+    One seed gives the same numbers twice on the same machine, with the same versions and number of threads; on a GPU
+    some sums are added up in varying order, so that the last digits may differ. Under `torchrun` the processes share
+    every batch: see `utils_cv.training.callbacks.Distribute`.
+
+    Args:
+        images: Opened images with the split `train`, and `valid` to choose the epoch by.
+        trainable: "all" trains every layer, the lowest ten times more slowly than the head; "last_stage" trains the
+            layers of the last resolution and the head, on activations of the frozen part that are computed once.
+        start: A trained model to start from, which is not changed; None trains a probe first.
+        pretrained: False trains all layers from random weights at one rate, which takes far more images and epochs.
+        backbone: Any name that `utils_cv.models.backbones.load_backbone` takes; `start` has its own.
+        epochs: Passes over the train images, at least 1.
+        learning_rate: Highest learning rate, that of the head. None: 0.0005, from random weights 0.003.
+        batch_size: Images per step; larger ones need more memory and seldom help on small sets.
+        augment: One of `utils_cv.training.augmentation.AUGMENTATIONS`: what may change about an image without changing
+            its label. `utils_cv.training.augmentation.make_views` shows what it does.
+        class_weights: "balanced" lets every class count alike in the loss, "none" every image.
+        activations: From `compute_activations`, to be used by several trainings; None computes them.
+        checkpoint_dir: Folder where the training is saved after every epoch. Called again with the same arguments it
+            goes on from there, to the same result as without a stop.
+        seed: Seed of shuffling and augmentation.
+        show_progress: Show fastai's bars and its table of epochs.
+
+    Returns:
+        The fine-tuned model. Epoch 0 of its `history` is the start; its `seconds` include those of the start.
+
+    Raises:
+        ValueError: If there are no train images, an argument has no such value, the backbone cannot be cut, the
+            checkpoint is of another training, or the training diverged.
+
+    Example:
+        >>> tuned = fine_tune(images, trainable="last_stage", start=probe)  # doctest: +SKIP
+    """
+    _check_request(trainable, start, pretrained, epochs)
+    if pretrained and start is None:
+        start = linear_probe(images, backbone=backbone, seed=seed)
+    backbone = start.backbone if start else backbone
+    rate = learning_rate or (LEARNING_RATE if pretrained else LEARNING_RATE_FROM_RANDOM)
+    settings = {"epochs": epochs, "rate": rate, "batch_size": batch_size, "augment": augment, "seed": seed}
+    settings |= {"trainable": trainable, "pretrained": pretrained, "class_weights": class_weights}
+    options: dict[str, Any] = {"pretrained": pretrained, "class_weights": class_weights}
+    is_computed = trainable == "last_stage" and activations is None
+    with Timer() as timer:
+        dls = make_dataloaders(images, batch_size=batch_size, augment=augment, seed=seed)
+        network = copy.deepcopy(start.learn.model) if start else make_network(images, backbone, pretrained=False)
+        learn = trained = make_learner(dls, backbone, network=network, **options)
+        checkpoint = _make_checkpoint(checkpoint_dir, settings, images, network)
+        if trainable == "last_stage":
+            activations = activations or compute_activations(
+                images, learn.model, backbone=backbone, augment=augment, seed=seed, show_progress=show_progress
+            )
+            items = _list_items(images, activations)
+            part_dls = make_item_loaders(*items, images, batch_size=batch_size, seed=seed)
+            trained = make_learner(part_dls, backbone, network=_LastStage(network, images.pixels.shape[1]), **options)
+        is_flat = trainable == "last_stage" or not pretrained
+        rates = rate if is_flat else slice(rate / RATE_RATIO, rate)  # fastai spreads it geometrically over the groups
+        history = _fit(trained, epochs, rates, checkpoint, show_progress=show_progress)
+    export_seconds = activations.export_seconds if is_computed and activations else 0.0
+    return make_trained_model(
+        learn,
+        history=history,
+        seconds=timer.seconds - export_seconds + (start.seconds if start else 0.0),
+        export_seconds=export_seconds + (start.export_seconds if start else 0.0),
+    )
+
+
+class Activations(NamedTuple):
+    """What the frozen part of a network gives for views of images: computed once, for any number of trainings.
+
+    Attributes:
+        views: For each view float16 (n_rows, channels, height, width); the first is of the images as they are, the
+            others are of the first rows, the train images.
+        rows: Rows of the image table, train images first.
+        export_seconds: Time to export the frozen part for ONNX Runtime.
+    """
+
+    views: list[np.ndarray]
+    rows: list[int]
+    export_seconds: float
+
+
+def compute_activations(
+    images: TableImages,
+    network: Normalized,
+    *,
+    backbone: str = DEFAULT_BACKBONE,
+    augment: str = "upright",
+    seed: int = 0,
+    show_progress: bool = False,
+) -> Activations:
+    """Compute what the part below the last stage gives for views of the train images and for the validation images.
+
+    Raises:
+        ValueError: If the backbone cannot be cut.
+    """
+    size_px, (train_rows, valid_rows) = images.pixels.shape[1], find_rows(images)
+    mean, std = (tuple(values.flatten().tolist()) for values in (network.mean, network.std))
+    lower = Normalized(split_backbone(network.body, size_px)[0], mean, std)
+    with Timer() as export_timer:
+        run = prepare_network(lower, size_px, name=f"{backbone}_lower")
+    n_views = _count_views(augment, run(images.pixels[:1]).nbytes // 2, len(train_rows))
+    rows, views = train_rows + valid_rows, []
+    for view in range(n_views):
+        pixels = images.pixels[rows] if view == 0 else images.pixels[train_rows]
+        changed = augment_pixels(pixels, augment, seed=seed * 1000 + view) if view else pixels
+        words = f"frozen part, view {view + 1} of {n_views}"
+        values = run_in_batches(
+            lambda batch: run(batch).astype(np.float16), changed, description=words, show_progress=show_progress
+        )
+        views.append(values)
+    return Activations(views, rows, export_timer.seconds)
+
+
+class _LastStage(nn.Module):
+    """The layers of the last resolution and the head, which are the network's own: activations in, logits out."""
+
+    def __init__(self, network: Normalized, im_size_px: int) -> None:
         super().__init__()
-        self.body, self.head = body, head
+        self.body, self.head = split_backbone(network.body, im_size_px)[1], network.head
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Turn activations, (n, channels, height, width), into logits, (n, n_classes)."""
         return self.head(self.body(x))
 
 
-class ActivationItems:
-    """Activations and targets by image; each time an image is taken, one of its views by chance.
+class _ActivationItems:
+    """Activations and targets of some rows; each time a row is taken, one of the given views by chance."""
 
-    Args:
-        activations: float16, (n_views, n, channels, height, width).
-        targets: (n,) class codes, or (n, n_classes) multi-hot.
-    """
-
-    def __init__(self, activations: np.ndarray, targets: np.ndarray) -> None:
-        self.activations, self.targets = activations, torch.as_tensor(targets)
+    def __init__(self, views: Sequence[np.ndarray], positions: np.ndarray, targets: np.ndarray) -> None:
+        self.views, self.positions, self.targets = views, positions, torch.as_tensor(targets)
 
     def __len__(self) -> int:
-        return len(self.targets)
+        return len(self.positions)
 
     def __getitem__(self, i: int) -> tuple[torch.Tensor, torch.Tensor]:
-        view = int(torch.randint(len(self.activations), ()))
-        return torch.from_numpy(self.activations[view, i]).float(), self.targets[i]
+        view = self.views[int(torch.randint(len(self.views), ()))]
+        return torch.from_numpy(view[self.positions[i]]).float(), self.targets[i]
 
 
-def fit_all(
-    images: TableImages,
-    targets: np.ndarray,
-    model: learners.Classifier,
-    settings: FitSettings,
-    start: Sequence[dict[str, Any]],
-    *,
-    checkpoint_dir: str | Path | None = None,
-    description: str = "fine-tuning all",
-    show_progress: bool = True,
-) -> pd.DataFrame:
-    """Train a whole network in place.
-
-    Args:
-        images: Opened images.
-        targets: Of all images.
-        model: The start; ends with the weights of the best epoch.
-        settings: How to train.
-        start: The history's row of the start.
-        checkpoint_dir: Where the training is saved after every epoch, and resumed from.
-        description: Words in front of the bar.
-        show_progress: Show a bar.
-
-    Returns:
-        The history.
-    """
-    loss = _make_loss(images, targets, settings)
-    learn = learners.make_learner(
-        images, targets, model, batch_size=settings.batch_size, augment=settings.augment, loss=loss
-    )
-    if settings.mixup > 0:
-        learn.add_cb(MixUp(settings.mixup))
-    fingerprint = _make_fingerprint(images, targets, model, settings) if checkpoint_dir else ""
-    return _fit(learn, settings, start, checkpoint_dir, fingerprint, description, show_progress)
+def _list_items(images: TableImages, activations: Activations) -> tuple[_ActivationItems, _ActivationItems]:
+    """Items to learn, in all views, and items to validate, as they are."""
+    targets = encode_labels(images.table["label"], images.class_names, multilabel=images.is_multilabel)
+    position_of = np.full(len(images.table), -1)
+    position_of[activations.rows] = np.arange(len(activations.rows))
+    train_rows, valid_rows = find_rows(images)
+    train = _ActivationItems(activations.views, position_of[train_rows], targets[train_rows])
+    return train, _ActivationItems(activations.views[:1], position_of[valid_rows], targets[valid_rows])
 
 
-def fit_top(
-    images: TableImages,
-    targets: np.ndarray,
-    model: learners.Classifier,
-    settings: FitSettings,
-    start: Sequence[dict[str, Any]],
-    *,
-    name: str,
-    checkpoint_dir: str | Path | None = None,
-    show_progress: bool = True,
-) -> pd.DataFrame:
-    """Train the upper part of a network in place, on activations of its frozen lower part that are computed once.
-
-    Args:
-        images: Opened images.
-        targets: Of all images.
-        model: The start; ends with the weights of the best epoch.
-        settings: How to train.
-        start: The history's row of the start.
-        name: What the cached export of the lower part is called.
-        checkpoint_dir: Where the training is saved after every epoch, and resumed from.
-        show_progress: Show a bar.
-
-    Returns:
-        The history.
-
-    Raises:
-        ValueError: If the backbone cannot be cut.
-    """
-    fingerprint = _make_fingerprint(images, targets, model, settings) if checkpoint_dir else ""
-    lower, upper = split_backbone(model.body, images.pixels.shape[1])
-    rows = learners.find_loader_rows(images)
-    parts = compute_activations(images, rows, lower, model, settings, name=name, show_progress=show_progress)
-    items = [ActivationItems(part, targets[row]) for part, row in zip(parts, rows, strict=True)]
-    device, batch_size = torch.device(choose_device()), min(settings.batch_size, len(rows[0]))
-    loaders = DataLoaders(
-        DataLoader(items[0], bs=batch_size, shuffle=True, drop_last=True, device=device),
-        DataLoader(items[1], bs=4 * batch_size, device=device),
-        device=device,
-    )
-    loss = _make_loss(images, targets, settings)
-    learn = learners.assemble_learner(loaders, TopModel(upper, model.head), loss, targets.ndim == 2)
-    if settings.mixup > 0:
-        learn.add_cb(MixUp(settings.mixup))
-    return _fit(learn, settings, start, checkpoint_dir, fingerprint, "fine-tuning top", show_progress)
-
-
-def compute_activations(
-    images: TableImages,
-    rows: Sequence[Sequence[int]],
-    lower: nn.Module,
-    model: learners.Classifier,
-    settings: FitSettings,
-    *,
-    name: str,
-    show_progress: bool = False,
-) -> list[np.ndarray]:
-    """Compute what the frozen lower part gives for several views of the train images and for the validation images.
-
-    Returns:
-        For train and validation images, float16 (n_views, n, channels, height, width).
-    """
-    run = prepare_network(_normalize(lower, model), images.pixels.shape[1], name=f"{name}_lower")
-    n_views = _count_views(run(images.pixels[:1]).nbytes // 2, len(rows[0]), settings.n_views)
-    parts = []
-    for part, n in zip(rows, (n_views, 1), strict=True):
-        views = make_views(images.pixels[part], settings.augment, n, seed=settings.seed)
-        flat = views.reshape(-1, *views.shape[2:])
-        values = run_in_batches(
-            lambda batch: run(batch).astype(np.float16), flat, description="frozen part", show_progress=show_progress
-        )
-        parts.append(values.reshape(n, len(part), *values.shape[1:]))
-    return parts
-
-
-def export_lower(model: learners.Classifier, im_size_px: int, *, name: str) -> None:
-    """Export the lower part for ONNX Runtime where that is what runs it, unless it was done before."""
-    if choose_runtime() == "onnx":
-        lower = _normalize(split_backbone(model.body, im_size_px)[0], model)
-        export_to_cache(lower, im_size_px, name=f"{name}_lower")
-
-
-def _normalize(lower: nn.Module, model: learners.Classifier) -> Normalized:
-    mean, std = (tuple(values.flatten().tolist()) for values in (model.mean, model.std))
-    return Normalized(lower, mean, std)
-
-
-def _count_views(bytes_each: int, n_images: int, n_views: int) -> int:
-    possible = max(1, int(ACTIVATIONS_BUDGET_MB * 1e6 // (bytes_each * n_images)))
-    if possible < n_views:
+def _count_views(augment: str, n_bytes: int, n_images: int) -> int:
+    """Count the views whose activations, of so many bytes per image, are worth keeping and fit into memory."""
+    wanted = 1 if augment == "none" else N_VIEWS
+    possible = max(1, int(ACTIVATIONS_BUDGET_MB * 1e6 // (n_bytes * n_images)))
+    if possible < wanted:
         warnings.warn(
-            f"{n_views} views of {n_images} images take {bytes_each * n_images * n_views / 1e6:.0f} MB as activations; "
-            f"{possible} views fit into {ACTIVATIONS_BUDGET_MB} MB and are used.",
+            f"{wanted} views of {n_images} images take {n_bytes * n_images * wanted / 1e6:.0f} MB as activations; "
+            f"{possible} fit into {ACTIVATIONS_BUDGET_MB} MB and are used.",
             stacklevel=4,
         )
-    return min(possible, n_views)
+    return min(possible, wanted)
 
 
 def _fit(
-    learn: "Learner",
-    settings: FitSettings,
-    start: Sequence[dict[str, Any]],
-    checkpoint_dir: str | Path | None,
-    fingerprint: str,
-    description: str,
-    show_progress: bool,
+    learn: Any, epochs: int, rates: float | slice, checkpoint: Checkpoint | None, *, show_progress: bool
 ) -> pd.DataFrame:
-    """Train with one cycle of learning rates and put the best weights back."""
-    tune_allocator()  # eager torch on glibc otherwise spends half its time giving memory back
-    rank, n_processes = distribution.join_processes()
-    validation = callbacks.Validate()
-    if settings.keeps_last:
-        keeper: callbacks.KeepBest = callbacks.KeepLast(validation, None)
-    else:
-        is_trained = np.isfinite(start[0]["valid_loss"])
-        keeper = callbacks.KeepBest(validation, _score_start(learn) if is_trained else None)
-    record = callbacks.Record(
-        [dict(start[0])], validation, keeper, description, show_progress=show_progress and rank == 0
-    )
-    added = [callbacks.SeedEpochs(settings.seed, rank), validation, keeper, record]
-    added.append(callbacks.StopEarly(keeper, settings.patience))
-    added += [callbacks.FreezeStatistics()] * settings.freeze_statistics + _choose_precision()
-    added += [distribution.Distribute(rank, n_processes)] * (n_processes > 1)
-    first_epoch = 0
-    if checkpoint_dir:
-        first_epoch = checkpoints.resume_checkpoint(checkpoint_dir, fingerprint, learn, keeper, record)
-        added += [checkpoints.SaveCheckpoint(checkpoint_dir, fingerprint, keeper, record)] * (rank == 0)
-    if first_epoch < settings.epochs:
-        rate = settings.learning_rate
-        rates = slice(rate / settings.rate_ratio, rate)  # fastai spreads it geometrically over the groups
-        theirs = [callback for callback in learn.cbs if isinstance(callback, ProgressCallback)]
-        with learn.no_logging(), learn.removed_cbs(theirs):
-            learn.fit_one_cycle(settings.epochs, lr_max=rates, cbs=added, start_epoch=first_epoch)
-    keeper.restore(learn.model)
-    return record.table()
+    """Train in one cycle of learning rates, put the best epoch's weights back, and return the history."""
+    n_valid = len(find_rows(learn.dls.images)[1])
+    distribute, keeper = Distribute(), KeepBest() if n_valid else None
+    if checkpoint:
+        checkpoint.keeper = keeper
+    with learn.no_bar():
+        start = [np.nan, *learn.validate()[:2], 0.0]
+    is_shown = show_progress and os.environ.get("RANK", "0") == "0"
+    with nullcontext() if is_shown else _quiet(learn):
+        learn.fit_one_cycle(epochs, rates, cbs=[distribute, *filter(None, (keeper, checkpoint))])
+    kept_epoch = keeper.best_epoch if keeper else epochs
+    history = make_history([start, *learn.recorder.values], n_valid=n_valid, kept_epoch=kept_epoch, first_epoch=0)
+    if kept_epoch == 0 or not np.isfinite(history["train_loss"].iloc[-1]):
+        raise ValueError("The training diverged: no epoch has a finite loss. Use a lower learning_rate.")
+    return history
 
 
-def _score_start(learn: "Learner") -> ValidationScore:
-    """Score the start on the validation images, in the order in which epochs are scored."""
-    learn.model.eval()
-    with torch.inference_mode():
-        parts = [(learn.model(x).float().cpu().numpy(), y.cpu().numpy()) for x, y in learn.dls.valid]
-    return score_logits(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+@contextmanager
+def _quiet(learn: Any) -> Iterator[None]:
+    with learn.no_bar(), learn.no_logging():
+        yield
 
 
-def _choose_precision() -> list[callbacks.Callback]:
-    """Mixed precision on a GPU only: a CPU without bfloat16 is 25 times slower in it, one that has it was no faster."""
-    if not torch.cuda.is_available() or not choose_device().startswith("cuda"):
-        return []
-    return [MixedPrecision(amp_mode=AMPMode.BF16 if torch.cuda.is_bf16_supported() else AMPMode.FP16)]
+def _make_checkpoint(
+    folder: str | Path | None, settings: dict[str, Any], images: TableImages, network: nn.Module
+) -> Checkpoint | None:
+    if folder is None:
+        return None
+    labels, splits = (images.table[name].to_numpy(dtype="U") for name in ("label", "split"))
+    return Checkpoint(folder, make_fingerprint(settings, [images.pixels, labels, splits], network))
 
 
-def _make_loss(images: TableImages, targets: np.ndarray, settings: FitSettings) -> nn.Module:
-    return learners.make_loss(
-        targets[learners.find_rows(images)[0]],
-        len(images.class_names),
-        class_weights=settings.class_weights,
-        label_smoothing=settings.label_smoothing,
-    )
-
-
-def _make_fingerprint(images: TableImages, targets: np.ndarray, model: nn.Module, settings: FitSettings) -> str:
-    splits = images.table["split"].astype(str).to_numpy(dtype="U")
-    return checkpoints.make_fingerprint(asdict(settings), [images.pixels, targets, splits], model)
+def _check_request(trainable: str, start: TrainedModel | None, pretrained: bool, epochs: int) -> None:
+    if trainable not in TRAINABLE:
+        raise ValueError(f"Got trainable={trainable!r}; expected {' or '.join(map(repr, TRAINABLE))}.")
+    if epochs < 1:
+        raise ValueError(f"Got epochs={epochs}; expected 1 or more.")
+    if not pretrained and (start or trainable != "all"):
+        raise ValueError("Got pretrained=False; expected trainable='all' and no start: all layers learn from nothing.")

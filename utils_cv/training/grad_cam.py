@@ -9,11 +9,10 @@ from PIL import Image
 from torch import nn
 
 from utils_cv.models.backbones import list_blocks
+from utils_cv.models.onnx_export import Normalized
 
-from .learners import Classifier
 
-
-def compute_grad_cam(model: Classifier, pixels: np.ndarray, class_codes: Sequence[int] | np.ndarray) -> np.ndarray:
+def compute_grad_cam(model: Normalized, pixels: np.ndarray, class_codes: Sequence[int] | np.ndarray) -> np.ndarray:
     """Compute for each image which places raise the logit of a class.
 
     The last maps of the network are weighted by how much each of them raises the logit, added up, and what speaks
@@ -21,7 +20,7 @@ def compute_grad_cam(model: Classifier, pixels: np.ndarray, class_codes: Sequenc
     where the evidence lies, not why it is evidence.
 
     Args:
-        model: A trained network, `trained.learn.model`.
+        model: A trained network, `model.learn.model`.
         pixels: uint8, (n, size, size, 3).
         class_codes: (n,), the class asked about in each image: the predicted one, or the true one.
 
@@ -59,13 +58,12 @@ def compute_grad_cam(model: Classifier, pixels: np.ndarray, class_codes: Sequenc
     return (heat / heat.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12)).detach().float().cpu().numpy()
 
 
-def overlay_heat(pixels: np.ndarray, heat: np.ndarray, *, strength: float = 0.5) -> np.ndarray:
+def overlay_heat(pixels: np.ndarray, heat: np.ndarray) -> np.ndarray:
     """Lay heat over images, for `utils_cv.plots.images.plot_images`.
 
     Args:
         pixels: uint8, (n, size, size, 3).
         heat: (n, size, size), in [0, 1], from `compute_grad_cam`.
-        strength: Opacity of the hottest place, in [0, 1]; cold places show the image as it is.
 
     Returns:
         uint8, (n, size, size, 3).
@@ -78,7 +76,7 @@ def overlay_heat(pixels: np.ndarray, heat: np.ndarray, *, strength: float = 0.5)
         raise ValueError(f"Got images of shape {pixels.shape} and heat of shape {heat.shape}; expected one heat each.")
     colors = colormaps["inferno"](heat)[..., :3] * 255
     grey = np.stack([np.asarray(Image.fromarray(image).convert("L")) for image in pixels])[..., None]
-    opacity = strength * np.sqrt(heat)[..., None]
+    opacity = 0.5 * np.sqrt(heat)[..., None]  # cold places show the image as it is
     base = 0.5 * pixels + 0.5 * grey  # the image fades a little, so that the colors of the heat stand out
     base = pixels * (1 - opacity) + base * opacity
     return (base * (1 - opacity) + colors * opacity).round().clip(0, 255).astype(np.uint8)

@@ -1,11 +1,75 @@
-"""The linear head of a probe: logistic regression whose strength is chosen by cross-validation."""
+"""The linear probe: a logistic regression on the features of a pretrained network, trained in seconds."""
 
 import numpy as np
+import pandas as pd
 
-# Strengths to choose from; scikit-learn's C, for features scaled as below.
-STRENGTHS = (0.001, 0.01, 0.03, 0.1, 0.3, 1.0)
-DEFAULT_STRENGTH = 0.03
+from utils_cv.data.image_table import TableImages, encode_labels
+from utils_cv.data.splits import split_folds
+from utils_cv.evaluation.calibration import compute_losses
+from utils_cv.models.backbones import DEFAULT_BACKBONE, describe_backbone, load_backbone
+from utils_cv.models.features import prepare_network, run_in_batches
+from utils_cv.models.onnx_export import Normalized, make_head
+from utils_cv.system.timing import Timer
+
+from .learner import (
+    TrainedModel,
+    find_rows,
+    make_dataloaders,
+    make_history,
+    make_learner,
+    make_network,
+    make_trained_model,
+)
+
+# Values to choose scikit-learn's C from, for features scaled as below: small ones regularize strongly.
+C_GRID = (0.001, 0.01, 0.03, 0.1, 0.3, 1.0)
+DEFAULT_C = 0.03
+N_FOLDS = 5
 CLASS_WEIGHTS = {"none": None, "balanced": "balanced"}
+
+
+def linear_probe(
+    images: TableImages, *, backbone: str = DEFAULT_BACKBONE, features: np.ndarray | None = None, seed: int = 0
+) -> TrainedModel:
+    """Train a linear head on the features of a pretrained network: seconds on a CPU, the baseline of all else.
+
+    Args:
+        images: Opened images; those of the split `train` are learned, those of `valid` are scored for the history. The
+            regularization is chosen by cross-validation of the train images, in which images of one `group` of the
+            table stay together.
+        backbone: Any name that `utils_cv.models.backbones.load_backbone` takes.
+        features: Of all images of the table, (n_images, n_features), where they were computed before; None computes
+            them.
+        seed: Seed of the folds.
+
+    Returns:
+        The backbone with the trained head, as one network.
+
+    Raises:
+        ValueError: If there are no train images, or a class has none.
+
+    Example:
+        >>> probe = linear_probe(images)  # doctest: +SKIP
+    """
+    train_rows, valid_rows = find_rows(images)
+    targets = encode_labels(images.table["label"], images.class_names, multilabel=images.is_multilabel)
+    export_seconds = 0.0
+    with Timer() as timer:
+        if features is None:
+            features, export_seconds = compute_table_features(images, backbone, [*train_rows, *valid_rows])
+        head = fit_linear_head(
+            features[train_rows],
+            targets[train_rows],
+            n_classes=len(images.class_names),
+            groups=read_groups(images.table.iloc[train_rows]),
+            seed=seed,
+        )
+    seconds = timer.seconds - export_seconds
+    network = make_network(images, backbone, head=make_head(*head))
+    learn = make_learner(make_dataloaders(images, seed=seed), backbone, network=network)
+    row = [*_score(features, head, targets, train_rows)[:1], *_score(features, head, targets, valid_rows), seconds]
+    history = make_history([row], n_valid=len(valid_rows), kept_epoch=0, first_epoch=0)
+    return make_trained_model(learn, history=history, seconds=seconds, export_seconds=export_seconds)
 
 
 def fit_linear_head(
@@ -13,31 +77,41 @@ def fit_linear_head(
     targets: np.ndarray,
     *,
     n_classes: int,
-    seed: int = 0,
-    strength: float | None = None,
+    C: float | None = None,
+    groups: np.ndarray | None = None,
     class_weights: str = "none",
+    seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Fit a regularized linear classifier, its strength chosen by cross-validated log loss.
+    """Fit a regularized linear classifier, scikit-learn's LogisticRegression, its C chosen by cross-validated log loss.
 
     Features are centered and divided by the geometric mean of their own spread and that of all: halfway between
     features as they come and standardized ones, which had a lower cross-validated loss than either on two sets of
-    some 250 images. The scaling is folded into the returned weights, so that they apply to features as they come.
+    about 250 images. The scaling is folded into the returned weights, so that they apply to features as they come.
 
     Args:
         features: (n_images, n_features).
-        targets: (n_images,) class codes, or (n_images, n_classes) multi-hot.
+        targets: (n_images,) class codes, or (n_images, n_classes) of 0 and 1.
         n_classes: Number of rows of the result.
-        seed: Seed of the folds.
-        strength: Fixed strength, scikit-learn's C, in place of the cross-validation: ten times faster, for studies
-            that fit hundreds of heads. None chooses one of `STRENGTHS`.
+        C: Inverse strength of the regularization, as in scikit-learn, in place of the cross-validation: ten times
+            faster, for studies that fit hundreds of heads. None chooses one of `C_GRID`.
+        groups: (n_images,) scene, video or patient of each image; equal ones stay in one fold, because a fold that
+            knows the scene asks for too little regularization. None: each image is a group.
         class_weights: "balanced" lets every class count alike, "none" every image.
+        seed: Seed of the folds.
 
     Returns:
         Weight (n_classes, n_features) and bias (n_classes,), float32.
 
     Raises:
         ValueError: If a class has no image to learn from, or `class_weights` is unknown.
+
+    Example:
+        >>> weight, bias = fit_linear_head(np.eye(4), np.array([0, 0, 1, 1]), n_classes=2, C=1.0)
+        >>> weight.shape, bias.shape
+        ((2, 4), (2,))
     """
+    from threadpoolctl import threadpool_limits
+
     if class_weights not in CLASS_WEIGHTS:
         raise ValueError(f"Got class_weights={class_weights!r}; expected {' or '.join(map(repr, CLASS_WEIGHTS))}.")
     present = targets.any(axis=0) if targets.ndim == 2 else np.bincount(targets, minlength=n_classes) > 0
@@ -46,49 +120,84 @@ def fit_linear_head(
     mean, std = features.mean(axis=0), features.std(axis=0)
     scale = np.sqrt(np.maximum(std, 1e-6) * max(float(np.sqrt((std**2).mean())), 1e-6))
     scaled = (features - mean) / scale
-    if targets.ndim == 2:
-        heads = [_fit_logistic(scaled, column.astype(int), seed, strength, class_weights) for column in targets.T]
-        weight, bias = (np.concatenate(values) for values in zip(*heads, strict=True))
-    else:
-        weight, bias = _fit_logistic(scaled, targets, seed, strength, class_weights)
-        if len(weight) < n_classes:  # two classes share one logit; (-w/2, w/2) gives the same probabilities
-            weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
-    weight = weight / scale
-    return weight.astype(np.float32), (bias - weight @ mean).astype(np.float32)
-
-
-def _fit_logistic(
-    scaled: np.ndarray, codes: np.ndarray, seed: int, strength: float | None, class_weights: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Fit weight and bias, (1, n_features) and (1,) when there are two classes."""
-    from sklearn.linear_model import LogisticRegression
-    from threadpoolctl import threadpool_limits
-
+    columns = targets.T.astype(int) if targets.ndim == 2 else [targets]
     with threadpool_limits(1):  # products this small lose more to waiting for each other than threads gain
         # With fewer images than features the solution lies in the span of the images: the same answer from less.
         is_wide = len(scaled) < scaled.shape[1]
         basis = np.linalg.svd(scaled, full_matrices=False)[2] if is_wide else np.eye(scaled.shape[1])
-        projected = scaled @ basis.T
-        strength = _choose_strength(projected, codes, seed) if strength is None else strength
-        weights = CLASS_WEIGHTS[class_weights]
-        model = LogisticRegression(C=strength, class_weight=weights, max_iter=1000).fit(projected, codes)
-    return model.coef_ @ basis, model.intercept_
+        heads = [_fit_logistic(scaled @ basis.T, codes, C, groups, class_weights, seed) for codes in columns]
+    weight, bias = (np.concatenate(values) for values in zip(*heads, strict=True))
+    weight = weight @ basis
+    if len(weight) < n_classes:  # two classes share one logit; (-w/2, w/2) gives the same probabilities
+        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    weight = weight / scale
+    return weight.astype(np.float32), (bias - weight @ mean).astype(np.float32)
 
 
-def _choose_strength(projected: np.ndarray, codes: np.ndarray, seed: int) -> float:
-    """Choose the strength with the lowest cross-validated log loss; each fit starts from the weaker one before it."""
+def compute_table_features(images: TableImages, backbone: str, rows: list[int]) -> tuple[np.ndarray, float]:
+    """Compute the features of some rows of the table, NaN in all others; and the seconds of the export before it."""
+    facts, size_px = describe_backbone(backbone), images.pixels.shape[1]
+    with Timer() as timer:
+        network = Normalized(load_backbone(backbone, n_classes=0), facts.mean, facts.std)
+        run = prepare_network(network, size_px, name=backbone)
+    part = run_in_batches(run, images.pixels[rows])
+    features = np.full((len(images.table), part.shape[1]), np.nan, np.float32)
+    features[rows] = part
+    return features, timer.seconds
+
+
+def read_groups(table: pd.DataFrame) -> np.ndarray | None:
+    """Read the group (scene, video, patient) of each row; None where the table has none."""
+    return table["group"].to_numpy() if "group" in table else None
+
+
+def count_units(codes: np.ndarray, groups: np.ndarray | None) -> int:
+    """Count the images of the class that has fewest, or its groups where there are some."""
+    units = pd.DataFrame({"code": codes, "unit": np.arange(len(codes)) if groups is None else groups})
+    return int(units.drop_duplicates()["code"].value_counts().min())
+
+
+def _score(
+    features: np.ndarray, head: tuple[np.ndarray, np.ndarray], targets: np.ndarray, rows: list[int]
+) -> tuple[float, float]:
+    """Mean loss and accuracy of a head; NaN without images."""
+    if not rows:
+        return np.nan, np.nan
+    logits, truth = features[rows] @ head[0].T + head[1], targets[rows]
+    right = (logits > 0) == (truth > 0.5) if truth.ndim == 2 else logits.argmax(axis=1) == truth
+    return float(compute_losses(truth, logits).mean()), float(right.mean())
+
+
+def _fit_logistic(
+    projected: np.ndarray,
+    codes: np.ndarray,
+    C: float | None,
+    groups: np.ndarray | None,
+    class_weights: str,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fit weight and bias, (1, n_features) and (1,) where there are two classes."""
+    from sklearn.linear_model import LogisticRegression
+
+    C = _choose_c(projected, codes, groups, seed) if C is None else C
+    model = LogisticRegression(C=C, class_weight=CLASS_WEIGHTS[class_weights], max_iter=1000).fit(projected, codes)
+    return model.coef_, model.intercept_
+
+
+def _choose_c(projected: np.ndarray, codes: np.ndarray, groups: np.ndarray | None, seed: int) -> float:
+    """Choose the C with the lowest cross-validated log loss; each fit starts from the one before it."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import log_loss
-    from sklearn.model_selection import StratifiedKFold
 
-    classes, counts = np.unique(codes, return_counts=True)
-    n_folds = int(min(5, counts.min()))
+    n_folds = min(N_FOLDS, count_units(codes, groups))
     if n_folds < 2:
-        return DEFAULT_STRENGTH  # a class with one image leaves nothing to choose by
-    losses = np.zeros(len(STRENGTHS))
-    for learned, held_out in StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(projected, codes):
+        return DEFAULT_C  # a class with one image leaves nothing to choose by
+    classes, losses = np.unique(codes), np.zeros(len(C_GRID))
+    for learned, held_out in split_folds(codes, groups, n_folds=n_folds, seed=seed):
+        if len(np.unique(codes[learned])) < len(classes):
+            continue  # groups of several classes may leave a fold without one of them
         model = LogisticRegression(max_iter=300, warm_start=True)
-        for i, strength in enumerate(STRENGTHS):
-            model.set_params(C=strength).fit(projected[learned], codes[learned])
+        for i, candidate in enumerate(C_GRID):
+            model.set_params(C=candidate).fit(projected[learned], codes[learned])
             losses[i] += log_loss(codes[held_out], model.predict_proba(projected[held_out]), labels=classes)
-    return STRENGTHS[int(losses.argmin())]
+    return C_GRID[int(losses.argmin())] if losses.any() else DEFAULT_C

@@ -1,39 +1,48 @@
-"""The whole ladder as one call: climb where cross-validation shows a gain, and train the chosen rung on everything."""
+"""Which recipe to use, decided by cross-validation; and predictions for images by models that did not learn them."""
 
+import copy
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
+from tqdm.auto import tqdm
 
-from utils_cv.data.image_table import TableImages
+from utils_cv.data.image_table import TableImages, encode_labels
 from utils_cv.data.splits import split_folds
-from utils_cv.evaluation.calibration import ValidationScore, measure_gain, score_logits
+from utils_cv.evaluation.calibration import compute_losses, fit_temperature
+from utils_cv.evaluation.metrics import check_same_length
 from utils_cv.models.backbones import DEFAULT_BACKBONE
+from utils_cv.models.onnx_export import Normalized
 from utils_cv.system.timing import Timer
 
-from .callbacks import soften
-from .trained import TrainedModel
-from .training import fine_tune, linear_probe, predict_images
+from .fine_tuning import Activations, compute_activations, fine_tune
+from .learner import TrainedModel, compute_logits, find_rows, make_learner, make_network
+from .linear_probe import C_GRID, compute_table_features, count_units, fit_linear_head, linear_probe, read_groups
+
+RECIPES = ("probe", "last_stage", "all", "averaged")
+# By how much a gain must exceed its standard error to count: one-sided 95 %.
+N_STANDARD_ERRORS = 1.65
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What climbing the ladder gave.
+    """What `select_recipe` found.
 
     Attributes:
-        trained: The model to use: the chosen rung, trained on train and validation images together.
-        rung: Its name: "probe", or a depth.
-        scores: One row a rung that was tried, cross-validated: `rung`, `n` images, `accuracy`, `loss` (at the
-            `temperature` that suits it best), `gain` of loss over the rung below with its standard error `gain_error`,
-            `is_climbed`.
+        model: The model to use: the selected recipe, trained on train and validation images together.
+        recipe: Its name.
+        scores: One row per recipe, cross-validated: `recipe`, `n` images, `accuracy`, `loss` (at the `temperature` that
+            suits it best), `gain` in loss over the best recipe above it with its standard error `gain_error`, and
+            `is_selected`.
         seconds: Time of everything, without opening the images.
     """
 
-    trained: TrainedModel
-    rung: str
+    model: TrainedModel
+    recipe: str
     scores: pd.DataFrame
     seconds: float
 
@@ -41,64 +50,182 @@ class Selection:
 def select_recipe(
     images: TableImages,
     *,
-    backbone: str = DEFAULT_BACKBONE,
-    depths: Sequence[str] = ("top",),
+    recipes: Sequence[str] = ("probe", "last_stage"),
     n_folds: int = 3,
-    group: str | None = None,
+    backbone: str = DEFAULT_BACKBONE,
     seed: int = 0,
     show_progress: bool = True,
     **options: Any,
 ) -> Selection:
-    """Find out whether fine-tuning pays on these images, and train the rung that does.
+    """Find out by cross-validation whether fine-tuning pays on these images, and train the recipe that does.
 
     Train and validation images are cut into folds; each fold is predicted by a probe, and by fine-tuned networks, that
-    have not seen it. So all of them judge, not a fifth, and no epoch is picked by the images that judge it. A
-    rung is climbed where its accuracy is not lower and its loss is lower by more than 1.65 standard errors (one-sided
-    95 %); the first that is not ends the climb. The test images are never looked at.
+    have not learned it. So all of them decide, not a fifth. Images of one `group` of the table stay in one fold. A
+    recipe replaces the best one before it where its accuracy is not lower and its loss is lower by more than 1.65
+    standard errors (one-sided 95 %). Fine-tuned networks are too confident, so losses are compared at each recipe's
+    best temperature, and the logits of the returned model are divided by it. The test images are never looked at.
 
     Args:
         images: Opened images; those of the splits `train` and `valid` are learned.
+        recipes: From the simplest on. "probe" is `linear_probe`, "last_stage" and "all" are `fine_tune` from it; "all"
+            takes minutes per fold on a CPU. "averaged", after one of these, has the mean of its weights and the
+            probe's (Wortsman et al. 2022), at no cost.
+        n_folds: Trainings of each recipe; more take longer and learn from more images each.
         backbone: Any name that `utils_cv.models.backbones.load_backbone` takes.
-        depths: The rungs above the probe, from below: depths of `fine_tune`. "all" takes minutes a fold on a CPU.
-        n_folds: Trainings of each rung; more take longer and learn from more images each.
-        group: Column whose equal values stay in one fold, such as the scene; None splits image by image.
         seed: Seed of folds and trainings.
-        show_progress: Show bars.
+        show_progress: Show a bar that counts trainings.
         **options: Further arguments of `fine_tune`, such as `epochs` or `augment`.
 
     Returns:
-        The trained rung and how it was chosen.
+        The selected recipe's model, and how it was selected.
 
     Raises:
-        ValueError: If a class has fewer images (or groups) than there are folds, or as `fine_tune` does.
+        ValueError: If a recipe is unknown, a class has fewer images (or groups) than there are folds, or as
+            `fine_tune` does.
 
     Example:
-        >>> climb = select_recipe(images)  # doctest: +SKIP
-        >>> climb.rung, climb.trained  # doctest: +SKIP
+        >>> selection = select_recipe(images)  # doctest: +SKIP
+        >>> selection.recipe, selection.model  # doctest: +SKIP
     """
-    options |= {"seed": seed, "show_progress": show_progress, "keep": "last"}
-    everything = _learn_all(images)
-    with Timer() as timer:
-        folds = list(_make_folds(everything, n_folds, group, seed))
-        below = [linear_probe(fold, backbone=backbone, seed=seed) for fold in folds]
-        score = _score_folds(below, folds)
-        rows = [_describe("probe", score)]
-        for depth in depths:
-            tuned = [
-                fine_tune(fold, depth=depth, start=start, **options) for fold, start in zip(folds, below, strict=True)
-            ]
-            above = _score_folds(tuned, folds)
-            rows.append(_describe(depth, above, score))
-            if not rows[-1]["is_climbed"]:
-                break
-            below, score = tuned, above
-        climbed = [row for row in rows[1:] if row["is_climbed"]]
-        trained = linear_probe(everything, backbone=backbone, seed=seed)
-        for row in climbed:
-            trained = fine_tune(everything, depth=row["rung"], start=trained, **options)
-            # No image is left to find a temperature by: that of the folds.
-            trained.learn.model.load_state_dict(soften(trained.learn.model.state_dict(), row["temperature"]))
-    return Selection(trained, climbed[-1]["rung"] if climbed else "probe", pd.DataFrame(rows), timer.seconds)
+    _check_recipes(recipes)
+    learned, options = _learn_all(images), options | {"seed": seed, "show_progress": False}
+    with Timer() as timer, tqdm(total=n_folds + 1, desc="folds, then all", disable=not show_progress) as bar:
+        folds = _make_folds(learned, n_folds, seed)
+        shared = _share(learned, recipes, backbone, options)
+        logits: dict[str, list[np.ndarray]] = {recipe: [] for recipe in recipes}
+        for fold in folds:
+            for recipe, model in _train(fold, recipes, backbone, shared, options).items():
+                logits[recipe].append(compute_logits(model.learn.model, fold.pixels[find_rows(fold)[1]]))
+            bar.update()
+        scores = _compare(folds, {recipe: np.concatenate(parts) for recipe, parts in logits.items()})
+        best = scores.loc[scores["is_selected"]].iloc[0]
+        needed = list(recipes)[: list(recipes).index(best["recipe"]) + 1][-2 if best["recipe"] == "averaged" else -1 :]
+        model = _train(learned, needed, backbone, shared, options)[best["recipe"]]
+        scale_head_by_temperature(model.learn.model, best["temperature"])
+        bar.update()
+    model = dataclasses.replace(model, export_seconds=shared.export_seconds)
+    return Selection(model, best["recipe"], scores, timer.seconds - shared.export_seconds)
+
+
+def scale_head_by_temperature(network: Normalized, temperature: float) -> None:
+    """Divide the logits of a network by a temperature, in place: its head's weight and bias."""
+    for values in network.head.parameters():
+        values.data /= temperature
+
+
+class OutOfFold(NamedTuple):
+    """Predictions for every image by a model that did not learn it.
+
+    Attributes:
+        probabilities: (n_images, n_classes), rows sum to 1.
+        C: The regularization with the lowest log loss, as in scikit-learn.
+    """
+
+    probabilities: np.ndarray
+    C: float
+
+
+def predict_out_of_fold(
+    features: np.ndarray,
+    labels: np.ndarray,
+    *,
+    n_classes: int,
+    groups: np.ndarray | None = None,
+    Cs: Sequence[float] = C_GRID,
+    n_folds: int = 5,
+    seed: int = 0,
+) -> OutOfFold:
+    """Predict each image by a linear probe that learned the other folds.
+
+    Wrong labels ask for stronger regularization, so C is chosen here, by the log loss of these very predictions: one
+    number of a few, which the labels of single images hardly move.
+
+    Args:
+        features: (n_images, n_features).
+        labels: Class codes as they are, right or wrong, (n_images,).
+        n_classes: Number of classes.
+        groups: Group of each image (scene, video, patient): near-duplicates, which share their wrong label, must
+            not vouch for each other. None where there are none.
+        Cs: Values of C to choose from.
+        n_folds: Parts; fewer where a class has fewer images.
+        seed: Seed of the folds.
+
+    Raises:
+        ValueError: If a class has fewer than two images, or the lengths differ.
+
+    Example:
+        >>> found = predict_out_of_fold(features, labels, n_classes=4)  # doctest: +SKIP
+    """
+    from scipy.special import softmax
+
+    check_same_length(features=features, labels=labels)
+    n_least = count_units(labels, groups)
+    if n_least < 2:
+        raise ValueError(
+            f"A class has {n_least} {'images' if groups is None else 'groups'}; expected at least 2 of every class, so "
+            "that each can be predicted by a model that learned another one."
+        )
+    folds = split_folds(labels, groups, n_folds=min(n_folds, n_least), seed=seed)
+    found, losses = [], []
+    for C in Cs:
+        logits = np.empty((len(labels), n_classes))
+        for learned, held_out in folds:
+            weight, bias = fit_linear_head(features[learned], labels[learned], n_classes=n_classes, C=C, seed=seed)
+            logits[held_out] = features[held_out] @ weight.T + bias
+        found.append(OutOfFold(softmax(logits, axis=1), C))
+        losses.append(compute_losses(labels, logits).mean())
+    return found[int(np.argmin(losses))]
+
+
+def _check_recipes(recipes: Sequence[str]) -> None:
+    if not recipes or set(recipes) - set(RECIPES) or recipes[0] == "averaged":
+        raise ValueError(
+            f"Got recipes={list(recipes)}; expected one or more of {', '.join(RECIPES)}, 'averaged' not first."
+        )
+
+
+class _Shared(NamedTuple):
+    """What the trainings on all folds share, computed once."""
+
+    features: np.ndarray
+    activations: Activations | None
+    export_seconds: float
+
+
+def _share(images: TableImages, recipes: Sequence[str], backbone: str, options: dict[str, Any]) -> _Shared:
+    features, export_seconds = compute_table_features(images, backbone, find_rows(images)[0])
+    if "last_stage" not in recipes:
+        return _Shared(features, None, export_seconds)
+    given = {name: options[name] for name in ("augment", "seed") if name in options}
+    activations = compute_activations(images, make_network(images, backbone), backbone=backbone, **given)
+    return _Shared(features, activations, export_seconds + activations.export_seconds)
+
+
+def _train(
+    images: TableImages, recipes: Sequence[str], backbone: str, shared: _Shared, options: dict[str, Any]
+) -> dict[str, TrainedModel]:
+    """Train recipes in their order, on a fold or on all images."""
+    probe = linear_probe(images, backbone=backbone, features=shared.features, seed=options["seed"])
+    models: dict[str, TrainedModel] = {}
+    for recipe in recipes:
+        if recipe == "probe":
+            models[recipe] = probe
+        elif recipe == "averaged":
+            models[recipe] = _average(probe, list(models.values())[-1])
+        else:
+            activations = shared.activations if recipe == "last_stage" else None
+            models[recipe] = fine_tune(images, trainable=recipe, start=probe, activations=activations, **options)
+    return models
+
+
+def _average(probe: TrainedModel, tuned: TrainedModel) -> TrainedModel:
+    """Make a network halfway between two that started at the same weights."""
+    network = copy.deepcopy(tuned.learn.model)
+    with torch.no_grad():
+        for value, other in zip(network.parameters(), probe.learn.model.parameters(), strict=True):
+            value.lerp_(other, 0.5)
+    learn = make_learner(tuned.learn.dls, tuned.backbone, network=network)
+    return dataclasses.replace(tuned, learn=learn)
 
 
 def _learn_all(images: TableImages) -> TableImages:
@@ -107,40 +234,54 @@ def _learn_all(images: TableImages) -> TableImages:
     return dataclasses.replace(images, table=images.table.assign(split=split))
 
 
-def _make_folds(images: TableImages, n_folds: int, group: str | None, seed: int) -> Iterator[TableImages]:
+def _make_folds(images: TableImages, n_folds: int, seed: int) -> list[TableImages]:
     """Make the images once for each fold, its own as split `valid`."""
     train = images.table[images.table["split"] == "train"]
     # Combinations of several labels are too rare for each fold to get its share of them.
-    labels = pd.Series("any", index=train.index) if images.is_multilabel else train["label"]
-    units = labels if group is None else labels[~train[[group]].assign(label=labels).duplicated()]
-    n_least = int(units.value_counts().min())
+    labels = np.zeros(len(train)) if images.is_multilabel else train["label"].to_numpy()
+    groups = read_groups(train)
+    n_least = count_units(labels, groups)
     if n_least < n_folds:
         raise ValueError(
-            f"The smallest class has {n_least} {'images' if group is None else 'groups'} to learn from; "
-            f"expected at least n_folds={n_folds}."
+            f"The smallest class has {n_least} {'images' if groups is None else 'groups'} to learn from; expected at "
+            f"least n_folds={n_folds}."
         )
-    groups = None if group is None else train[group]
+    folds = []
     for _, held_out in split_folds(labels, groups, n_folds=n_folds, seed=seed):
         split = images.table["split"].copy()
         split.loc[train.index[held_out]] = "valid"
-        yield dataclasses.replace(images, table=images.table.assign(split=split))
+        folds.append(dataclasses.replace(images, table=images.table.assign(split=split)))
+    return folds
 
 
-def _score_folds(rungs: Sequence[TrainedModel], folds: Sequence[TableImages]) -> ValidationScore:
-    """Score the held-out predictions of all folds together."""
-    parts = [predict_images(rung, fold, split="valid") for rung, fold in zip(rungs, folds, strict=True)]
-    probabilities = np.concatenate([part.probabilities for part in parts]).clip(1e-12, 1 - 1e-12)
-    is_multilabel = rungs[0].is_multilabel
-    logits = np.log(probabilities) - (np.log1p(-probabilities) if is_multilabel else 0)
-    return score_logits(logits, np.concatenate([part.y_true for part in parts]))
+def _compare(folds: Sequence[TableImages], logits: dict[str, np.ndarray]) -> pd.DataFrame:
+    """Score the held-out predictions of all folds together; each recipe against the best one before it."""
+    held_out = pd.concat([fold.table.iloc[find_rows(fold)[1]] for fold in folds])
+    targets = encode_labels(held_out["label"], folds[0].class_names, multilabel=folds[0].is_multilabel)
+    rows: list[dict[str, Any]] = []
+    for recipe, values in logits.items():
+        temperature = max(1.0, fit_temperature(targets, values))  # a few images that are all right would sharpen any
+        losses, accuracy = compute_losses(targets, values / temperature), _measure_accuracy(targets, values)
+        if not rows:
+            selected, best_losses, best_accuracy = recipe, losses, accuracy
+        gain, error = _measure_gain(best_losses - losses, read_groups(held_out))
+        row = {"recipe": recipe, "n": len(targets), "accuracy": accuracy, "loss": losses.mean()}
+        rows.append(row | {"temperature": temperature, "gain": gain, "gain_error": error})
+        if gain > N_STANDARD_ERRORS * error and accuracy >= best_accuracy:
+            selected, best_losses, best_accuracy = recipe, losses, accuracy
+    table = pd.DataFrame(rows)
+    return table.assign(is_selected=table["recipe"] == selected)
 
 
-def _describe(rung: str, score: ValidationScore, below: ValidationScore | None = None) -> dict[str, Any]:
-    row = {"rung": rung, "n": len(score.losses), "accuracy": score.accuracy, "loss": score.loss}
-    gain = measure_gain(score, below or score)  # the lowest rung gains nothing over itself
-    return row | {
-        "temperature": score.temperature,
-        "gain": gain.value,
-        "gain_error": gain.error,
-        "is_climbed": gain.is_shown,
-    }
+def _measure_accuracy(targets: np.ndarray, logits: np.ndarray) -> float:
+    """Share of right answers; multi-label: of single labels."""
+    right = (logits > 0) == (targets > 0.5) if targets.ndim == 2 else logits.argmax(axis=1) == targets
+    return float(right.mean())
+
+
+def _measure_gain(gains: np.ndarray, groups: np.ndarray | None) -> tuple[float, float]:
+    """Mean gain and its standard error; images of one group do not count as independent (Liang and Zeger 1986)."""
+    codes = np.arange(len(gains)) if groups is None else pd.factorize(groups)[0]
+    sums = np.bincount(codes, weights=gains - gains.mean())
+    n_units = len(sums)
+    return float(gains.mean()), float(np.sqrt((sums**2).sum() * n_units / max(n_units - 1, 1)) / len(gains))

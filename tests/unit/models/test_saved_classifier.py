@@ -28,9 +28,16 @@ def probe(small_probe):
     return small_probe
 
 
+def predict_all(probe, images):
+    from utils_cv.training.learner import predict_images
+
+    everything = dataclasses.replace(images, table=images.table.assign(split="test"))
+    return predict_images(probe, everything).probabilities
+
+
 @pytest.fixture(scope="module")
 def folder(images, probe, tmp_path_factory):
-    from utils_cv.training.training import predict_images
+    from utils_cv.training.learner import predict_images
 
     predictions = predict_images(probe, images)
     folder = tmp_path_factory.mktemp("models") / "shapes"
@@ -47,9 +54,7 @@ def copied(folder, tmp_path):
 
 @pytest.fixture(scope="module")
 def expected(images, probe):
-    from utils_cv.training.training import predict_files
-
-    return predict_files(probe, images.table["path"].tolist())
+    return predict_all(probe, images)
 
 
 PREDICT_IN_A_FRESH_PROCESS = """
@@ -150,9 +155,7 @@ def test_without_onnx_torch_is_taken(probe, tmp_path, images, expected):
 
 
 def test_saving_changes_neither_the_learner_nor_its_answers(probe, images, expected):
-    from utils_cv.training.training import predict_files
-
-    np.testing.assert_array_equal(predict_files(probe, images.table["path"].tolist()), expected)
+    np.testing.assert_array_equal(predict_all(probe, images), expected)
 
 
 def test_files_of_others_are_not_overwritten(probe, tmp_path):

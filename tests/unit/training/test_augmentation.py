@@ -1,87 +1,71 @@
-"""Presets change what they may and nothing else, and draw from random numbers of their own."""
-
-import random
+"""Augmentations change what they may and nothing else, and draw from random numbers of their own."""
 
 import numpy as np
 import pytest
 import torch
 
-from utils_cv.training.augmentation import AUGMENTATIONS, allows_mirror, augment_pixels, make_views
+from utils_cv.training.augmentation import AUGMENTATIONS, augment_pixels, make_views
+
+LEFT = np.full((40, 32, 32, 3), 40, np.uint8)
+LEFT[:, :, :16] = 220
+TOP = LEFT.transpose(0, 2, 1, 3)
 
 
-@pytest.fixture(scope="module")
-def pixels():
-    left_half_white = np.zeros((40, 32, 32, 3), np.uint8)
-    left_half_white[:, :, :16] = 220
-    return left_half_white
+def is_turned(views, axis):
+    """Whether the bright half, on the left or at the top before, is on the other side."""
+    parts = np.moveaxis(views, axis, 1).astype(float)
+    return parts[:, 20:].mean(axis=(1, 2, 3)) > parts[:, :12].mean(axis=(1, 2, 3))
 
 
-def is_mirrored(views):
-    return views[:, :, 20:].mean(axis=(1, 2, 3)) > views[:, :, :12].mean(axis=(1, 2, 3))
+@pytest.mark.parametrize("augment", AUGMENTATIONS)
+def test_what_may_change_sides(augment):
+    mirrors, turns = augment in ("upright", "mirror", "any_side_up", "rotate_any"), "any" in augment
+    left, top = is_turned(augment_pixels(LEFT, augment), 2), is_turned(augment_pixels(TOP, augment), 1)
+    assert left.any() == mirrors and top.any() == turns
+    if mirrors:
+        assert 8 <= left.sum() <= 32  # about half of 40
 
 
-def test_none_changes_nothing(pixels):
-    np.testing.assert_array_equal(augment_pixels(pixels, "none"), pixels)
+@pytest.mark.parametrize("augment", AUGMENTATIONS)
+def test_only_light_and_color_change_a_flat_image_and_gray_stays_gray(augment):
+    gray = np.full((20, 16, 16, 3), 100, np.uint8)
+    views = augment_pixels(gray, augment)
+    assert (views != gray).any() == ({"light", "color"} & set(AUGMENTATIONS[augment]) != set())
+    assert np.ptp(views.astype(int), axis=3).max() <= 1
 
 
-def test_upright_mirrors_about_half_of_the_images(pixels):
-    assert 8 <= is_mirrored(augment_pixels(pixels, "upright")).sum() <= 32
+@pytest.mark.parametrize("augment", ["rotate", "rotate_any"])
+def test_corners_are_filled_with_the_image(augment):
+    bright = np.full((20, 33, 33, 3), 200, np.uint8)
+    np.testing.assert_array_equal(augment_pixels(bright, augment), bright)
 
 
-def test_digits_are_never_mirrored(pixels):
-    assert not is_mirrored(augment_pixels(pixels, "digits")).any()
-
-
-def test_only_any_side_up_puts_images_on_their_head():
-    top_white = np.zeros((40, 32, 32, 3), np.uint8)
-    top_white[:, :16] = 220
-    turned = {
-        name: (views[:, 20:].mean(axis=(1, 2, 3)) > views[:, :12].mean(axis=(1, 2, 3))).any()
-        for name in AUGMENTATIONS
-        for views in [augment_pixels(top_white, name)]
-    }
-    assert turned == {"none": False, "upright": False, "any_side_up": True, "digits": False}
-
-
-@pytest.mark.parametrize(("augment", "expected"), [("upright", True), ("any_side_up", True), ("digits", False)])
-def test_presets_say_whether_they_mirror(augment, expected):
-    assert allows_mirror(augment) is expected
-
-
-def test_one_seed_gives_the_same_views_and_another_others(pixels):
-    first, again, other = (augment_pixels(pixels, "upright", seed=seed) for seed in (1, 1, 2))
+def test_one_seed_gives_the_same_views_and_another_others():
+    first, again, other = (augment_pixels(LEFT, "upright", seed=seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
+    assert (first[0] != first[1]).any()  # each image has numbers of its own
 
 
-def test_the_programs_own_random_numbers_go_on(pixels):
-    def draw():
-        return random.random(), float(np.random.rand()), float(torch.rand(()))
-
-    def seed():
-        random.seed(5)
-        np.random.seed(5)
-        torch.manual_seed(5)
-
-    seed()
-    expected = draw()
-    seed()
-    augment_pixels(pixels, "upright")
-    assert draw() == expected
+def test_the_programs_own_random_numbers_go_on_and_images_stay_as_they_were():
+    before = LEFT.copy()
+    torch.manual_seed(5)
+    expected = float(torch.rand(()))
+    torch.manual_seed(5)
+    augment_pixels(LEFT, "upright")
+    assert float(torch.rand(())) == expected
+    np.testing.assert_array_equal(LEFT, before)
 
 
-def test_the_first_view_is_the_image_as_it_is(pixels):
-    views = make_views(pixels, "upright", 3)
-    assert views.shape == (3, *pixels.shape)
-    np.testing.assert_array_equal(views[0], pixels)
+def test_the_first_view_is_the_image_as_it_is():
+    views = make_views(LEFT, "upright", 3)
+    assert views.shape == (3, *LEFT.shape)
+    np.testing.assert_array_equal(views[0], LEFT)
     assert (views[1] != views[2]).any()
 
 
-def test_no_view_is_refused(pixels):
+def test_wrong_arguments_say_what_is_expected():
     with pytest.raises(ValueError, match="at least 1"):
-        make_views(pixels, "upright", 0)
-
-
-def test_an_unknown_preset_names_the_presets(pixels):
+        make_views(LEFT, "upright", 0)
     with pytest.raises(ValueError, match="any_side_up"):
-        augment_pixels(pixels, "upside_down")
+        augment_pixels(LEFT, "upside_down")

@@ -1,122 +1,133 @@
-"""Which epoch is kept, when training stops, and what the history says: on a learner that is played."""
+"""A training that is killed and started again ends like one that was not; two processes train like one."""
 
+import dataclasses
+import json
+import pickle
+import signal
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from fastai.callback.core import CancelFitException
 from torch import nn
 
-from utils_cv.evaluation.calibration import ValidationScore
-from utils_cv.training.callbacks import FreezeStatistics, KeepBest, KeepLast, Record, StopEarly, Validate, soften
+from utils_cv.training.callbacks import CHECKPOINT_NAME, FreezeStatistics
+from utils_cv.training.fine_tuning import fine_tune
+from utils_cv.training.learner import compute_logits
 
-START = {"valid_loss": 0.5, "valid_accuracy": 0.9}
+SETTINGS = {"epochs": 3, "batch_size": 8, "learning_rate": 0.03, "seed": 1, "show_progress": False}
 
-
-class Played:
-    """Epochs whose validation loss and accuracy are given, instead of trained."""
-
-    def __init__(self, epochs, patience=99):
-        self.validation = SimpleNamespace(has_run=True, n=100)
-        start = ValidationScore(np.full(100, START["valid_loss"]), START["valid_accuracy"], 1.0)
-        self.keeper = KeepBest(self.validation, start)
-        self.record = Record([{"epoch": 0, **START}], self.validation, self.keeper, "played", show_progress=False)
-        self.stop = StopEarly(self.keeper, patience)
-        self.model = nn.Linear(1, 1, bias=False)
-        self.epochs = epochs
-        learn = SimpleNamespace(model=self.model, epoch=0, n_epoch=len(epochs), dls=SimpleNamespace(train=[0]))
-        for callback in (self.keeper, self.record, self.stop):
-            callback.learn = learn
-        self.learn = learn
-
-    def run(self):
-        """Play the epochs and return the epoch that the kept weights are from."""
-        self.set_weight(0)
-        self.keeper.before_fit()
-        self.record.before_fit()
-        for epoch, (loss, accuracy) in enumerate(self.epochs):
-            self.learn.epoch = epoch
-            self.set_weight(epoch + 1)  # the weight says which epoch it is from
-            self.record.before_epoch()
-            self.record.losses.append(loss)
-            self.validation.valid_loss, self.validation.valid_accuracy = loss, accuracy
-            self.validation.score = ValidationScore(np.full(100, loss), accuracy, 1.0)
-            self.keeper.after_epoch()
-            self.record.after_epoch()
-            try:
-                self.stop.after_epoch()
-            except CancelFitException:
-                break
-        self.keeper.restore(self.model)
-        return self.model.weight.item()
-
-    def set_weight(self, value):
-        """Mark the weights."""
-        self.model.weight.data.fill_(value)
+TRAIN = """
+import json, os, pickle, signal, sys
+import torch
+torch.set_num_threads(1)
+from utils_cv.training import callbacks
+from utils_cv.training.fine_tuning import fine_tune
+from utils_cv.training.learner import compute_logits, make_dataloaders, make_learner, make_history, make_trained_model
+folder, settings, is_killed = json.loads(sys.argv[1])
+images = pickle.load(open(folder + "/images", "rb"))
+learn = make_learner(make_dataloaders(images), "test_efficientnet", pretrained=False)
+start = make_trained_model(learn, history=make_history([[0.0] * 4], n_valid=6, kept_epoch=0))
+if is_killed:  # the checkpoint of the first epoch is on disk, and the process dies as if the power had failed
+    save = callbacks.Checkpoint._save
+    callbacks.Checkpoint._save = lambda self: (save(self), os.kill(os.getpid(), signal.SIGKILL))
+sizes, start_epoch = [], callbacks.StartEpoch.before_epoch
+callbacks.StartEpoch.before_epoch = lambda self: (sizes.append(self.learn.dls.train.bs), start_epoch(self))
+model = fine_tune(images, start=start, **settings)
+result = {"logits": compute_logits(model.learn.model, images.pixels).tolist(), "batch": sizes[-1]}
+result |= {name: model.history[name].tolist() for name in ("train_loss", "valid_loss")}
+open(f"{folder}/{os.environ.get('RANK', 'alone')}.json", "w").write(json.dumps(result))
+"""
 
 
-@pytest.mark.parametrize(
-    ("epochs", "kept"),
-    [
-        pytest.param([(0.4, 0.9), (0.3, 0.92), (0.6, 0.95)], 2, id="the lowest loss"),
-        pytest.param([(0.6, 0.95), (0.7, 0.9)], 0, id="a higher loss is not kept however accurate"),
-        pytest.param([(0.3, 0.8), (0.4, 0.9)], 2, id="a lower loss is not kept when it is less accurate"),
-        pytest.param([(0.5, 0.9)], 0, id="no better is not better"),
-        pytest.param([(float("nan"), 0.9)], 0, id="a loss that is no number"),
-    ],
-)
-def test_the_kept_epoch_is_never_worse_than_the_start(epochs, kept):
-    played = Played(epochs)
-    assert played.run() == kept
-    table = played.record.table()
-    assert table.loc[table["is_kept"], "epoch"].tolist() == [kept]
-    assert table["epoch"].tolist() == list(range(len(epochs) + 1))
+@pytest.fixture(scope="module")
+def folder(small_images, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("processes")
+    (folder / "train.py").write_text(TRAIN)
+    (folder / "images").write_bytes(pickle.dumps(small_images))
+    return folder
 
 
-def test_training_stops_when_the_best_epoch_is_patience_back():
-    played = Played([(0.4, 0.9), (0.5, 0.9), (0.6, 0.9), (0.1, 1.0)], patience=2)
-    assert played.run() == 1
-    assert len(played.record.rows) == 4  # the start and three epochs
+def run(folder, settings, *, is_killed=False, launcher=()):
+    arguments = json.dumps([str(folder), settings, is_killed])
+    command = [sys.executable, *launcher, str(folder / "train.py"), arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_the_peak_of_the_learning_rate_is_waited_for():
-    played = Played([(0.6, 0.9)] * 20, patience=3)
-    assert played.run() == 0
-    assert len(played.record.rows) == 1 + 5 + 3  # the start, the first quarter, three epochs of patience
+def assert_equal(first, second, images):
+    scores = ["epoch", "train_loss", "valid_loss", "valid_accuracy", "is_kept"]
+    np.testing.assert_array_equal(first.history[scores].astype(float), second.history[scores].astype(float))
+    logits = [compute_logits(model.learn.model, images.pixels) for model in (first, second)]
+    np.testing.assert_array_equal(*logits)
 
 
-def test_the_last_epoch_is_kept_when_asked_for():
-    played = Played([(0.1, 1.0), (0.9, 0.5)])
-    played.keeper = played.record.keeper = played.stop.keeper = KeepLast(played.validation, None)
-    played.keeper.learn = played.learn
-    assert played.run() == 2
-    assert played.record.table()["is_kept"].tolist() == [False, False, True]
+@pytest.mark.parametrize("trainable", ["all", "last_stage"])
+def test_a_killed_training_ends_like_one_that_was_not(folder, small_images, tiny_start, tmp_path, trainable):
+    settings = SETTINGS | {"trainable": trainable}
+    killed = run(folder, settings | {"checkpoint_dir": str(tmp_path)}, is_killed=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+    assert len(torch.load(tmp_path / CHECKPOINT_NAME, weights_only=True)["rows"]) == 1
+
+    resumed, straight = (
+        fine_tune(small_images, start=tiny_start, checkpoint_dir=place, **settings) for place in (tmp_path, None)
+    )
+    assert_equal(resumed, straight, small_images)
 
 
-def test_softening_divides_the_logits_and_nothing_else():
-    model = nn.ModuleDict({"body": nn.Linear(3, 3), "head": nn.Linear(3, 2)})
-    x, state = torch.rand(4, 3), soften(model.state_dict(), 2.0)
-    before, inside = model["head"](model["body"](x)), model["body"](x)
-    model.load_state_dict(state)
-    torch.testing.assert_close(model["head"](model["body"](x)), before / 2)
-    torch.testing.assert_close(model["body"](x), inside)
+def test_a_stop_after_the_best_epoch_returns_that_epoch(small_images, tiny_start, tmp_path):
+    """The second epoch is made the best by far; the third, after the stop, must not replace it."""
+    fine_tune(small_images, start=tiny_start, checkpoint_dir=tmp_path, **SETTINGS)
+    state = torch.load(tmp_path / CHECKPOINT_NAME, weights_only=True)
+    state["rows"] = state["rows"][:2]
+    state["rows"][1][1] = -1.0  # its validation loss
+    state["best_state"] = {name: torch.full_like(value, 0.5) for name, value in state["best_state"].items()}
+    torch.save(state, tmp_path / CHECKPOINT_NAME)
+    resumed = fine_tune(small_images, start=tiny_start, checkpoint_dir=tmp_path, **SETTINGS)
+    assert resumed.history["is_kept"].tolist() == [False, False, True, False]
+    assert all((value == 0.5).all() for value in resumed.learn.model.head.parameters())
 
 
-def test_the_history_carries_the_interval_of_the_accuracy():
-    from utils_cv.evaluation.intervals import compute_wilson_interval
-
-    played = Played([(0.4, 0.95)])
-    played.run()
-    row = played.record.table().iloc[1]
-    assert (row["valid_accuracy_low"], row["valid_accuracy_high"]) == compute_wilson_interval(95, 100)
+def test_a_finished_training_is_not_done_again(small_images, tiny_start, tmp_path):
+    runs = [fine_tune(small_images, start=tiny_start, checkpoint_dir=tmp_path, **SETTINGS) for _ in range(2)]
+    assert runs[0].history["seconds"].equals(runs[1].history["seconds"])  # nothing was measured again
+    assert_equal(*runs, small_images)
 
 
-def test_an_epoch_skipped_while_resuming_is_not_recorded():
-    played = Played([(0.1, 1.0)])
-    played.validation.has_run = False
-    assert played.run() == 0
-    assert len(played.record.rows) == 1
+@pytest.mark.parametrize("changed", ["seed", "images", "start", "split"])
+def test_a_checkpoint_of_another_training_is_refused(small_images, tiny_start, tmp_path, changed):
+    settings = SETTINGS | {"epochs": 1, "checkpoint_dir": tmp_path}
+    other = fine_tune(small_images, start=tiny_start, **settings)
+    images, start = small_images, other if changed == "start" else tiny_start
+    if changed == "images":
+        images = dataclasses.replace(images, pixels=images.pixels[::-1])
+    if changed == "split":
+        images = dataclasses.replace(images, table=images.table.assign(split=images.table["split"].to_numpy()[::-1]))
+    with pytest.raises(ValueError, match="other settings, images or start"):
+        fine_tune(images, start=start, **settings | ({"seed": 2} if changed == "seed" else {}))
+
+
+@pytest.mark.parametrize("trainable", ["all", "last_stage"])
+def test_two_processes_end_like_one_with_the_same_batch(folder, trainable):
+    settings = SETTINGS | {"trainable": trainable, "augment": "none", "epochs": 2, "learning_rate": 0.01}
+    done = [run(folder, settings)]
+    done.append(run(folder, settings, launcher=["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]))
+    assert not any(process.returncode for process in done), done[-1].stderr[-3000:]
+    alone, first, second = (json.loads((folder / f"{name}.json").read_text()) for name in ("alone", "0", "1"))
+    assert first["logits"] == second["logits"]
+    assert [alone["batch"], first["batch"], second["batch"]] == [8, 4, 4]
+    # Weights after one cycle differ by rounding only: sums are added up in another order.
+    for name in ("logits", "train_loss", "valid_loss"):
+        np.testing.assert_allclose(first[name], alone[name], atol=1e-4)
+
+
+def test_a_batch_that_does_not_divide_by_the_processes_names_one_that_does(small_images, tiny_start, monkeypatch):
+    from utils_cv.training import callbacks
+
+    monkeypatch.setattr(callbacks, "_join_processes", lambda: 3)
+    with pytest.raises(ValueError, match="use batch_size=9"):
+        fine_tune(small_images, start=tiny_start, **SETTINGS)
 
 
 def test_frozen_statistics_stay_and_everything_else_trains():
@@ -129,32 +140,3 @@ def test_frozen_statistics_stay_and_everything_else_trains():
     assert model[1].running_mean.equal(before)
     assert model[1].weight.grad is not None
     assert model[2].training
-
-
-def test_validation_scores_every_image_by_the_plain_loss():
-    validation = Validate()
-    validation.learn = SimpleNamespace(training=False)
-    validation.before_epoch()
-    for logits, truth in (([[1.0, 0.0], [0.0, 1.0]], [0, 0]), ([[0.0, 1.0]], [1])):
-        validation.learn.pred, validation.learn.yb = torch.tensor(logits), (torch.tensor(truth),)
-        validation.after_pred()
-    validation.after_epoch()
-    assert (validation.n, len(validation.score.losses)) == (3, 3)
-    assert validation.valid_accuracy == pytest.approx(2 / 3)
-    assert np.isfinite(validation.valid_loss)
-
-
-@pytest.mark.parametrize(
-    ("n_images", "is_kept"),
-    [pytest.param(9, False, id="too few images to tell"), pytest.param(900, True, id="enough images to tell")],
-)
-def test_a_lower_loss_counts_only_where_the_images_show_it(n_images, is_kept):
-    gains = np.resize([0.9, -0.7, 0.0], n_images)  # on average 0.067, single images 0.65 apart
-    start = np.full(n_images, 1.0)
-    score = ValidationScore(start - gains, 0.9, 1.0)
-    validation = SimpleNamespace(has_run=True, score=score, valid_loss=1 - gains.mean(), valid_accuracy=0.9)
-    keeper = KeepBest(validation, ValidationScore(start, 0.9, 1.0))
-    keeper.learn = SimpleNamespace(model=nn.Linear(1, 1), epoch=0)
-    keeper.before_fit()
-    keeper.after_epoch()
-    assert (keeper.best_epoch == 1) == is_kept

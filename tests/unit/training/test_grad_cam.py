@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
+from utils_cv.models.onnx_export import Normalized, make_head
 from utils_cv.training.grad_cam import compute_grad_cam, overlay_heat
-from utils_cv.training.learners import Classifier
 
 
 class RedMeter(nn.Module):
@@ -25,7 +25,7 @@ class RedMeter(nn.Module):
 
 @pytest.fixture
 def model():
-    return Classifier(RedMeter(), np.eye(2, dtype=np.float32), np.zeros(2), mean=(0, 0, 0), std=(1, 1, 1))
+    return Normalized(RedMeter(), (0, 0, 0), (1, 1, 1), make_head(np.eye(2), np.zeros(2)))
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_a_network_without_maps_says_so():
         def forward(self, x):
             return self.linear(x.flatten(1))
 
-    flat = Classifier(Flat(), np.eye(2, dtype=np.float32), np.zeros(2), mean=(0, 0, 0), std=(1, 1, 1))
+    flat = Normalized(Flat(), (0, 0, 0), (1, 1, 1), make_head(np.eye(2), np.zeros(2)))
     with pytest.raises(ValueError, match="has no maps"):
         compute_grad_cam(flat, np.zeros((1, 32, 32, 3), np.uint8), [0])
 

@@ -1,10 +1,14 @@
-"""The probe's head against scikit-learn, and its corner cases."""
+"""The probe's head against scikit-learn, folds that keep groups together, and corner cases."""
+
+import dataclasses
 
 import numpy as np
 import pytest
+from scipy.special import expit, softmax
 from sklearn.linear_model import LogisticRegression
 
-from utils_cv.training.linear_probe import STRENGTHS, fit_linear_head
+from utils_cv.training.learner import predict_images
+from utils_cv.training.linear_probe import C_GRID, DEFAULT_C, fit_linear_head, linear_probe
 
 
 def make_features(n_classes, n=60, n_features=80):
@@ -15,8 +19,7 @@ def make_features(n_classes, n=60, n_features=80):
 
 
 def predict(features, weight, bias):
-    exponentials = np.exp(features @ weight.T + bias)
-    return exponentials / exponentials.sum(axis=1, keepdims=True)
+    return softmax(features @ weight.T + bias, axis=1)
 
 
 def scale_like_the_head(features):
@@ -24,57 +27,102 @@ def scale_like_the_head(features):
     return (features - features.mean(axis=0)) / np.sqrt(std * np.sqrt((std**2).mean()))
 
 
+def choose_like_scikit_learn(features, codes, folds, groups=None):
+    from sklearn.model_selection import cross_val_score
+
+    scaled = scale_like_the_head(features)
+    models = [LogisticRegression(C=C, max_iter=5000) for C in C_GRID]
+    options = {"cv": folds, "groups": groups, "scoring": "neg_log_loss"}
+    return C_GRID[int(np.argmax([cross_val_score(model, scaled, codes, **options).mean() for model in models]))]
+
+
 @pytest.mark.parametrize("n_features", [pytest.param(80, id="wide"), pytest.param(20, id="more images than features")])
 @pytest.mark.parametrize("n_classes", [2, 3])
-def test_a_fixed_strength_agrees_with_scikit_learn(n_classes, n_features):
+def test_a_fixed_c_agrees_with_scikit_learn(n_classes, n_features):
     features, codes = make_features(n_classes, n_features=n_features)
-    ours = predict(features, *fit_linear_head(features, codes, n_classes=n_classes, strength=0.1))
+    ours = predict(features, *fit_linear_head(features, codes, n_classes=n_classes, C=0.1))
     scaled = scale_like_the_head(features)
     oracle = LogisticRegression(C=0.1, max_iter=5000).fit(scaled, codes).predict_proba(scaled)
     assert np.abs(ours - oracle).max() < 2e-3
 
 
-def test_the_strength_is_chosen_by_cross_validated_log_loss():
-    from sklearn.model_selection import StratifiedKFold, cross_val_score
+def test_c_is_chosen_by_cross_validated_log_loss():
+    from sklearn.model_selection import StratifiedKFold
 
     features, codes = make_features(3)
-    scaled = scale_like_the_head(features)
-    folds = StratifiedKFold(5, shuffle=True, random_state=0)
-    models = [LogisticRegression(C=strength, max_iter=5000) for strength in STRENGTHS]
-    losses = [-cross_val_score(model, scaled, codes, cv=folds, scoring="neg_log_loss").mean() for model in models]
-    best = STRENGTHS[int(np.argmin(losses))]
-    chosen = predict(features, *fit_linear_head(features, codes, n_classes=3))
-    expected = predict(features, *fit_linear_head(features, codes, n_classes=3, strength=best))
-    np.testing.assert_allclose(chosen, expected, atol=1e-6)
+    best = choose_like_scikit_learn(features, codes, StratifiedKFold(5, shuffle=True, random_state=0))
+    chosen, expected = (fit_linear_head(features, codes, n_classes=3, C=C) for C in (None, best))
+    np.testing.assert_allclose(predict(features, *chosen), predict(features, *expected), atol=1e-6)
 
 
-def test_several_labels_an_image_give_one_head_a_class():
+def make_scenes():
+    """Twelve scenes of five nearly equal images, a class each: folds that cut scenes apart are right everywhere."""
+    rng = np.random.default_rng(1)
+    codes = np.arange(12) % 2
+    scenes = rng.normal(size=(12, 40)) * 3 + 1.5 * np.eye(40)[codes]
+    return np.repeat(scenes, 5, axis=0) + rng.normal(size=(60, 40)) * 0.05, np.repeat(codes, 5), np.repeat(range(12), 5)
+
+
+def test_images_of_one_group_stay_in_one_fold():
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    features, codes, groups = make_scenes()
+    grouped = StratifiedGroupKFold(5, shuffle=True, random_state=0)
+    best = choose_like_scikit_learn(features, codes, grouped, groups)
+    assert best < choose_like_scikit_learn(features, codes, StratifiedKFold(5, shuffle=True, random_state=0))
+    chosen = fit_linear_head(features, codes, n_classes=2, groups=groups)
+    np.testing.assert_allclose(chosen[0], fit_linear_head(features, codes, n_classes=2, C=best)[0], atol=1e-6)
+
+
+def test_the_probe_takes_groups_from_the_table(small_images):
+    features, codes, groups = make_scenes()
+    table = small_images.table.loc[np.resize(small_images.table.index, 60)].reset_index(drop=True)
+    table = table.assign(split="train", label=np.array(["can", "carton"])[codes], path=[f"{i}.png" for i in range(60)])
+    learned = []
+    for columns in ({}, {"group": groups}):
+        images = dataclasses.replace(
+            small_images, table=table.assign(**columns), pixels=np.zeros((60, 8, 8, 3), np.uint8)
+        )
+        wide = np.pad(features, ((0, 0), (0, 1280 - features.shape[1])))
+        head = linear_probe(images, features=wide).learn.model.head
+        expected = fit_linear_head(wide, codes, n_classes=2, groups=columns.get("group"))
+        np.testing.assert_array_equal(head.weight.detach(), expected[0])
+        learned.append(np.abs(expected[0]).max())
+    assert learned[1] < learned[0]  # folds that cut scenes apart ask for too little regularization
+
+
+def test_a_fold_that_lost_a_class_is_left_out():
+    """Both images of class 1 are of one group, so no fold can learn the class and be scored on it."""
+    features, codes = make_features(2)
+    codes = np.where(np.arange(60) < 58, 0, 1)
+    groups = np.array([*range(58), 58, 58])
+    head = fit_linear_head(features, codes, n_classes=2, groups=groups)
+    np.testing.assert_array_equal(head[0], fit_linear_head(features, codes, n_classes=2, C=DEFAULT_C)[0])
+
+
+def test_several_labels_are_one_head_per_class():
     features, codes = make_features(3)
     targets = np.eye(3, dtype=np.float32)[codes]
     targets[codes == 0, 1] = 1  # every image of class 0 is one of class 1, too
-    weight, bias = fit_linear_head(features, targets, n_classes=3)
-    assert weight.shape == (3, 80)
-    assert ((features @ weight.T + bias > 0) == targets.astype(bool)).mean() > 0.95
+    weight, bias = fit_linear_head(features, targets, n_classes=3, C=0.1)
+    scaled = scale_like_the_head(features)
+    for code in range(3):
+        oracle = LogisticRegression(C=0.1, max_iter=5000).fit(scaled, targets[:, code]).predict_proba(scaled)[:, 1]
+        np.testing.assert_allclose(expit(features @ weight[code] + bias[code]), oracle, atol=2e-3)
+    chosen = fit_linear_head(features, targets, n_classes=3)
+    assert ((features @ chosen[0].T + chosen[1] > 0) == targets.astype(bool)).mean() > 0.95
 
 
 def test_a_constant_feature_does_no_harm():
     features, codes = make_features(2)
     features[:, 5] = 1.0
-    weight, bias = fit_linear_head(features, codes, n_classes=2)
-    assert np.isfinite(weight).all()
-    assert np.isfinite(bias).all()
+    assert all(np.isfinite(values).all() for values in fit_linear_head(features, codes, n_classes=2))
 
 
-def test_one_image_a_class_is_enough():
+def test_one_image_per_class_is_enough():
     features, codes = make_features(2, n=2)
     weight, bias = fit_linear_head(features, codes, n_classes=2)
     assert ((features @ weight.T + bias).argmax(axis=1) == codes).all()
-
-
-def test_a_class_without_images_is_named():
-    features, codes = make_features(2)
-    with pytest.raises(ValueError, match=r"Classes \[2\] have no train image"):
-        fit_linear_head(features, codes, n_classes=3)
 
 
 def test_balanced_weights_count_the_images_of_a_rare_class_more():
@@ -82,11 +130,33 @@ def test_balanced_weights_count_the_images_of_a_rare_class_more():
     kept = np.concatenate([np.flatnonzero(codes == 0), np.flatnonzero(codes == 1)[:3]])
     shares = []
     for class_weights in ("none", "balanced"):
-        head = fit_linear_head(features[kept], codes[kept], n_classes=2, strength=0.001, class_weights=class_weights)
+        head = fit_linear_head(features[kept], codes[kept], n_classes=2, C=0.001, class_weights=class_weights)
         shares.append(predict(features, *head)[:, 1].mean())
     assert shares[1] > shares[0] + 0.1
 
 
-def test_unknown_weights_are_refused():
-    with pytest.raises(ValueError, match="'none' or 'balanced'"):
-        fit_linear_head(*make_features(2), n_classes=2, class_weights="equal")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param({"n_classes": 3}, r"Classes \[2\] have no train image", id="a class without images"),
+        pytest.param({"n_classes": 2, "class_weights": "equal"}, "'none' or 'balanced'", id="weights"),
+    ],
+)
+def test_wrong_arguments_say_what_is_expected(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        fit_linear_head(*make_features(2), **arguments)
+
+
+def test_the_probe_learns_and_its_history_is_its_score(small_images, small_probe):
+    predictions = predict_images(small_probe, small_images, split="valid")
+    row = small_probe.history.iloc[0]
+    assert row["valid_accuracy"] == (predictions.y_pred == predictions.y_true).mean() >= 0.8
+    losses = -np.log(predictions.probabilities[np.arange(len(predictions.y_true)), predictions.y_true])
+    assert row["valid_loss"] == pytest.approx(losses.mean(), abs=1e-4)
+    assert row["valid_accuracy_low"] < row["valid_accuracy"] and bool(row["is_kept"])
+    np.testing.assert_allclose(predictions.probabilities.sum(axis=1), 1, atol=1e-5)
+
+
+def test_without_validation_images_the_history_has_no_score(no_valid_images):
+    row = linear_probe(no_valid_images).history.iloc[0]
+    assert np.isnan(row["valid_loss"]) and np.isnan(row["valid_accuracy_low"]) and row["train_loss"] > 0

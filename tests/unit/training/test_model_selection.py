@@ -1,77 +1,206 @@
-"""The ladder as one call: cross-validation decides, and the chosen rung learns from all images but the test split."""
+"""Cross-validation decides, groups stay together, the selected recipe learns all images; out-of-fold predictions."""
 
 import dataclasses
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import softmax
 
-from utils_cv.training import model_selection as ladder
-from utils_cv.training.model_selection import select_recipe
-from utils_cv.training.training import fine_tune, predict_images
+from utils_cv.training import model_selection
+from utils_cv.training.learner import compute_logits, make_learner, predict_images
+from utils_cv.training.model_selection import predict_out_of_fold, scale_head_by_temperature, select_recipe
 
-OPTIONS = {"epochs": 2, "batch_size": 4, "n_folds": 2, "show_progress": False}
-
-
-def test_a_rung_that_does_not_pay_ends_the_climb_and_the_probe_learns_everything(small_images, small_probe):
-    climb = select_recipe(small_images, depths=["top", "all"], learning_rate=10.0, **OPTIONS)
-    assert climb.rung == "probe"
-    assert climb.scores["rung"].tolist() == ["probe", "top"]
-    assert not climb.scores["is_climbed"].any()
-    n_learned = int((small_images.table["split"] != "test").sum())
-    assert climb.scores["n"].tolist() == [n_learned, n_learned]
-    both = [predict_images(rung, small_images).probabilities for rung in (climb.trained, small_probe)]
-    assert not np.allclose(*both)  # it has learned the validation images too
+OPTIONS = {"epochs": 1, "batch_size": 8, "n_folds": 2, "show_progress": False}
 
 
-def test_a_rung_that_pays_is_trained_on_everything_at_the_temperature_of_the_folds(small_images, monkeypatch):
-    calls = []
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch, tiny_start):
+    """Probes that are the tiny network, so that a selection takes seconds."""
+
+    def probe(images, **options):
+        learn = make_learner(tiny_start.learn.dls, tiny_start.backbone, network=tiny_start.learn.model)
+        return dataclasses.replace(tiny_start, learn=learn)
+
+    monkeypatch.setattr(model_selection, "linear_probe", probe)
+    monkeypatch.setattr(model_selection, "compute_table_features", lambda *_: (np.zeros((30, 4)), 0.25))
+    monkeypatch.setattr(model_selection, "make_network", lambda *_: tiny_start.learn.model)
+
+
+def use_scores(monkeypatch, selected, temperature=1.0):
+    def compare(folds, logits):
+        table = pd.DataFrame({"recipe": list(logits), "n": [len(values) for values in logits.values()]})
+        return table.assign(temperature=temperature, is_selected=table["recipe"] == selected)
+
+    monkeypatch.setattr(model_selection, "_compare", compare)
+
+
+def note_calls(monkeypatch):
+    calls, fine_tune = [], model_selection.fine_tune
 
     def note(images, **options):
-        calls.append((options["depth"], options["keep"], images.table["split"].nunique()))
+        calls.append((options["trainable"], images.table["split"].value_counts().to_dict(), options["activations"]))
         return fine_tune(images, **options)
 
-    def pay(rung, score, below=None):
-        return {"rung": rung, "is_climbed": below is not None, "temperature": 4.0}
-
-    monkeypatch.setattr(ladder, "fine_tune", note)
-    monkeypatch.setattr(ladder, "_describe", pay)
-    climb = select_recipe(small_images, **OPTIONS)
-    assert calls == [("top", "last", 3)] * 2 + [("top", "last", 2)]
-    assert climb.rung == "top"
-    monkeypatch.setattr(ladder, "_describe", lambda *args: pay(*args) | {"temperature": 1.0})
-    sharp = select_recipe(small_images, **OPTIONS)
-    soft, plain = (np.log(predict_images(rung.trained, small_images).probabilities) for rung in (climb, sharp))
-    np.testing.assert_allclose(np.diff(soft), np.diff(plain) / 4, atol=1e-3)
+    monkeypatch.setattr(model_selection, "fine_tune", note)
+    return calls
 
 
-def test_images_of_one_group_stay_in_one_fold(small_images):
-    table = small_images.table.assign(scene=[f"scene {i // 3}" for i in range(len(small_images.table))])
-    grouped = dataclasses.replace(small_images, table=table.assign(split="train"))
-    for fold in ladder._make_folds(grouped, 3, "scene", 0):
-        assert fold.table.groupby("scene")["split"].nunique().max() == 1
-        assert set(fold.table["split"]) == {"train", "valid"}
+def test_the_selected_recipe_is_trained_on_train_and_validation_images(small_images, monkeypatch):
+    calls = note_calls(monkeypatch)
+    use_scores(monkeypatch, "last_stage")
+    selection = select_recipe(small_images, **OPTIONS)
+    assert selection.recipe == "last_stage"
+    assert selection.scores["n"].tolist() == [24, 24]
+    folds = [call[1] for call in calls]
+    assert folds == [{"train": 12, "valid": 12, "test": 6}] * 2 + [{"train": 24, "test": 6}]
+    assert len({id(call[2]) for call in calls}) == 1  # the frozen part ran once for all trainings
+    assert selection.model.export_seconds >= 0.25
 
 
-def test_the_given_images_are_not_changed(small_images):
-    before = small_images.table.copy()
-    everything = ladder._learn_all(small_images)
+def test_the_logits_of_the_selected_model_are_divided_by_the_temperature(small_images, monkeypatch):
+    logits = []
+    for temperature in (1.0, 4.0):
+        use_scores(monkeypatch, "last_stage", temperature)
+        network = select_recipe(small_images, **OPTIONS).model.learn.model
+        logits.append(compute_logits(network, small_images.pixels))
+    np.testing.assert_allclose(logits[0] / 4, logits[1], atol=1e-6)
+    assert np.abs(logits[0]).max() > 1e-3
+
+
+def test_scaling_a_head_changes_its_logits_only(tiny_start, small_images):
+    network = make_learner(tiny_start.learn.dls, tiny_start.backbone, pretrained=False).model
+    before = compute_logits(network, small_images.pixels)
+    scale_head_by_temperature(network, 2.0)
+    np.testing.assert_allclose(compute_logits(network, small_images.pixels), before / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("recipes", [("probe", "averaged"), ("probe", "last_stage", "averaged")])
+def test_an_averaged_network_lies_halfway(small_images, monkeypatch, recipes, tiny_start):
+    networks = {}
+    for selected in recipes[-2:]:
+        use_scores(monkeypatch, selected)
+        networks[selected] = select_recipe(small_images, recipes=recipes, **OPTIONS).model.learn.model
+    tuned, averaged = networks.values()
+    weights = [network.head.weight for network in (tiny_start.learn.model, tuned, averaged)]
+    np.testing.assert_allclose(weights[2].detach(), (weights[0] + weights[1]).detach() / 2, atol=1e-6)
+
+
+def make_logits(confidence, right, n=90):
+    """Logits of two classes for images of class 0, right in a share of them."""
+    signs = np.where(np.arange(n) < right * n, 1.0, -1.0)
+    return np.stack([signs * confidence / 2, -signs * confidence / 2], axis=1)
+
+
+def compare(images, logits, **columns):
+    table = pd.DataFrame({"label": ["can"] * 90, "split": "valid"} | columns)
+    split = dataclasses.replace(images, table=pd.concat([table, table.assign(split="train")], ignore_index=True))
+    return model_selection._compare([split], logits).set_index("recipe")
+
+
+def test_a_shown_gain_selects_and_a_lower_accuracy_does_not(small_images):
+    rng = np.random.default_rng(0)
+    noisy, better = make_logits(2.0, 0.8), make_logits(2.0, 0.9)
+    scores = compare(small_images, {"probe": noisy, "last_stage": better})
+    assert scores["is_selected"].tolist() == [False, True]
+    losses = [
+        -np.log(softmax(values / t, axis=1)[:, 0])
+        for values, t in zip((noisy, better), scores["temperature"], strict=True)
+    ]
+    gains = losses[0] - losses[1]
+    assert scores["gain"].tolist() == pytest.approx([0.0, gains.mean()])
+    assert scores["gain_error"].iloc[1] == pytest.approx(gains.std(ddof=1) / np.sqrt(90))
+    by_chance = noisy + rng.normal(size=noisy.shape) * 0.01
+    assert compare(small_images, {"probe": noisy, "last_stage": by_chance})["is_selected"].tolist() == [True, False]
+    scores = compare(small_images, {"probe": make_logits(0.2, 0.8), "last_stage": make_logits(2.0, 0.78)})
+    assert scores["gain"].iloc[1] > 1.65 * scores["gain_error"].iloc[1] and not scores["is_selected"].iloc[1]
+
+
+def test_images_of_one_group_count_as_one(small_images):
+    logits = {"probe": make_logits(2.0, 0.8), "last_stage": make_logits(2.0, 0.9)}
+    alone, grouped = (compare(small_images, logits, **columns) for columns in ({}, {"group": np.repeat(range(9), 10)}))
+    assert grouped["gain_error"].iloc[1] > 2 * alone["gain_error"].iloc[1]
+    assert alone["is_selected"].tolist() == [False, True] and grouped["is_selected"].tolist() == [True, False]
+
+
+def test_folds_keep_groups_together_without_being_asked(small_images):
+    groups = [f"scene {i // 3}" for i in range(30)]
+    images = dataclasses.replace(small_images, table=small_images.table.assign(split="train", group=groups))
+    folds = model_selection._make_folds(images, 3, 0)
+    held_out = [set(fold.table.index[fold.table["split"] == "valid"]) for fold in folds]
+    assert set.union(*held_out) == set(range(30)) and sum(map(len, held_out)) == 30
+    for fold in folds:
+        assert fold.table.groupby("group")["split"].nunique().max() == 1
+
+
+def test_the_given_images_are_not_changed_and_test_images_not_learned(small_images, monkeypatch):
+    before, calls = small_images.table.copy(), note_calls(monkeypatch)
+    select_recipe(small_images, recipes=["last_stage"], **OPTIONS)
     pd.testing.assert_frame_equal(small_images.table, before)
-    assert set(everything.table["split"]) == {"train", "test"}
+    assert all(call[1]["test"] == 6 for call in calls)
 
 
-def test_too_few_images_for_the_folds_say_how_many_there_are(small_images):
-    with pytest.raises(ValueError, match="expected at least n_folds=500"):
-        select_recipe(small_images, n_folds=500)
+def test_several_labels_are_selected_by_the_same_call(multilabel_images, tiny_start, monkeypatch):
+    start = dataclasses.replace(tiny_start, is_multilabel=True)
+    monkeypatch.setattr(model_selection, "linear_probe", lambda *_, **__: start)
+    selection = select_recipe(multilabel_images, **OPTIONS)
+    assert predict_images(selection.model, multilabel_images).y_pred.shape == (6, 2)
+    assert selection.scores["accuracy"].between(0, 1).all()
 
 
-def test_the_last_epoch_is_kept_where_nothing_is_left_to_choose_by(small_images, small_probe):
-    options = {"epochs": 2, "batch_size": 4, "show_progress": False, "start": small_probe, "learning_rate": 0.05}
-    tuned = fine_tune(ladder._learn_all(small_images), keep="last", depth="top", **options)
-    assert tuned.history["is_kept"].tolist() == [False, False, True]
-    assert tuned.history["train_loss"].notna().all() and tuned.history["valid_loss"].isna().all()
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param({"n_folds": 500}, "expected at least n_folds=500", id="folds"),
+        pytest.param({"recipes": ["top"]}, "expected one or more of probe", id="recipe"),
+        pytest.param({"recipes": ["averaged"]}, "'averaged' not first", id="averaged first"),
+    ],
+)
+def test_wrong_arguments_say_what_is_expected(small_images, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        select_recipe(small_images, **OPTIONS | arguments)
 
 
-def test_an_unknown_way_of_keeping_says_which_there_are(small_images):
-    with pytest.raises(ValueError, match="'best' or 'last'"):
-        fine_tune(small_images, keep="first")
+def make_features(n=120, *, distance=1.5, seed=0):
+    rng = np.random.default_rng(seed)
+    codes = np.arange(n) % 3
+    return rng.normal(size=(n, 60)) + distance * np.eye(60)[codes], codes
+
+
+def test_images_are_predicted_by_models_that_did_not_learn_them():
+    """Labels drawn at random cannot be predicted; a model that had seen them would."""
+    rng = np.random.default_rng(0)
+    features, labels = rng.normal(size=(120, 200)), rng.integers(0, 2, 120)
+    found = predict_out_of_fold(features, labels, n_classes=2, Cs=(1.0,))
+    assert abs((found.probabilities.argmax(axis=1) == labels).mean() - 0.5) < 0.15
+    np.testing.assert_allclose(found.probabilities.sum(axis=1), 1)
+
+
+def test_copies_vouch_for_each_other_unless_they_are_a_group():
+    """Each image five times, wrong label included: only folds that keep the copies together contradict it."""
+    features, true = make_features(36, distance=2.0)
+    wrong = np.random.default_rng(1).permutation(36)[:7]
+    labels = true.copy()
+    labels[wrong] = (labels[wrong] + 1) % 3
+    five = [np.repeat(values, 5, axis=0) for values in (features, labels, np.isin(range(36), wrong), range(36))]
+    believed = []  # probability of the wrong labels
+    for groups in (None, five[3]):
+        found = predict_out_of_fold(five[0], five[1], n_classes=3, groups=groups, Cs=(0.1,))
+        believed.append(found.probabilities[np.arange(180), five[1]][five[2]].mean())
+    assert believed[0] > 0.8 and believed[1] < 0.6
+
+
+def test_the_chosen_c_has_the_lowest_log_loss():
+    from sklearn.metrics import log_loss
+
+    features, labels = make_features()
+    grid = (0.0001, 0.01, 1.0)
+    losses = [log_loss(labels, predict_out_of_fold(features, labels, n_classes=3, Cs=(C,)).probabilities) for C in grid]
+    assert grid[int(np.argmin(losses))] == predict_out_of_fold(features, labels, n_classes=3, Cs=grid).C
+
+
+@pytest.mark.parametrize(("groups", "what"), [(None, "images"), (["a"] * 9 + ["b"], "groups")], ids=str)
+def test_a_class_that_no_other_image_can_vouch_for(groups, what):
+    features, labels = np.random.default_rng(0).normal(size=(10, 3)), np.array([0] * 9 + [1])
+    with pytest.raises(ValueError, match=f"has 1 {what}"):
+        predict_out_of_fold(features, labels, n_classes=2, groups=groups)

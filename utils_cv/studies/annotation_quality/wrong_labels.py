@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from utils_cv.evaluation.label_errors import rank_suspects
-from utils_cv.training.out_of_fold import predict_out_of_fold
+from utils_cv.training.model_selection import predict_out_of_fold
 
 from ..experiment import FIXED_C, Task, join_results, run_trials
 
@@ -116,7 +116,7 @@ def _list_similar_pairs(task: Task, seed: int) -> list[tuple[str, str]]:
     """Each class with the other one that its images look most like to a probe that did not learn them."""
     names, codes = task.class_names, task.codes[task.pool_rows]
     probabilities = predict_out_of_fold(
-        task.features[task.pool_rows], codes, n_classes=len(names), strengths=(FIXED_C,), seed=seed
+        task.features[task.pool_rows], codes, n_classes=len(names), Cs=(FIXED_C,), seed=seed
     ).probabilities
     means = np.array([probabilities[codes == code].mean(axis=0) for code in range(len(names))])
     np.fill_diagonal(means, -1.0)
@@ -127,9 +127,7 @@ def _score_noise(task: Task, kind: str, rate: float, source: str, target: str, s
     names, true = task.class_names, task.codes[task.pool_rows]
     one_class = {"source": names.index(source), "target": names.index(target)} if source else {}
     labels = inject_wrong_labels(true, rate, n_classes=len(names), seed=seed, **one_class)
-    logits = task.predict(
-        task.pool_rows, labels, strength=FIXED_C if kind == "random with fixed C" else None, seed=seed
-    )
+    logits = task.predict(task.pool_rows, labels, C=FIXED_C if kind == "random with fixed C" else None, seed=seed)
     y_true = task.codes[task.test_rows]
     right = logits.argmax(axis=1) == y_true
     return {
@@ -195,7 +193,7 @@ def _score_rounds(
     is_checked = np.zeros(len(pool), bool)
     rows = []
     for i in range(n_rounds + 1):
-        right = task.predict(pool, labels, strength=None, seed=seed).argmax(axis=1) == task.codes[task.test_rows]
+        right = task.predict(pool, labels, C=None, seed=seed).argmax(axis=1) == task.codes[task.test_rows]
         n_checked = int(is_checked.sum())
         counts = {"round": i, "n_checked": n_checked, "checked_fraction": n_checked / len(pool)}
         rows.append(counts | {"n_wrong": int((labels != true).sum()), "right": right})
@@ -210,5 +208,5 @@ def _score_rounds(
 def _order_by_suspicion(task: Task, labels: np.ndarray, seed: int) -> np.ndarray:
     groups = task.table["group"].to_numpy()[task.pool_rows] if "group" in task.table else None
     features, n_classes = task.features[task.pool_rows], len(task.class_names)
-    found = predict_out_of_fold(features, labels, n_classes=n_classes, groups=groups, strengths=SUSPECT_CS, seed=seed)
+    found = predict_out_of_fold(features, labels, n_classes=n_classes, groups=groups, Cs=SUSPECT_CS, seed=seed)
     return rank_suspects(found.probabilities, labels)["row"].to_numpy()

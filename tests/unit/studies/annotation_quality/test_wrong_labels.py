@@ -95,8 +95,8 @@ def test_the_confused_class_is_the_most_similar_one():
 def test_c_is_chosen_on_the_wrong_labels_unless_the_kind_says_otherwise(monkeypatch):
     seen = []
 
-    def record(task, rows, labels, *, strength, seed):
-        seen.append(strength)
+    def record(task, rows, labels, *, C, seed):
+        seen.append(C)
         return np.zeros((len(task.test_rows), 3))
 
     monkeypatch.setattr(Task, "predict", record)

@@ -1,0 +1,200 @@
+"""Batches, losses against torch, frozen and unfrozen learners, and predictions that do not depend on the batch."""
+
+import dataclasses
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from utils_cv.training.learner import (
+    Predictions,
+    compute_logits,
+    make_dataloaders,
+    make_learner,
+    make_trained_model,
+    predict_images,
+)
+
+TINY = "test_efficientnet"
+
+
+def label(images, labels):
+    """Images with other labels; all of them are train images."""
+    table = images.table.head(len(labels)).assign(label=labels, split="train")
+    return dataclasses.replace(images, table=table, pixels=images.pixels[: len(labels)])
+
+
+def test_a_validation_batch_holds_the_images_as_they_are(small_images):
+    x, y = make_dataloaders(small_images).valid.one_batch()
+    rows = small_images.table["split"] == "valid"
+    np.testing.assert_allclose(x.permute(0, 2, 3, 1) * 255, small_images.pixels[rows], atol=1e-4)
+    assert [small_images.class_names[code] for code in y] == small_images.table["label"][rows].tolist()
+
+
+def test_train_images_are_shuffled_and_augmented_from_the_seed(small_images):
+    first, again, other = (make_dataloaders(small_images, seed=seed).train.one_batch() for seed in (1, 1, 2))
+    assert first[0].equal(again[0]) and first[1].equal(again[1])
+    assert not first[0].equal(other[0])
+    plain = make_dataloaders(small_images, seed=1, augment="none").train.one_batch()
+    assert plain[1].equal(first[1]) and not plain[0].equal(first[0])
+
+
+def test_several_labels_are_zeros_and_ones(multilabel_images):
+    dls = make_dataloaders(multilabel_images)
+    _, y = dls.valid.one_batch()
+    labels = multilabel_images.table["label"][multilabel_images.table["split"] == "valid"]
+    assert y.tolist() == [["can" in text.split("|"), "carton" in text.split("|")] for text in labels]
+
+
+def test_a_batch_shows_itself(small_images):
+    import matplotlib.pyplot as plt
+
+    make_dataloaders(small_images).show_batch(max_n=4)
+    assert {ax.get_title() for ax in plt.gcf().axes} <= set(small_images.class_names)
+
+
+def test_an_image_that_occurs_twice_is_refused(small_images):
+    twice = dataclasses.replace(small_images, table=small_images.table.assign(path="same.png"))
+    with pytest.raises(ValueError, match="29 images occur twice"):
+        make_dataloaders(twice)
+
+
+def test_no_train_images_say_what_there_is(small_images):
+    with pytest.raises(ValueError, match="No image of split 'train'"):
+        make_dataloaders(dataclasses.replace(small_images, table=small_images.table.assign(split="test")))
+
+
+LOGITS = torch.tensor([[2.0, 0.5], [0.1, 1.0], [1.5, 0.2], [0.3, 0.2]])
+CODES = torch.tensor([0, 0, 0, 1])
+MULTI = torch.tensor([[1.0, 0], [1, 1], [0, 0], [1, 0]])
+
+
+def make_loss(images, labels, **options):
+    images = label(images, labels)
+    images = dataclasses.replace(images, is_multilabel=any(len(text.split("|")) != 1 or not text for text in labels))
+    return make_learner(make_dataloaders(images), TINY, pretrained=False, **options).loss_func
+
+
+@pytest.mark.parametrize(
+    ("labels", "targets", "weights", "expected"),
+    [
+        pytest.param(["can"] * 3 + ["carton"], CODES, "none", nn.functional.cross_entropy(LOGITS, CODES), id="plain"),
+        pytest.param(
+            ["can"] * 3 + ["carton"], CODES, "balanced",
+            nn.functional.cross_entropy(LOGITS, CODES, weight=torch.tensor([1.0, 3.0])), id="classes count alike",
+        ),
+        pytest.param(
+            ["can", "can|carton", "", "can"], MULTI, "none",
+            nn.functional.binary_cross_entropy_with_logits(LOGITS, MULTI), id="several labels",
+        ),
+        pytest.param(
+            ["can", "can|carton", "", "can"], MULTI, "balanced",
+            nn.functional.binary_cross_entropy_with_logits(LOGITS, MULTI, pos_weight=torch.tensor([1 / 3, 3.0])),
+            id="several labels, classes count alike",
+        ),
+    ],
+)  # fmt: skip
+def test_the_loss_is_that_of_torch(small_images, labels, targets, weights, expected):
+    loss = make_loss(small_images, labels, class_weights=weights)
+    assert float(loss(LOGITS, targets)) == pytest.approx(float(expected))
+
+
+def test_a_class_without_images_does_not_divide_by_zero(small_images):
+    assert torch.isfinite(make_loss(small_images, ["can"] * 4, class_weights="balanced").func.weight).all()
+
+
+def test_unknown_weights_are_refused(small_images):
+    with pytest.raises(ValueError, match="'none' or 'balanced'"):
+        make_loss(small_images, ["can"] * 4, class_weights="equal")
+
+
+def test_every_parameter_is_in_one_of_three_groups(small_images):
+    learn = make_learner(make_dataloaders(small_images), TINY, pretrained=False)
+    groups = learn.splitter(learn.model)
+    assert len(groups) == 3
+    assert sorted(id(value) for group in groups for value in group) == sorted(map(id, learn.model.parameters()))
+
+
+def list_changes(learn, train):
+    before = {name: value.clone() for name, value in learn.model.state_dict().items()}
+    with learn.no_bar(), learn.no_logging():
+        train()
+    return {name for name, value in learn.model.state_dict().items() if not value.equal(before[name])}
+
+
+def test_a_pretrained_body_is_frozen_until_it_is_unfrozen_and_its_statistics_stay(small_images):
+    learn = make_learner(make_dataloaders(small_images, batch_size=8))
+    assert list_changes(learn, lambda: learn.fit_one_cycle(1, 1e-3)) == {"head.weight", "head.bias"}
+    learn.unfreeze()
+    changed = list_changes(learn, lambda: learn.fit_one_cycle(1, 1e-3))
+    assert "body.conv_stem.weight" in changed and not any("running_" in name for name in changed)
+
+
+def test_a_network_given_is_unfrozen_and_random_weights_learn_statistics(small_images):
+    dls = make_dataloaders(small_images, batch_size=8)
+    learn = make_learner(dls, TINY, pretrained=False)
+    learn.freeze()
+    learn = make_learner(dls, TINY, network=learn.model, pretrained=False)
+    changed = list_changes(learn, lambda: learn.fit_one_cycle(1, 1e-3))
+    assert "body.conv_stem.weight" in changed and any("running_mean" in name for name in changed)
+
+
+def test_the_learning_rate_finder_leaves_weights_and_working_folder_as_they_were(small_images, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    learn = make_learner(make_dataloaders(small_images, batch_size=8), TINY, pretrained=False)
+    changed = list_changes(learn, lambda: learn.lr_find(num_it=8, show_plot=False))
+    assert not {name for name in changed if "running_" not in name and "num_batches" not in name}
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_seed_trains_the_same_network_twice(small_images):
+    learned = []
+    for seed in (3, 3, 4):
+        learn = make_learner(make_dataloaders(small_images, batch_size=8, seed=seed), TINY, pretrained=False)
+        with learn.no_bar(), learn.no_logging():
+            learn.fit_one_cycle(2, 1e-2)
+        learned.append(make_trained_model(learn))
+    first, again, other = (compute_logits(model.learn.model, small_images.pixels) for model in learned)
+    np.testing.assert_array_equal(first, again)
+    assert not np.allclose(first, other)
+    history = learned[0].history
+    assert history["epoch"].tolist() == [1, 2] and history["is_kept"].tolist() == [False, True]
+    assert learned[0].seconds == pytest.approx(history["seconds"].sum())
+
+
+def test_a_learner_predicts_files_as_it_does_opened_images(small_images, small_probe, tmp_path):
+    predictions = predict_images(small_probe, small_images)
+    path = shutil.copy(predictions.table["path"].iloc[0], tmp_path / "my image.png")
+    with small_probe.learn.no_bar():
+        name, code, probabilities = small_probe.learn.predict(str(path))
+    np.testing.assert_allclose(probabilities, predictions.probabilities[0], atol=1e-4)
+    assert name == predictions.class_names[code] == predictions.table["label"].iloc[0]
+
+
+def test_the_batch_does_not_change_predictions(small_images, small_probe):
+    network = small_probe.learn.model
+    two, all_ = (compute_logits(network, small_images.pixels[:5], batch_size=n) for n in (2, 32))
+    np.testing.assert_allclose(two, all_, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("y_true", "expected"),
+    [
+        pytest.param(np.array([1, 1]), [0, 1], id="one label: the most probable class"),
+        pytest.param(np.array([[1, 0], [1, 1]]), [[1, 0], [1, 1]], id="several labels: all from 0.5 on"),
+    ],
+)
+def test_predicted_labels(y_true, expected):
+    predictions = Predictions(None, ["can", "carton"], np.array([[0.9, 0.1], [0.5, 0.7]]), y_true)
+    assert predictions.y_pred.tolist() == expected
+    assert predictions.y_pred.shape == y_true.shape
+
+
+def test_wrong_split_and_wrong_size_say_what_there_is(small_images, small_probe):
+    with pytest.raises(ValueError, match="split='exam'; the table has"):
+        predict_images(small_probe, small_images, split="exam")
+    smaller = dataclasses.replace(small_images, pixels=small_images.pixels[:, :48, :48])
+    with pytest.raises(ValueError, match=r"load_table_images\(table, 64\)"):
+        predict_images(small_probe, smaller)
