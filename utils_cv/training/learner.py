@@ -330,7 +330,7 @@ def find_rows(images: TableImages) -> tuple[list[int], list[int]]:
     if not train_rows:
         raise ValueError(
             f"No image of split 'train'; the table has {images.table['split'].value_counts().to_dict()}. "
-            "Use utils_cv.data.image_table.complete_splits before loading the images."
+            "Use utils_cv.data.splits.complete_splits before loading the images."
         )
     return train_rows, valid_rows
 
