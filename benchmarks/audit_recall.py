@@ -1,8 +1,8 @@
-"""How many planted copies the audit finds, and how often it calls different images copies.
+"""How many injected copies the audit finds, and how often it calls different images copies.
 
     python benchmarks/audit_recall.py                              # the demo images
     python benchmarks/audit_recall.py --folder my/photos           # any folder of images
-    python benchmarks/audit_recall.py --backbone efficientnet_lite0 --limit 150
+    python benchmarks/audit_recall.py --limit 200                  # as in the README of the benchmarks
 
 The images of the folder should be different from each other: a pair of them that is found counts as a false alarm.
 """
@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageEnhance
 
-from utils_cv.audit.audit import audit_images
+from utils_cv.audit.report import audit_images
 from utils_cv.data.images import list_image_files, load_image
 from utils_cv.evaluation.intervals import make_fraction_score
 from utils_cv.system.machine import describe_machine
@@ -52,8 +52,8 @@ COPIES: dict[str, tuple[Change | None, int]] = {  # what is changed, and the JPE
 }
 
 
-def measure(paths: list[Path], name: str, backbone: str | None) -> tuple[int, int]:
-    """Plant one copy of each image; count the copies found, and other pairs found."""
+def measure(paths: list[Path], name: str) -> tuple[int, int]:
+    """Make one copy of each image; count the copies found, and other pairs found."""
     change, quality = COPIES[name]
     random = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
@@ -64,26 +64,24 @@ def measure(paths: list[Path], name: str, backbone: str | None) -> tuple[int, in
             else:
                 change(load_image(path), random).save(copy, quality=quality)
         table = pd.DataFrame({"path": [str(path) for path in (*paths, *copies)], "label": "", "split": ""})
-        found = audit_images(table, backbone=backbone, show_progress=False).duplicates
+        found = audit_images(table, show_progress=False).duplicates
     place = {path: row for row, path in enumerate(table["path"])}
-    pairs = [(place[image], place[twin]) for image, twin in zip(found["image"], found["twin"], strict=True)]
-    n_true = sum(image - twin == len(paths) for image, twin in pairs)
-    return n_true, len(pairs) - n_true
+    n_true = sum(place[row.image] - place[row.duplicate] == len(paths) for row in found.itertuples())
+    return n_true, len(found) - n_true
 
 
 def main() -> None:
-    """Plant copies of each kind and print a table."""
+    """Make copies of each kind and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", default="data/fridge_objects", help="folder of images")
-    parser.add_argument("--backbone", help="compare features as well")
     parser.add_argument("--limit", type=int, help="use so many images")
     options = parser.parse_args()
     paths = list_image_files(options.folder)
     paths = [paths[i] for i in np.random.default_rng(0).permutation(len(paths))[: options.limit]]
-    print(f"{describe_machine()}\n\n{len(paths)} images, backbone: {options.backbone}\n")
+    print(f"{describe_machine()}\n\n{len(paths)} images\n")
     print("| copy | found | 95 % interval | false alarms |\n|---|---|---|---|")
     for name in COPIES:
-        n_found, n_false = measure(paths, name, options.backbone)
+        n_found, n_false = measure(paths, name)
         found = make_fraction_score(n_found, len(paths))
         print(f"| {name} | {found.value:.1%} | {found.low:.1%} to {found.high:.1%} | {n_false} |", flush=True)
 

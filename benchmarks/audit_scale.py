@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from utils_cv.audit.audit import audit_images
+from utils_cv.audit.report import audit_images
 from utils_cv.system.machine import describe_machine
 
 COPY_EVERY = 100

@@ -41,8 +41,8 @@ CASES = {
         changes={"DATA_DIR": OTHER_SET, "IM_SIZE": 48, "N_PER_CLASS": 3, "SEED": 1},
         check=lambda r: (
             r["n_images"] == r["n_train"] + r["n_valid"] + r["n_test"]
-            and r["n_skipped"] == 0
-            and r["n_found"] == r["n_planted"] == 10
+            and r["n_unreadable"] == 0
+            and r["n_found"] == r["n_injected"] == 10
         ),
     ),
     "01_training_introduction": Case(
@@ -104,7 +104,7 @@ CASES = {
             "DATA_DIR": OTHER_SET,
             "BACKBONE": "efficientnet_lite1",
             "IM_SIZE": 48,
-            "SMALLEST": 1,
+            "SMALLEST": 4,
             "N_SEEDS": 3,
             "STOP_GAIN": 0.05,
             "RARE_RATIO": 3,

@@ -1,4 +1,4 @@
-"""Figures of an audit: twins side by side, poor images. Axes out, nothing calls `show()`."""
+"""Figures of an audit: duplicates side by side, images of low quality. Axes out, nothing calls `show()`."""
 
 from typing import Literal
 
@@ -8,56 +8,57 @@ import pandas as pd
 from utils_cv.data.images import load_image
 from utils_cv.plots.images import plot_images, plot_message
 
-from .audit import AuditReport
+from .report import AuditReport
 
-_VIEW_PX = 224
+_N_SHOWN = 8
 
 
 def plot_duplicates(
-    report: AuditReport, kind: Literal["leaks", "conflicts", "duplicates"] = "leaks", *, n_pairs: int = 4
+    report: AuditReport, kind: Literal["leaks", "label_conflicts", "duplicates"] = "leaks"
 ) -> np.ndarray:
-    """Show images and their twins side by side, two pairs a row, the least similar first: those need a look most.
+    """Show images beside their duplicates, two pairs per row, the least similar first: those need a look most.
 
     Args:
-        report: From `utils_cv.audit.audit.audit_images`.
+        report: From `utils_cv.audit.report.audit_images`.
         kind: Which table of the report.
-        n_pairs: Most pairs to show.
 
     Returns:
-        The axes (2 × pairs shown,), an image and its twin in turn; without pairs one empty axes that says so.
+        The axes (2 × pairs shown,), at most 8: the duplicate, then the image. Without pairs one empty axes says so.
 
     Example:
-        >>> plot_duplicates(report, "conflicts")  # doctest: +SKIP
+        >>> axes = plot_duplicates(report, "label_conflicts")  # doctest: +SKIP
     """
     found: pd.DataFrame = getattr(report, kind)
-    if found.empty:
-        return plot_message(f"No {kind} among {len(report.facts)} images")
-    shown = found.sort_values("overlap", kind="stable").head(n_pairs)
     path = dict(zip(report.facts["image"], report.facts["path"], strict=True))
     images, titles = [], []
-    for row in shown.itertuples():
-        images += [load_image(path[name], target_px=_VIEW_PX) for name in (row.twin, row.image)]
-        titles += [f"{row.twin_label} ({row.twin_split})", f"{row.label} ({row.split})\n{_describe(row)}"]
-    return plot_images(images, [title.replace(" ()", "") for title in titles], n_columns=4)
+    for row in found.sort_values("overlap", kind="stable").head(_N_SHOWN // 2).itertuples():
+        fit = "the same file" if row.kind == "exact" else f"fits to {row.overlap:.2f}"
+        images += [row.duplicate, row.image]
+        titles += [f"{row.duplicate_label} ({row.duplicate_split})", f"{row.label} ({row.split})\n{fit}"]
+    titles = [title.replace(" ()", "") for title in titles]
+    return _plot(
+        [path[image] for image in images], titles, f"No {kind.replace('_', ' ')} among {len(report.facts)} images"
+    )
 
 
-def plot_low_quality(report: AuditReport, *, n_images: int = 8) -> np.ndarray:
+def plot_low_quality(report: AuditReport) -> np.ndarray:
     """Show images that are dark, nearly empty, blurred or tiny.
 
     Args:
-        report: From `utils_cv.audit.audit.audit_images`.
-        n_images: Most images to show.
+        report: From `utils_cv.audit.report.audit_images`.
 
     Returns:
-        The axes, one an image; without any one empty axes that says so.
+        The axes (images shown,), at most 8. Without any one empty axes says so.
+
+    Example:
+        >>> axes = plot_low_quality(report)  # doctest: +SKIP
     """
-    if report.poor.empty:
-        return plot_message(f"No dark, empty, blurred or tiny image among {len(report.facts)}")
-    shown = report.poor.head(n_images)
-    paths = report.facts.loc[shown.index, "path"]
-    return plot_images([load_image(path, target_px=_VIEW_PX) for path in paths], list(shown["problem"]))
+    shown = report.low_quality.head(_N_SHOWN)
+    nothing = f"No dark, empty, blurred or tiny images among {len(report.facts)}"
+    return _plot(list(report.facts.loc[shown.index, "path"]), list(shown["problem"]), nothing)
 
 
-def _describe(row: object) -> str:
-    kind, overlap = row.kind, row.overlap  # type: ignore[attr-defined]
-    return "the same file" if kind == "exact" else f"fits to {overlap:.2f}"
+def _plot(paths: list[str], titles: list[str], nothing: str) -> np.ndarray:
+    if paths:
+        return plot_images([load_image(path, target_px=224) for path in paths], titles)
+    return plot_message(nothing)

@@ -6,15 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from tests.unit.audit.photos import make_photo
 from utils_cv.audit.image_quality import measure_blur, measure_image
-
-
-def make_photo(width=160, height=120, seed=0):
-    random = np.random.default_rng(seed)
-    coarse = Image.fromarray(random.integers(0, 255, (height // 8, width // 8, 3), dtype=np.uint8))
-    fine = random.normal(0, 20, (height, width, 3))
-    large = np.asarray(coarse.resize((width, height), Image.Resampling.NEAREST), float)
-    return Image.fromarray(np.clip(large + fine, 0, 255).astype(np.uint8))
 
 
 def measure(folder, image, name="a.jpg", **options):
@@ -22,10 +15,10 @@ def measure(folder, image, name="a.jpg", **options):
     return measure_image(folder / name)[0]
 
 
-def test_an_ordinary_image_has_nothing_odd(tmp_path):
-    photo = make_photo()
+def test_an_image_without_issues(tmp_path):
+    photo = make_photo(0)
     facts = measure(tmp_path, photo, quality=95)
-    assert (facts.cause, facts.oddities) == ("", "")
+    assert (facts.cause, facts.file_issues) == ("", "")
     assert (facts.width_px, facts.height_px, facts.format, facts.mode) == (160, 120, "JPEG", "RGB")
     assert facts.megapixels == pytest.approx(0.0192)
     content = (tmp_path / "a.jpg").read_bytes()
@@ -50,10 +43,13 @@ def make_exif(orientation):
     return exif.tobytes()
 
 
-PHOTO = make_photo()
+PHOTO = make_photo(0)
 TRANSPARENT = PHOTO.convert("RGBA")
 TRANSPARENT.putalpha(100)
 DEEP = Image.fromarray((np.arange(64 * 64, dtype=np.uint16) * 16).reshape(64, 64))
+BROKEN, BROKEN_EXIF = "broken EXIF: nothing in them can be read", b"Exif\x00\x00" + bytes(40)
+SEVERAL = "named .png, but is JPEG; turned by EXIF (orientation 3); CMYK"
+GREY, CMYK, GIF = PHOTO.convert("L"), PHOTO.convert("CMYK"), {"save_all": True, "append_images": [make_photo(1)]}
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -67,55 +63,29 @@ DEEP = Image.fromarray((np.arange(64 * 64, dtype=np.uint16) * 16).reshape(64, 64
         pytest.param(PHOTO, "a.jpg", save_as("MPO"), "", id="JPEG with a preview, of a phone"),
         pytest.param(PHOTO, "a.jpg", save_as("JPEG", exif=make_exif(6)), "turned by EXIF (orientation 6)", id="turned"),
         pytest.param(PHOTO, "a.jpg", save_as("JPEG", exif=make_exif(1)), "", id="EXIF that says upright"),
-        pytest.param(
-            PHOTO,
-            "a.jpg",
-            save_as("JPEG", exif=b"Exif\x00\x00" + bytes(40)),
-            "broken EXIF: nothing in them can be read",
-            id="broken EXIF",
-        ),
+        pytest.param(PHOTO, "a.jpg", save_as("JPEG", exif=BROKEN_EXIF), BROKEN, id="broken EXIF"),
         pytest.param(TRANSPARENT, "a.png", save_as("PNG"), "transparent", id="transparent"),
         pytest.param(PHOTO.convert("RGBA"), "a.png", save_as("PNG"), "", id="alpha that hides nothing"),
-        pytest.param(PHOTO.convert("CMYK"), "a.jpg", save_as("JPEG"), "CMYK", id="CMYK"),
+        pytest.param(CMYK, "a.jpg", save_as("JPEG"), "CMYK", id="CMYK"),
         pytest.param(DEEP, "a.png", save_as("PNG"), "more than 8 bits", id="16 bits"),
-        pytest.param(PHOTO.convert("L"), "a.png", save_as("PNG"), "", id="grey"),
-        pytest.param(
-            PHOTO,
-            "a.gif",
-            save_as("GIF", save_all=True, append_images=[make_photo(seed=1)]),
-            "animated or several pages",
-            id="animated",
-        ),
+        pytest.param(CMYK, "a.png", save_as("JPEG", exif=make_exif(3)), SEVERAL, id="several"),
+        pytest.param(GREY, "a.png", save_as("PNG"), "", id="grey"),
+        pytest.param(PHOTO, "a.gif", save_as("GIF", **GIF), "animated or several pages", id="animated"),
     ],
 )
-def test_oddities(tmp_path, image, name, save, expected):
+def test_issues_of_files(tmp_path, image, name, save, expected):
     save(image, tmp_path / name)
     facts, _ = measure_image(tmp_path / name)
-    assert (facts.cause, facts.oddities) == ("", expected)
+    assert (facts.cause, facts.file_issues) == ("", expected)
 
 
-def test_several_oddities_are_joined(tmp_path):
-    save_as("JPEG", exif=make_exif(3))(PHOTO.convert("CMYK"), tmp_path / "a.png")
-    oddities = measure_image(tmp_path / "a.png")[0].oddities.split("; ")
-    assert oddities == ["named .png, but is JPEG", "turned by EXIF (orientation 3)", "CMYK"]
-
-
-def test_the_size_is_that_of_the_upright_image(tmp_path):
-    facts = measure(tmp_path, PHOTO, exif=make_exif(6))
-    assert (facts.width_px, facts.height_px) == (120, 160)
-
-
-def test_the_size_is_that_of_the_file_where_decoding_is_reduced(tmp_path):
-    assert measure(tmp_path, PHOTO.resize((2400, 1600))).megapixels == pytest.approx(3.84)
+def test_the_size_is_that_of_the_file_upright_also_where_decoding_is_reduced(tmp_path):
+    facts = measure(tmp_path, PHOTO.resize((2400, 1600)), exif=make_exif(6))
+    assert (facts.width_px, facts.height_px, facts.megapixels) == (1600, 2400, pytest.approx(3.84))
 
 
 @pytest.mark.parametrize(
-    ("content", "cause"),
-    [
-        pytest.param(None, "cannot be read", id="missing"),
-        pytest.param(b"", "the file is empty", id="empty"),
-        pytest.param(b"notes", "not an image", id="text"),
-    ],
+    ("content", "cause"), [(None, "cannot be read"), (b"", "is empty"), (b"notes", "not an image")]
 )
 def test_a_file_that_cannot_be_opened_is_a_fact(tmp_path, content, cause):
     if content is not None:
@@ -135,7 +105,7 @@ def test_the_thumbnail_is_the_whole_image_upright(tmp_path):
 
 
 def test_blur_rises_with_every_step():
-    photo = make_photo(256, 256).convert("L")
+    photo = make_photo(0, (256, 256)).convert("L")
     values = [measure_blur(np.asarray(photo.filter(ImageFilter.GaussianBlur(radius)))) for radius in (0, 1, 2, 4)]
     assert values == sorted(values)
     assert 0 <= values[0] < 0.3 < 0.58 < values[-1] <= 1
@@ -147,5 +117,5 @@ def test_blur_of_tiny_and_flat_images_is_zero(shape):
 
 
 def test_blur_does_not_depend_on_brightness_and_contrast():
-    values = np.asarray(make_photo(100, 80).convert("L"), float)
+    values = np.asarray(make_photo(0, (100, 80)).convert("L"), float)
     assert measure_blur(values) == pytest.approx(measure_blur(values * 0.1 + 30))

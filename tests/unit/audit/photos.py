@@ -1,0 +1,33 @@
+"""Images for the tests of the audit: as detailed as photographs, and all unlike each other."""
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from tests.conftest import ROOT
+from utils_cv.data.image_table import load_image_table
+
+
+def make_photo(seed, size=(160, 120)):
+    """Smooth color cells with grain."""
+    random = np.random.default_rng(seed)
+    cells = Image.fromarray(random.integers(0, 255, (9, 12, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    grain = random.normal(0, 6, (size[1], size[0], 1))
+    return Image.fromarray(np.clip(np.asarray(cells) + grain, 0, 255).astype(np.uint8))
+
+
+def make_table(folder, rows):
+    """Save images; a row is (name, image or bytes, label, split)."""
+    for name, image, _, _ in rows:
+        if isinstance(image, bytes):
+            (folder / name).write_bytes(image)
+        else:
+            image.save(folder / name, quality=90)
+    table = pd.DataFrame([(name, label, split) for name, _, label, split in rows], columns=["image", "label", "split"])
+    return table.assign(path=[str(folder / name) for name in table["image"]])
+
+
+def load_demo_images():
+    """Six demo images of each class."""
+    table = load_image_table(ROOT / "data" / "fridge_objects")
+    return [Image.open(path).convert("RGB") for path in table.groupby("label").head(6)["path"]]

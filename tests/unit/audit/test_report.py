@@ -1,0 +1,201 @@
+"""Tests of utils_cv.audit.report: what is found, and what follows from it."""
+
+import pandas as pd
+import pytest
+from PIL import Image, ImageFilter
+
+from tests.unit.audit.photos import load_demo_images, make_photo, make_table
+from utils_cv.audit.report import AuditLimits, add_groups, audit_images, drop_duplicates
+from utils_cv.data.splits import split_grouped
+
+FINDINGS = ("unreadable", "file_issues", "large", "low_quality", "duplicates", "leaks", "label_conflicts")
+
+
+def audit(table, **options):
+    return audit_images(table, show_progress=False, **options)
+
+
+CLEAN_ROWS = [
+    (f"{split}_{label}_{i}.jpg", make_photo(100 * part + 10 * len(label) + i), label, split)
+    for part, split in enumerate(("train", "valid", "test"))
+    for label in ("can", "carton")
+    for i in range(3)
+]
+PHOTO, OTHER_PHOTO = CLEAN_ROWS[0][1], CLEAN_ROWS[1][1]  # train_can_0.jpg and train_can_1.jpg
+SMALLER = PHOTO.resize((120, 90))
+BLACK, WHITE = Image.new("RGB", (100, 80)), Image.new("RGB", (100, 80), "white")
+HUGE = make_photo(5).resize((2240, 1900), Image.Resampling.NEAREST)
+CONFLICT = "label conflict (copy.jpg: carton, train_can_0.jpg: can)"
+
+
+@pytest.fixture
+def audit_with(tmp_path):
+    """Audit the clean images and others, numbered from 100."""
+
+    def audit_with(*rows, **options):
+        table = make_table(tmp_path, [*CLEAN_ROWS, *rows])
+        return audit(table.set_index(table.index + 100), **options)
+
+    return audit_with
+
+
+def count_findings(report):
+    """What was found at all, and how often."""
+    return {name: len(getattr(report, name)) for name in FINDINGS if len(getattr(report, name))}
+
+
+def test_a_clean_table_has_nothing_to_report(audit_with):
+    report = audit_with()
+    assert count_findings(report) == {}
+    assert report.summary["n_images"].tolist() == [0] * 8
+    assert report.groups.nunique() == 18
+    assert report.facts.index.tolist() == list(range(100, 118))
+    assert report.classes.loc["can"].to_dict() == {"train": 3, "valid": 3, "test": 3}
+    assert report.describe_image("train_can_0.jpg") == ""
+    assert str(report).splitlines()[0] == "Audit of 18 images of 2 classes, 0.019 megapixels (median)"
+    assert str(report).splitlines()[-1] == "Every class has 9 images."
+
+
+DUPLICATE, LEAK = {"duplicates": 1}, {"duplicates": 1, "leaks": 1}
+
+
+@pytest.mark.parametrize(
+    ("image", "label", "split", "counts", "text"),
+    [
+        pytest.param(PHOTO, "can", "test", LEAK, "leak (duplicate in train: train_can_0.jpg)", id="exact leak"),
+        pytest.param(SMALLER, "can", "test", LEAK, "leak (duplicate in train: train_can_0.jpg)", id="near leak"),
+        pytest.param(PHOTO, "can", "train", DUPLICATE, "", id="duplicate in the same split"),
+        pytest.param(PHOTO, "can", "", DUPLICATE, "", id="duplicate without a split"),
+        pytest.param(SMALLER, "carton", "train", DUPLICATE | {"label_conflicts": 1}, CONFLICT, id="label conflict"),
+        pytest.param(b"", "can", "train", {"unreadable": 1}, "unreadable (the file is empty)", id="unreadable"),
+        pytest.param(BLACK, "can", "", {"low_quality": 1}, "low quality (dark, nearly empty)", id="black"),
+        pytest.param(WHITE, "can", "", {"low_quality": 1}, "low quality (nearly empty)", id="white"),
+        pytest.param(make_photo(0, (300, 40)), "can", "", {"low_quality": 1}, "low quality (tiny)", id="tiny"),
+        pytest.param(make_photo(0).convert("CMYK"), "can", "", {"file_issues": 1}, "file issue (CMYK)", id="CMYK"),
+        pytest.param(HUGE, "can", "", {"large": 1}, "large (4.3 megapixels)", id="large"),
+    ],
+)
+def test_what_is_wrong_with_one_image_is_reported_and_nothing_else(audit_with, image, label, split, counts, text):
+    report = audit_with(("copy.jpg", image, label, split))
+    assert count_findings(report) == counts
+    assert report.describe_image("copy.jpg") == text
+    assert report.describe_image("train_can_0.jpg") == (CONFLICT if "label_conflicts" in counts else "")
+
+
+@pytest.mark.parametrize(("kind", "copy"), [("exact", PHOTO), ("near", SMALLER)], ids=["exact", "near"])
+def test_a_duplicate_is_listed_beside_its_original(audit_with, kind, copy):
+    (leak,) = audit_with(("copy.jpg", copy, "can", "test")).leaks.itertuples()
+    assert (leak.Index, leak.image, leak.split, leak.label) == (118, "copy.jpg", "test", "can")
+    assert (leak.duplicate, leak.duplicate_split, leak.duplicate_label) == ("train_can_0.jpg", "train", "can")
+    assert leak.kind == kind
+    assert (leak.overlap == 1) == (kind == "exact")
+
+
+def test_a_leak_runs_from_the_earlier_split_whatever_the_order_of_rows(tmp_path):
+    rows = [("first.jpg", PHOTO, "can", "test"), *CLEAN_ROWS, ("v.jpg", PHOTO, "can", "valid")]
+    leaks = audit(make_table(tmp_path, rows)).leaks
+    assert leaks["image"].tolist() == ["first.jpg", "v.jpg"]
+    assert set(leaks["duplicate"]) == {"train_can_0.jpg"}
+
+
+def test_the_same_file_is_shown_rather_than_a_near_duplicate(audit_with):
+    report = audit_with(("a.jpg", SMALLER, "can", "train"), ("b.jpg", SMALLER, "can", "test"))
+    assert report.leaks[["duplicate", "kind"]].to_numpy().tolist() == [["a.jpg", "exact"]]
+
+
+def test_without_splits_there_is_no_leak(tmp_path):
+    table = make_table(tmp_path, [*CLEAN_ROWS, ("copy.jpg", PHOTO, "can", "test")])
+    assert count_findings(audit(table.drop(columns="split"))) == DUPLICATE
+
+
+def test_unreadable_files_are_no_duplicates_of_each_other_and_stay(audit_with, tmp_path):
+    report = audit_with(("a.jpg", b"", "can", "train"), ("b.jpg", b"", "carton", "test"))
+    assert report.unreadable["image"].to_dict() == {118: "a.jpg", 119: "b.jpg"}
+    assert count_findings(report) == {"unreadable": 2}
+    assert len(list(tmp_path.iterdir())) == 20  # nothing was deleted
+
+
+@pytest.mark.parametrize(("radius", "low", "high"), [(0, 0, 0), (2, 1, 8), (3, 22, 24)])
+def test_demo_images_count_as_blurred_where_a_person_says_so(tmp_path, radius, low, high):
+    """24 images, blurred by so many pixels at a shorter side of 256."""
+    rows = []
+    for i, image in enumerate(load_demo_images()):
+        blurred = image.filter(ImageFilter.GaussianBlur(radius * min(image.size) / 256))
+        rows.append((f"{i}.png", blurred, "can", ""))
+    assert low <= (audit(make_table(tmp_path, rows)).low_quality["problem"] == "blurred").sum() <= high
+
+
+def test_limits_decide(audit_with):
+    report = audit_with(limits=AuditLimits(max_megapixels=0.01, min_side_px=121))
+    assert count_findings(report) == {"large": 18, "low_quality": 18}
+    assert report.describe_image("train_can_0.jpg") == "large (0.0 megapixels); low quality (tiny)"
+
+
+def test_several_labels_of_an_image_count_one_by_one(tmp_path):
+    table = make_table(tmp_path, CLEAN_ROWS[:2]).assign(label=["can|carton", "can"], split="")
+    assert audit(table).classes[""].to_dict() == {"can": 2, "carton": 1}
+
+
+def test_a_report_is_readable_as_text_and_as_html(audit_with, tmp_path):
+    report = audit_with(("<b>.jpg", PHOTO, "can", "test"), ("c.jpg", make_photo(7), "can", "train"))
+    assert "Audit of 20 images of 2 classes" in str(report) == repr(report)
+    assert "1  leak: duplicate in another split, e.g. <b>.jpg = train_can_0.jpg" in str(report)
+    assert "smallest: carton with 9, 82% of it" in str(report)
+    assert '<td style="text-align: left">&lt;b&gt;.jpg' in report._repr_html_()
+    assert "<b>.jpg" not in report._repr_html_()
+    assert str(tmp_path) not in str(report) + report._repr_html_()
+
+
+@pytest.mark.parametrize("drop_label_conflicts", [True, False])
+def test_drop_duplicates_keeps_the_test_image(tmp_path, drop_label_conflicts):
+    copies = [("copy.jpg", PHOTO, "can", "test"), ("other_label.jpg", OTHER_PHOTO, "carton", "train")]
+    table = make_table(tmp_path, [*CLEAN_ROWS, *copies])
+    before = table.copy()
+    kept = drop_duplicates(table, audit(table), drop_label_conflicts=drop_label_conflicts)
+    gone = set(table["image"]) - set(kept["image"])
+    assert gone == {"train_can_0.jpg", "other_label.jpg"} | ({"train_can_1.jpg"} if drop_label_conflicts else set())
+    assert table.equals(before)
+    assert count_findings(audit(kept)) == {}
+
+
+def test_add_groups_keeps_duplicates_together_in_a_grouped_split(tmp_path):
+    copies = [(f"copy_{name}", image.resize((120, 90)), label, "test") for name, image, label, _ in CLEAN_ROWS[:6]]
+    table = make_table(tmp_path, [*CLEAN_ROWS, *copies])
+    report = audit(table)
+    assert len(report.leaks) == 6
+    assert audit(split_grouped(add_groups(table, report), seed=1)).leaks.empty
+
+
+def test_add_groups_joins_with_groups_that_are_there(tmp_path):
+    table = make_table(tmp_path, [*CLEAN_ROWS, ("copy.jpg", PHOTO, "can", "test")])
+    scenes = [f"scene {i // 2}" for i in range(18)] + [None]
+    groups = add_groups(table.assign(group=scenes), audit(table))["group"]
+    assert groups[18] == groups[0] == groups[1]
+    assert groups.nunique() == 9
+
+
+def test_rows_of_the_table_will_do_but_not_others(tmp_path):
+    table = make_table(tmp_path, CLEAN_ROWS)
+    report = audit(table)
+    assert len(drop_duplicates(table.iloc[:5], report)) == 5
+    with pytest.raises(ValueError, match="1 of 18 images are not in the report"):
+        add_groups(table.assign(path=["elsewhere.jpg", *table["path"][1:]]), report)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param(lambda table: table.drop(columns="label"), "'path' and 'label'", id="no label"),
+        pytest.param(lambda table: table.iloc[:0], "got 0 rows", id="empty"),
+        pytest.param(lambda table: pd.concat([table, table]), "listed twice", id="twice"),
+    ],
+)
+def test_other_tables_are_refused(tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        audit(change(make_table(tmp_path, CLEAN_ROWS[:2])))
+
+
+def test_a_table_of_which_nothing_opens(tmp_path):
+    report = audit(make_table(tmp_path, [("a.jpg", b"", "can", "train"), ("b.jpg", b"x", "carton", "test")]))
+    assert count_findings(report) == {"unreadable": 2}
+    assert "2  unreadable" in str(report)
