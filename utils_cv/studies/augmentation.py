@@ -6,135 +6,47 @@ compared. What helps a linear head need not help a network whose every layer is 
 """
 
 import functools
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageEnhance
 
 from utils_cv.data.image_table import TableImages, encode_labels
 from utils_cv.data.splits import take_per_class
 from utils_cv.evaluation.intervals import compare_repeated, describe_effect
+from utils_cv.models.backbones import DEFAULT_BACKBONE
 from utils_cv.models.features import compute_features
+from utils_cv.training.augmentation import augment_pixels
 from utils_cv.training.linear_probe import fit_linear_head
 
 from .experiment import FIXED_C, join_results, run_trials
 
 NONE = "none"
-# What is learned and what is scored; "any side up" images are turned by a random angle.
-WORLDS = ("upright", "any side up", "upright, tested any side up")
-_TRAIN_IS_TURNED = {WORLDS[0]: False, WORLDS[1]: True, WORLDS[2]: False}
-_TEST_IS_TURNED = {WORLDS[0]: False, WORLDS[1]: True, WORLDS[2]: True}
-
-
-def _mirror(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else image
-
-
-def _rotate_a_little(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    return turn_image(image, rng.uniform(-10, 10))
-
-
-def _rotate_any(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    return turn_image(image, rng.uniform(-180, 180))
-
-
-def _change_color(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
-        image = enhance(image).enhance(math.exp(rng.uniform(-0.35, 0.35)))  # 0.7 to 1.4 times
-    return image
-
-
-def _crop(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    side = image.width * math.sqrt(rng.uniform(0.5, 1.0))  # half to all of the area
-    left, top = rng.uniform(0, image.width - side, size=2)
-    return image.resize(image.size, Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
-
-
-def _change_all(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    for change in (_mirror, _rotate_a_little, _change_color, _crop):
-        image = change(image, rng)
-    return image
-
-
-CHANGES: Mapping[str, Callable[[Image.Image, np.random.Generator], Image.Image]] = {
-    "mirror": _mirror,
-    "rotate up to 10°": _rotate_a_little,
-    "rotate by any angle": _rotate_any,
-    "color": _change_color,
-    "crop": _crop,
-    "all but any angle": _change_all,
+# Whether train and test images are turned by a random angle.
+CONDITIONS = {
+    "upright": (False, False),
+    "any side up": (True, True),
+    "trained upright, tested any side up": (False, True),
 }
-
-
-def turn_image(image: Image.Image, angle_deg: float) -> Image.Image:
-    """Turn a square image about its middle; the corners are filled with the mirrored image, so that no edge shows.
-
-    Args:
-        image: A square RGB image.
-        angle_deg: Degrees, counter-clockwise.
-
-    Returns:
-        A new image of the same size.
-    """
-    side = image.width
-    margin = math.ceil(side * (math.sqrt(2) - 1) / 2) + 1
-    padded = np.pad(np.asarray(image), ((margin, margin), (margin, margin), (0, 0)), mode="reflect")
-    turned = Image.fromarray(padded).rotate(angle_deg, Image.Resampling.BILINEAR)
-    return turned.crop((margin, margin, margin + side, margin + side))
-
-
-def change_images(pixels: np.ndarray, name: str, *, seed: int = 0) -> np.ndarray:
-    """Make one augmented view of each image.
-
-    Args:
-        pixels: uint8, (n, size, size, 3).
-        name: One of `CHANGES`.
-        seed: The same seed gives the same views.
-
-    Returns:
-        New images of the same shape.
-
-    Raises:
-        ValueError: If there is no augmentation of that name.
-
-    Example:
-        >>> change_images(np.zeros((2, 32, 32, 3), np.uint8), "crop").shape
-        (2, 32, 32, 3)
-    """
-    if name not in CHANGES:
-        raise ValueError(f"No augmentation {name!r}; choose from {', '.join(CHANGES)}.")
-    rng = np.random.default_rng(seed)
-    views = np.empty_like(pixels)
-    for i, image in enumerate(pixels):
-        views[i] = np.asarray(CHANGES[name](Image.fromarray(image), rng))
-    return views
 
 
 def compare_augmentations(
     images: TableImages,
     names: Sequence[str],
     *,
-    worlds: Sequence[str] = WORLDS,
     n_per_class: int = 20,
     n_views: int = 3,
-    n_draws: int = 5,
-    backbone: str = "efficientnet_lite0",
+    n_draws: int = 20,
+    backbone: str = DEFAULT_BACKBONE,
     seed: int = 0,
     show_progress: bool = True,
 ) -> pd.DataFrame:
-    """Train linear heads with and without each augmentation and compare them on the same test images.
-
-    Every draw takes `n_per_class` train images out of twice as many. The head learns the images as they are, and with
-    an augmentation their views as well; its regularization is divided among the views, so that it stays the same for
-    each image. Validation images count as train images, because nothing is chosen.
+    """Train a linear head with each augmentation and without, under three conditions, and compare on the test images.
 
     Args:
-        images: Opened images, one label each, with a `test` split.
-        names: Which of `CHANGES`.
-        worlds: Which of `WORLDS`.
+        images: Opened images with splits, one label per image; all but the test images may be learned from.
+        names: Names of `utils_cv.training.augmentation.AUGMENTATIONS`.
         n_per_class: Train images of each class in a draw.
         n_views: Augmented views of each train image.
         n_draws: Draws of train images.
@@ -143,45 +55,40 @@ def compare_augmentations(
         show_progress: Show progress bars.
 
     Returns:
-        One row a world and an augmentation, "none" first: `world`, `augmentation`, `accuracy`, and the `difference`
-        to "none" with `difference_low`, `difference_high` (paired, 95 %, over test images and draws), `verdict`,
-        `n_test`.
+        One row per condition and augmentation: `condition`, `augmentation`, `accuracy`, and the difference to no
+        augmentation: `value`, `low`, `high` (paired, 95 %, over test images and draws), `n`, `effect`.
 
     Raises:
-        ValueError: If a name or a world is unknown, images have several labels, or a class has too few images.
+        ValueError: If a name is unknown, images have several labels, or a class has too few images.
 
     Example:
         >>> rows = compare_augmentations(images, ["mirror", "crop"])  # doctest: +SKIP
     """
-    unknown = sorted({*names} - {*CHANGES} | {*worlds} - {*WORLDS})
-    if unknown or images.is_multilabel:
-        raise ValueError(
-            f"Got unknown names {unknown}, several labels an image: {images.is_multilabel}; expected augmentations "
-            f"from {', '.join(CHANGES)}, worlds from {', '.join(WORLDS)}, and one label an image."
-        )
     pool = _choose_pool(images, n_per_class, seed)
     codes = encode_labels(images.table["label"], images.class_names, multilabel=False)
     is_test = (images.table["split"] == "test").to_numpy()
+    compute = functools.partial(compute_features, backbone=backbone, show_progress=show_progress)
+    pixels = {False: images.pixels, True: augment_pixels(images.pixels, "rotate_any", seed=10_000 + seed)}
+    train, test = {}, {}
+    for is_turned in pixels:
+        test[is_turned] = compute(pixels[is_turned][is_test])
+        train[is_turned] = _compute_views(compute, pixels[is_turned][pool], names, n_views, seed)
     rows = []
-    for is_turned in dict.fromkeys(_TRAIN_IS_TURNED[world] for world in worlds):
-        pixels = _turn_all(images.pixels, seed) if is_turned else images.pixels
-        train = {NONE: compute_features(pixels[pool], backbone=backbone)[None]}
-        for name in names:
-            views = [change_images(pixels[pool], name, seed=seed + 1 + i) for i in range(n_views)]
-            features = compute_features(np.concatenate(views), backbone=backbone, show_progress=show_progress)
-            train[name] = np.concatenate([train[NONE], features.reshape(n_views, len(pool), -1)])
-        for world in (world for world in worlds if _TRAIN_IS_TURNED[world] == is_turned):
-            test_pixels = _turn_all(images.pixels, seed) if _TEST_IS_TURNED[world] else images.pixels
-            test = compute_features(test_pixels[is_test], backbone=backbone)
-            trial = functools.partial(_score_draw, train, codes[pool], test, codes[is_test], n_per_class)
-            settings = [{"augmentation": name, "draw": seed * 1000 + draw} for name in train for draw in range(n_draws)]
-            trials = run_trials(trial, settings, description=world, show_progress=show_progress)
-            rows += [{"world": world, **row} for row in _summarize(join_results(settings, trials))]
+    for condition, (train_is_turned, test_is_turned) in CONDITIONS.items():
+        data = (train[train_is_turned], codes[pool], test[test_is_turned], codes[is_test])
+        trial = functools.partial(_score_draw, *data, n_per_class)
+        settings = [
+            {"augmentation": name, "draw": seed * 1000 + draw} for name in (NONE, *names) for draw in range(n_draws)
+        ]
+        results = run_trials(trial, settings, description=condition, show_progress=show_progress)
+        rows += [{"condition": condition, **row} for row in _summarize(join_results(settings, results), names)]
     return pd.DataFrame(rows)
 
 
 def _choose_pool(images: TableImages, n_per_class: int, seed: int) -> np.ndarray:
     """Rows of the train images that draws take from: twice `n_per_class` of each class, or all where there are less."""
+    if images.is_multilabel:
+        raise ValueError("Got several labels per image; this study takes one label per image.")
     table = images.table.assign(row=np.arange(len(images.table)))
     train = table[table["split"] != "test"]
     smallest = int(train["label"].value_counts().reindex(images.class_names, fill_value=0).min())
@@ -193,8 +100,16 @@ def _choose_pool(images: TableImages, n_per_class: int, seed: int) -> np.ndarray
     return take_per_class(train, min(2 * n_per_class, smallest), seed=seed, split=None)["row"].to_numpy()
 
 
-def _turn_all(pixels: np.ndarray, seed: int) -> np.ndarray:
-    return change_images(pixels, "rotate by any angle", seed=10_000 + seed)
+def _compute_views(
+    compute: Any, pixels: np.ndarray, names: Sequence[str], n_views: int, seed: int
+) -> dict[str, np.ndarray]:
+    """Features of each image as it is and of its augmented views: name to (1 + n_views, n_images, n_features)."""
+    plain = compute(pixels)[None]
+    features = {NONE: plain}
+    for name in names:
+        views = np.concatenate([augment_pixels(pixels, name, seed=seed + 1 + i) for i in range(n_views)])
+        features[name] = np.concatenate([plain, compute(views).reshape(n_views, len(pixels), -1)])
+    return features
 
 
 def _score_draw(
@@ -206,31 +121,24 @@ def _score_draw(
     augmentation: str,
     draw: int,
 ) -> dict[str, Any]:
-    """Learn one draw of the train images, (1 + n_views, n_pool, n_features), and score it."""
     rng = np.random.default_rng(draw)
-    drawn = [rng.permutation(np.flatnonzero(codes == code))[:n_per_class] for code in np.unique(codes)]
-    rows = np.concatenate(drawn)
+    rows = np.concatenate([rng.permutation(np.flatnonzero(codes == code))[:n_per_class] for code in np.unique(codes)])
     views = train[augmentation][:, rows]
     weight, bias = fit_linear_head(
         views.reshape(-1, views.shape[2]),
         np.tile(codes[rows], len(views)),
         n_classes=int(codes.max()) + 1,
-        C=FIXED_C / len(views),
+        C=FIXED_C / len(views),  # the same regularization per image, however many views it has
     )
-    right = (test @ weight.T + bias).argmax(axis=1) == test_codes
-    return {"accuracy": float(right.mean()), "right": right}
+    return {"right": (test @ weight.T + bias).argmax(axis=1) == test_codes}
 
 
-def _summarize(trials: pd.DataFrame) -> list[dict[str, Any]]:
+def _summarize(trials: pd.DataFrame, names: Sequence[str]) -> list[dict[str, Any]]:
     right = {name: np.stack(part["right"]) for name, part in trials.groupby("augmentation")}
-    rows = []
-    for name in trials["augmentation"].unique():
-        row = {"augmentation": name, "accuracy": float(right[name].mean()), "n_test": right[name].shape[1]}
-        if name == NONE:
-            row |= {"difference": 0.0, "difference_low": 0.0, "difference_high": 0.0, "verdict": "baseline"}
-        else:
-            change = compare_repeated(right[name], right[NONE])
-            row |= {"difference": change.value, "difference_low": change.low, "difference_high": change.high}
-            row["verdict"] = describe_effect(change)
-        rows.append(row)
+    rows: list[dict[str, Any]] = []
+    for name in (NONE, *names):
+        change = compare_repeated(right[name], right[NONE])
+        effect = "baseline" if name == NONE else describe_effect(change)
+        row = {"augmentation": name, "accuracy": float(right[name].mean())}
+        rows.append(row | change._asdict() | {"effect": effect})
     return rows

@@ -1,13 +1,12 @@
-"""The study of augmentation: what each change does to an image, and what the comparison says of known worlds."""
+"""The study of augmentation: what the comparison says where the answer is known."""
 
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image, ImageOps
 
 from utils_cv.data.image_table import TableImages
 from utils_cv.studies import augmentation
-from utils_cv.studies.augmentation import CHANGES, WORLDS, change_images, compare_augmentations, turn_image
+from utils_cv.studies.augmentation import CONDITIONS, compare_augmentations
 
 
 def make_images(n_per_class=12, size=24):
@@ -30,68 +29,53 @@ def shrunk_features(monkeypatch):
     )
 
 
-@pytest.mark.parametrize("name", CHANGES)
-def test_a_change_keeps_shape_and_type_repeats_with_its_seed_and_leaves_the_images_alone(name):
-    pixels = make_images().pixels[:6]
-    before = pixels.copy()
-    views = change_images(pixels, name, seed=3)
-    assert views.shape == pixels.shape and views.dtype == np.uint8
-    assert (views == change_images(pixels, name, seed=3)).all()
-    assert (views != change_images(pixels, name, seed=4)).any()
-    assert (pixels == before).all()
-
-
-def test_a_mirror_is_a_mirror_in_about_half_of_the_cases():
-    pixels = np.random.default_rng(0).integers(0, 256, (100, 8, 8, 3), dtype=np.uint8)
-    views = change_images(pixels, "mirror")
-    is_mirrored = (views == pixels[:, :, ::-1]).all(axis=(1, 2, 3))
-    assert (is_mirrored | (views == pixels).all(axis=(1, 2, 3))).all()
-    assert 30 < is_mirrored.sum() < 70
-
-
-@pytest.mark.parametrize("angle", [0, 90, 180, -90])
-def test_right_angles_agree_with_numpy(angle):
-    pixels = np.random.default_rng(0).integers(0, 256, (20, 20, 3), dtype=np.uint8)
-    turned = np.asarray(turn_image(Image.fromarray(pixels), angle))
-    assert (turned == np.rot90(pixels, angle // 90)).all()
-
-
-def test_turning_leaves_no_black_corners():
-    turned = np.asarray(turn_image(Image.fromarray(np.full((30, 30, 3), 200, np.uint8)), 45))
-    assert (turned == 200).all()
-
-
-def test_an_unknown_change_is_refused():
-    with pytest.raises(ValueError, match="No augmentation 'shake'"):
-        change_images(np.zeros((1, 8, 8, 3), np.uint8), "shake")
-
-
 def test_mirrors_hurt_where_left_and_right_are_the_classes(shrunk_features, monkeypatch):
-    monkeypatch.setitem(CHANGES, "always mirror", lambda image, rng: ImageOps.mirror(image))
-    rows = compare_augmentations(
-        make_images(40), ["always mirror", "color"], worlds=WORLDS[:1], n_per_class=10, n_draws=3, show_progress=False
-    ).set_index("augmentation")
-    assert rows.loc["none", "verdict"] == "baseline" and rows.loc["none", "accuracy"] == 1.0
-    assert rows.loc["always mirror", "verdict"] == "hurts" and rows.loc["always mirror", "difference"] < -0.5
-    assert rows.loc["color", "verdict"] == "no difference shown"
-    assert rows["n_test"].unique().tolist() == [20]
+    def change(pixels, name, *, seed):
+        return pixels[:, :, ::-1] if name == "always mirror" else pixels
+
+    monkeypatch.setattr(augmentation, "augment_pixels", change)
+    options = {"n_per_class": 10, "n_draws": 3, "show_progress": False}
+    rows = compare_augmentations(make_images(40), ["always mirror", "color"], **options)
+    upright = rows[rows["condition"] == "upright"].set_index("augmentation")
+    assert upright.loc["none", "effect"] == "baseline" and upright.loc["none", "accuracy"] == 1.0
+    assert upright.loc["always mirror", "effect"] == "hurts" and upright.loc["always mirror", "value"] < -0.5
+    assert upright.loc["color", "effect"] == "no difference shown"
+    assert upright["n"].unique().tolist() == [20]
 
 
-def test_every_world_has_its_rows_and_a_seed_gives_them_again(shrunk_features):
+def test_only_test_images_are_turned_under_the_third_condition(shrunk_features, monkeypatch):
+    def turn(pixels, name, *, seed):
+        return pixels[:, :, ::-1] if name == "rotate_any" else pixels  # half a turn swaps the classes
+
+    monkeypatch.setattr(augmentation, "augment_pixels", turn)
+    options = {"n_per_class": 8, "n_draws": 2, "n_views": 1, "show_progress": False}
+    rows = compare_augmentations(make_images(40), ["color"], **options)
+    accuracy = rows[rows["augmentation"] == "none"].set_index("condition")["accuracy"]
+    assert accuracy.tolist() == [1.0, 1.0, 0.0]
+
+
+def test_every_condition_has_its_rows_and_a_seed_gives_them_again(shrunk_features):
     options = {"n_per_class": 4, "n_draws": 2, "n_views": 1, "show_progress": False}
     first, again = (compare_augmentations(make_images(), ["crop"], **options) for _ in range(2))
     assert first.equals(again)
-    assert sorted(first["world"].unique()) == sorted(WORLDS) and len(first) == 6
+    assert first["condition"].unique().tolist() == list(CONDITIONS) and len(first) == 6
 
 
 @pytest.mark.parametrize(
     ("names", "options", "message"),
     [
-        pytest.param(["shake"], {}, "unknown names", id="unknown augmentation"),
-        pytest.param(["crop"], {"worlds": ["upside down"]}, "unknown names", id="unknown world"),
+        pytest.param(["shake"], {}, "augment='shake'", id="unknown augmentation"),
         pytest.param(["crop"], {"n_per_class": 50}, "Ask for fewer", id="too few images"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(names, options, message):
+def test_what_cannot_be_compared_is_refused(names, options, message, shrunk_features):
+    options = {"n_per_class": 4, **options}
     with pytest.raises(ValueError, match=message):
         compare_augmentations(make_images(), names, show_progress=False, **options)
+
+
+def test_several_labels_are_refused():
+    images = make_images()
+    several = TableImages(images.table, images.pixels, images.class_names, True, images.fit, images.skipped)
+    with pytest.raises(ValueError, match="one label per image"):
+        compare_augmentations(several, ["crop"])
