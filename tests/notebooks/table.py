@@ -208,4 +208,24 @@ CASES = {
         check=lambda r: is_learned(r["rows"][0]) and r["n_compared"] == 6,
         run={"IM_SIZE": 128, "N_PER_CLASS": 8},
     ),
+    "15_confidence_and_unknown_images": Case(
+        fast={"IM_SIZE": 64, "EXPECTED": 0.2},
+        changes={
+            "DATA_DIR": OTHER_SET,
+            "SHIFTED_DIR": "",
+            "NEGATIVES_DIR": "",
+            "BACKBONE": "efficientnet_lite1",
+            "IM_SIZE": 48,
+            "N_BINS": 5,
+            "EXPECTED": 0.3,
+            "SEED": 1,
+        },
+        check=lambda r: is_learned(r) and len(r["rejected"]) == 6 and len(r["left_out"]) == 4,
+        run={"IM_SIZE": 128},
+        sets={
+            "DATA_DIR": "fridge_objects",
+            "SHIFTED_DIR": "fridge_objects_shifted",
+            "NEGATIVES_DIR": "fridge_negatives",
+        },
+    ),
 }
