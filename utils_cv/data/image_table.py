@@ -58,7 +58,7 @@ def load_image_table(source: str | Path, *, min_classes: int = 2) -> pd.DataFram
         >>> table.shape  # doctest: +SKIP
         (480, 16)
     """
-    source = _find(source)
+    source = find_dir(source)
     csv_path = source if source.is_file() else source / "labels.csv"
     table = _load_csv(csv_path) if csv_path.is_file() else _load_folders(source)
     class_names = list_class_names(table)
@@ -72,7 +72,7 @@ def load_image_table(source: str | Path, *, min_classes: int = 2) -> pd.DataFram
     return table
 
 
-def _find(name: str | Path) -> Path:
+def find_dir(name: str | Path) -> Path:
     """Find a folder or file: absolute, else from the working directory, else from the repository's root."""
     given = Path(name).expanduser()
     places = [given] if given.is_absolute() else [Path.cwd() / given, Path(__file__).resolve().parents[2] / given]
