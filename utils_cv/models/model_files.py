@@ -21,6 +21,40 @@ MODEL_FILES = (WEIGHTS_NAME, ONNX_NAME, INT8_NAME)
 KIND, SCHEMA_VERSION = "utils_cv classifier", 1
 LABEL_SEPARATOR = "|"  # between several labels of an image, as in image tables
 PACKAGES = ("utils_cv", "torch", "timm", "torchvision", "fastai", "onnx", "onnxruntime", "openvino", "pillow", "numpy")
+_CARD = """\
+---
+{front_matter}
+---
+
+# {title}
+
+An image classifier that gives each image {kind} {n_classes} labels: {class_names}.{trained} The network is \
+{info.backbone} with a linear head. It takes square images of {info.im_size_px} px, which `fit={info.fit!r}` makes.
+
+## Scores
+
+{scores}
+
+## Use
+
+```python
+from utils_cv.models.saved_classifier import load_classifier
+
+classifier = load_classifier("path/to/this/folder")
+classifier.predict_labels(["image.jpg"])
+```{int8}
+
+## Limits
+
+- The scores hold for images like those they were measured on. On images that look different they can be far lower.
+- {unknown}
+- The hashes in `model.json` detect damaged and mixed-up files. They do not protect against somebody who replaces the \
+file and its hash.
+
+## Made with
+
+{versions}.
+"""
 
 
 class ModelFileError(ValueError):
@@ -121,16 +155,22 @@ def find_model_file(folder: str | Path, name: str, info: ModelInfo) -> Path:
 
 def make_model_card(info: ModelInfo, *, title: str, license: str = "other") -> str:
     """Write a model card in Markdown, with the front matter that the Hugging Face Hub reads."""
-    sections = [
-        f"---\n{_make_front_matter(info, title, license)}\n---",
-        f"# {_escape(title)}",
-        _describe_model(info),
-        "## Scores\n\n" + _list_scores(info.scores),
-        "## Use\n\n" + _show_use(info),
-        "## Limits\n\n" + _list_limits(info),
-        "## Made with\n\n" + ", ".join(f"{name} {version}" for name, version in info.versions.items()) + ".",
-    ]
-    return "\n\n".join(sections) + "\n"
+    n_train = info.training.get("n_train")
+    return _CARD.format(
+        front_matter=_make_front_matter(info, title, license),
+        title=_escape(title),
+        kind="any number of" if info.is_multilabel else "one of",
+        n_classes=len(info.class_names),
+        class_names=", ".join(map(_escape, info.class_names)),
+        trained="" if n_train is None else f" It was trained on {n_train} images.",
+        info=info,
+        scores=_list_scores(info.scores),
+        int8='\n\nThe 8-bit network is loaded by `load_classifier(..., runtime="int8")`.' * (INT8_NAME in info.files),
+        unknown="A class that never occurred in training cannot be recognized."
+        if info.is_multilabel
+        else "Every image gets a label, also one that shows none of the classes.",
+        versions=", ".join(f"{name} {version}" for name, version in info.versions.items()),
+    )
 
 
 def _check_info(path: Path, content: dict[str, Any]) -> ModelInfo:
@@ -168,7 +208,7 @@ def _make_front_matter(info: ModelInfo, title: str, license: str) -> str:
 
     task = "image-classification"
     results = [
-        EvalResult(task, "images", score.get("split", "test"), _on_one_line(score["name"]), round(score["value"], 4))
+        EvalResult(task, "images", "test", _on_one_line(score["name"]), round(score["value"], 4))
         for score in info.scores
     ]
     data = ModelCardData(
@@ -192,17 +232,6 @@ def _on_one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _describe_model(info: ModelInfo) -> str:
-    kind = "any number of" if info.is_multilabel else "one of"
-    facts = info.training
-    trained = f" It was trained on {facts['n_train']} images." if "n_train" in facts else ""
-    return (
-        f"An image classifier that gives each image {kind} {len(info.class_names)} labels: "
-        f"{', '.join(map(_escape, info.class_names))}.{trained} The network is {info.backbone} with a linear head. It "
-        f"takes square images of {info.im_size_px} px, which `fit={info.fit!r}` makes."
-    )
-
-
 def _list_scores(scores: list[dict[str, Any]]) -> str:
     if not scores:
         return "None were recorded."
@@ -211,30 +240,3 @@ def _list_scores(scores: list[dict[str, Any]]) -> str:
         interval = f"{score['low']:.3f} to {score['high']:.3f}" if {"low", "high"} <= set(score) else ""
         lines.append(f"| {_escape(score['name'])} | {score['value']:.3f} | {interval} | {score.get('n', '')} |")
     return "\n".join(lines)
-
-
-def _show_use(info: ModelInfo) -> str:
-    lines = [
-        "```python",
-        "from utils_cv.models.saved_classifier import load_classifier",
-        "",
-        'classifier = load_classifier("path/to/this/folder")',
-        'classifier.predict_labels(["image.jpg"])',
-        "```",
-    ]
-    if INT8_NAME in info.files:
-        lines += ["", 'The 8-bit network is loaded by `load_classifier(..., runtime="int8")`.']
-    return "\n".join(lines)
-
-
-def _list_limits(info: ModelInfo) -> str:
-    limits = [
-        "The scores hold for images like those they were measured on. On images that look different they can be far "
-        "lower.",
-        "Every image gets a label, also one that shows none of the classes."
-        if not info.is_multilabel
-        else "A class that never occurred in training cannot be recognized.",
-        "The hashes in `model.json` detect damaged and mixed-up files. They do not protect against somebody who "
-        "replaces the file and its hash.",
-    ]
-    return "\n".join(f"- {limit}" for limit in limits)

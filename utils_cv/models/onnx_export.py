@@ -3,7 +3,6 @@
 import copy
 import hashlib
 import importlib.metadata
-import math
 import tempfile
 import warnings
 from collections import OrderedDict
@@ -89,7 +88,7 @@ def export_onnx(model: nn.Module, im_size_px: int, path: Path) -> None:
         warnings.simplefilter("ignore")  # the exporter warns about its own internals
         temporary = Path(folder) / "model.onnx"
         torch.onnx.export(
-            fix_padding(model, example),
+            copy.deepcopy(model).cpu().eval(),
             (example,),
             str(temporary),
             input_names=["pixels"],
@@ -144,50 +143,6 @@ def read_network(info: ModelInfo, path: Path) -> Normalized:
         reason = str(error).splitlines()[1].strip()[:200]
         raise ModelFileError(f"{path} does not fit {info.backbone}: {reason} Save the model again.") from error
     return Normalized(parts["body"], info.mean, info.std, parts["head"]).eval()
-
-
-def fix_padding(model: nn.Module, example: torch.Tensor) -> nn.Module:
-    """Copy a network, and make padding that depends on the size of the input constant, for inputs like `example`.
-
-    TensorFlow pads a strided convolution by what its input's size asks for; networks that come from there
-    (`tf_efficientnet_...` in timm) compute it at every call. For one size of image it is always the same.
-    """
-    from timm.layers import Conv2dSame
-
-    fixed = copy.deepcopy(model).cpu().eval()
-    sizes: dict[str, tuple[int, int]] = {}
-    hooks = [
-        module.register_forward_pre_hook(lambda _, inputs, name=name: sizes.__setitem__(name, inputs[0].shape[-2:]))
-        for name, module in fixed.named_modules()
-        if isinstance(module, Conv2dSame)
-    ]
-    if hooks:
-        with torch.inference_mode():
-            fixed(example)
-    for hook in hooks:
-        hook.remove()
-    for name, size in sizes.items():
-        fixed.set_submodule(name, _pad_statically(fixed.get_submodule(name), size))
-    return fixed
-
-
-def _pad_statically(convolution: Any, size: tuple[int, int]) -> nn.Sequential:
-    (top, bottom), (left, right) = (
-        _split_padding(size[i], convolution.kernel_size[i], convolution.stride[i], convolution.dilation[i])
-        for i in (0, 1)
-    )
-    plain = nn.Conv2d(
-        convolution.in_channels, convolution.out_channels, convolution.kernel_size, convolution.stride,
-        dilation=convolution.dilation, groups=convolution.groups, bias=convolution.bias is not None,
-    ).to(convolution.weight)  # fmt: skip
-    plain.load_state_dict(convolution.state_dict())
-    return nn.Sequential(nn.ZeroPad2d((left, right, top, bottom)), plain).eval()
-
-
-def _split_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
-    """TensorFlow's rule: as much as the last window needs, the extra pixel at the end."""
-    total = max((math.ceil(size / stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
-    return total // 2, total - total // 2
 
 
 def _fingerprint(model: nn.Module) -> str:

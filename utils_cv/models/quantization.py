@@ -6,8 +6,9 @@ Weights and activations become integers; the range of each activation is calibra
 import dataclasses
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,15 +32,10 @@ N_CALIBRATION = 96  # images: more change the ranges of activations little
 
 
 def add_int8(folder: Path, images: "TableImages", *, is_checked: bool = True) -> ModelInfo:
-    """Add `model.int8.onnx` to a finished model that has `model.onnx`.
+    """Add `model.int8.onnx` to a finished model; `int8` of the returned facts holds what `check_int8` found.
 
-    Args:
-        folder: Where `save_classifier` wrote it.
-        images: Opened images: a sample of split `train` calibrates, split `valid` checks.
-        is_checked: Add it only if `check_int8` offers it; False adds it unseen, for whoever scores it by other means.
-
-    Returns:
-        The model's new facts; `int8` holds what the check found, and `n_calibration`.
+    Split `train` calibrates it. It is kept only if split `valid` passes the check; without a check, as studies ask for
+    that score it themselves, it always is.
     """
     info = read_model_info(folder)
     rows = choose_calibration_rows(images.table["split"].to_numpy(), n=N_CALIBRATION)
@@ -61,16 +57,7 @@ def check_int8(
 ) -> dict[str, Any]:
     """Check that an 8-bit network is faster and loses at most `MAX_LOSS` of accuracy, on images it was not made from.
 
-    Args:
-        y_true: The labels of the images.
-        float_labels: What the network in floats answers.
-        int8_labels: What its 8-bit copy answers.
-        float_ms: Time of one image in floats.
-        int8_ms: Time of one image in 8 bits.
-
-    Returns:
-        `is_offered` and `reason`; `difference` of accuracy (8 bits minus float) with `difference_low` and
-        `difference_high` (paired, 95 %), `n` images, `max_loss`, and the times.
+    The difference of accuracy is that of 8 bits minus that of floats, with its paired 95 % interval.
 
     Example:
         >>> labels = ["can", "carton"] * 300
@@ -98,16 +85,11 @@ def quantize_onnx(
 ) -> None:
     """Write an 8-bit copy of an exported network; the file appears whole.
 
-    Args:
-        path: The network, as `utils_cv.models.onnx_export` writes it.
-        out_path: The file to write.
-        pixels: Images to calibrate on, uint8 (n, size, size, 3): 50 to 200 that resemble those to come. Take training
-            images, so that the scores on all others stay honest.
-        float_share: Share of the operations that stay in 32-bit floats, in [0, 1), counted from the image on: there an
-            error spreads furthest. The first operation always does, and so does the head, because a linear probe's
-            weights differ too much in size for one scale. What other shares lose: `benchmarks/int8_calibration.py`.
-        **options: Others of `onnxruntime.quantization.quantize_static`, such as `reduce_range`: 7-bit weights, for
-            processors without VNNI, which add two products of 8-bit numbers in 16 bits and may overflow silently.
+    `pixels`, 50 to 200 train images (n, size, size, 3), calibrate it. The first operations, a share of all in [0, 1),
+    stay in floats, because an error spreads furthest from there (`benchmarks/int8_calibration.py` compares shares); and
+    so does the head, because a linear probe's weights differ too much in size for one scale. `options` are others of
+    ONNX Runtime's `quantize_static`, such as `reduce_range` for processors without VNNI: they add two products of 8-bit
+    numbers in 16 bits, which may overflow silently.
 
     Source:
         Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
@@ -131,7 +113,7 @@ def quantize_onnx(
             **options,
         }
         with write_atomic(out_path) as temporary_path:
-            quantize_static(str(prepared), str(temporary_path), _Reader(pixels), **options)
+            quantize_static(str(prepared), str(temporary_path), _give(pixels), **options)
 
 
 def choose_calibration_rows(split: np.ndarray, *, n: int) -> np.ndarray:
@@ -150,18 +132,11 @@ def _list_ends(path: Path, float_share: float) -> list[str]:
     return [node.name for node in nodes[: last_float + 1]] + [nodes[weighted[-1]].name]
 
 
-class _Reader:
-    """Gives the images to the calibration, batch by batch."""
-
-    def __init__(self, pixels: np.ndarray) -> None:
-        self._batches = self._split(pixels)
-
-    def _split(self, pixels: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
-        for start in range(0, len(pixels), CALIBRATION_BATCH_SIZE):
-            yield {INPUT_NAME: np.ascontiguousarray(pixels[start : start + CALIBRATION_BATCH_SIZE])}
-
-    def get_next(self) -> Any:
-        return next(self._batches, None)
+def _give(pixels: np.ndarray) -> SimpleNamespace:
+    """Give images to the calibration batch by batch, as ONNX Runtime asks for them."""
+    starts = range(0, len(pixels), CALIBRATION_BATCH_SIZE)
+    parts = ({INPUT_NAME: np.ascontiguousarray(pixels[i : i + CALIBRATION_BATCH_SIZE])} for i in starts)
+    return SimpleNamespace(get_next=lambda: next(parts, None))
 
 
 def _compare(float_network: Network, int8_network: Network, images: "TableImages") -> dict[str, Any]:

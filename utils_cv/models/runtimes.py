@@ -18,24 +18,22 @@ if TYPE_CHECKING:
 
 Network = Callable[[np.ndarray], np.ndarray]  # uint8 images (n, size, size, 3) to what the network gives, float32
 INPUT_NAME = "pixels"
-RUNTIMES = {
-    "torch": "PyTorch, eager",
-    "channels_last": "PyTorch, eager, channels last in memory",
-    "compile": "PyTorch, torch.compile (a minute to set up)",
-    "onnx": "ONNX Runtime, 32-bit floats",
-    "int8": "ONNX Runtime, 8-bit integers",
-    "openvino": "OpenVINO, 32-bit floats",
-    "openvino_int8": "OpenVINO, 8-bit integers",
+RUNTIME_FILES = {
+    "torch": WEIGHTS_NAME,  # PyTorch, eager
+    "channels_last": WEIGHTS_NAME,  # the same, with channels last in memory
+    "compile": WEIGHTS_NAME,  # torch.compile, a minute to set up
+    "onnx": ONNX_NAME,  # ONNX Runtime, 32-bit floats
+    "int8": INT8_NAME,  # ONNX Runtime, 8-bit integers
+    "openvino": ONNX_NAME,  # OpenVINO, 32-bit floats
+    "openvino_int8": INT8_NAME,  # OpenVINO, 8-bit integers
 }
 TORCH_RUNTIMES, INT8_RUNTIMES = ("torch", "channels_last", "compile"), ("int8", "openvino_int8")
-RUNTIME_FILES = {"onnx": ONNX_NAME, "openvino": ONNX_NAME}
-RUNTIME_FILES |= dict.fromkeys(TORCH_RUNTIMES, WEIGHTS_NAME) | dict.fromkeys(INT8_RUNTIMES, INT8_NAME)
 
 
 def list_runtimes() -> list[str]:
     """List the runtimes that are installed here, from the slowest as a rule to the fastest."""
     has_openvino = find_spec("openvino") is not None
-    return [name for name in RUNTIMES if has_openvino or not name.startswith("openvino")]
+    return [name for name in RUNTIME_FILES if has_openvino or not name.startswith("openvino")]
 
 
 def load_network(folder: str | Path, runtime: str, *, n_threads: int | None = None, device: str = "cpu") -> Network:
@@ -43,7 +41,7 @@ def load_network(folder: str | Path, runtime: str, *, n_threads: int | None = No
 
     Args:
         folder: Where `save_classifier` wrote it.
-        runtime: One of `RUNTIMES`.
+        runtime: A name of `RUNTIME_FILES`.
         n_threads: Threads of one call. Default: as many as this process may use. PyTorch has one number for the whole
             process, which is changed only if a number is given.
         device: Where PyTorch runs it, see `utils_cv.system.machine.choose_device`; other runtimes use the CPU.
@@ -51,7 +49,7 @@ def load_network(folder: str | Path, runtime: str, *, n_threads: int | None = No
     Returns:
         A function of uint8 images (n, size, size, 3) that gives logits (n, n_classes). Several threads may call it.
     """
-    if runtime not in RUNTIMES:
+    if runtime not in RUNTIME_FILES:
         raise ValueError(f"Got runtime {runtime!r}; here there are {', '.join(map(repr, list_runtimes()))}.")
     info = read_model_info(folder)
     path = find_model_file(folder, RUNTIME_FILES[runtime], info)
@@ -67,16 +65,7 @@ def load_network(folder: str | Path, runtime: str, *, n_threads: int | None = No
 
 
 def load_onnx(path: str | Path, *, runtime: str = "onnx", n_threads: int | None = None) -> Network:
-    """Load an exported network into ONNX Runtime, or into OpenVINO, which is faster on some processors.
-
-    Args:
-        path: A file that `utils_cv.models.onnx_export` or `utils_cv.models.quantization` wrote.
-        runtime: "onnx" and "int8" take ONNX Runtime, "openvino" and "openvino_int8" OpenVINO.
-        n_threads: Threads of one call. Default: as many as this process may use.
-
-    Raises:
-        ValueError: The file is damaged, or no network that takes such images.
-    """
+    """Load an exported network into ONNX Runtime, or into OpenVINO, which is faster on some processors."""
     is_openvino = runtime.startswith("openvino")
     load = _load_openvino if is_openvino else _load_onnxruntime
     try:

@@ -4,6 +4,7 @@
 `model.int8.onnx`. `load_classifier` gives a classifier that predicts files, images and arrays.
 """
 
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -97,14 +98,12 @@ class ImageClassifier:
         is_yes = probabilities >= np.array(self.info.thresholds or [0.5] * len(names))
         return [LABEL_SEPARATOR.join(names[row]) for row in is_yes]
 
-    def open_image(self, image: ImageLike) -> np.ndarray:
-        """Open one image as the network takes it: uint8 (size, size, 3)."""
-        return load_pixels(image, self.info.im_size_px, fit=self.info.fit)
-
     def _open_all(self, images: Sequence[ImageLike]) -> np.ndarray:
+        """Open images as the network takes them: uint8 (n, size, size, 3)."""
+        load = functools.partial(load_pixels, size_px=self.info.im_size_px, fit=self.info.fit)
         if len(images) == 1:  # a thread would cost more than it gives
-            return self.open_image(images[0])[None]
-        return np.stack(list(map_in_threads(self.open_image, images, n_threads=count_cpus())))
+            return load(images[0])[None]
+        return np.stack(list(map_in_threads(load, images, n_threads=count_cpus())))
 
 
 def _list_images(images: ImageLike | Sequence[ImageLike]) -> Sequence[ImageLike]:
@@ -119,7 +118,7 @@ def load_classifier(folder: str | Path, *, runtime: str = "auto", n_threads: int
 
     Args:
         folder: Where `save_classifier` wrote it.
-        runtime: One of `utils_cv.models.runtimes.RUNTIMES`: "onnx" and "int8" run in ONNX Runtime, "openvino" and
+        runtime: See `utils_cv.models.runtimes.RUNTIME_FILES`: "onnx" and "int8" run in ONNX Runtime, "openvino" and
             "openvino_int8" in OpenVINO (an extra), all without importing torch; "torch", "channels_last" and "compile"
             run in PyTorch (on a GPU where there is one). "auto" takes "onnx" where the model has it, else
             "channels_last". 8 bits are never chosen by themselves.

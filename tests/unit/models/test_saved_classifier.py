@@ -1,4 +1,4 @@
-"""Finished models: the learner's answers from plain files, in a fresh process, and no trust in damaged ones."""
+"""Finished models: the network's answers from plain files, in a fresh process too, and no trust in damaged ones."""
 
 import dataclasses
 import json
@@ -7,99 +7,67 @@ import shutil
 import numpy as np
 import pytest
 import scipy.special
+import torch
 from PIL import Image
 
-from utils_cv.evaluation.metrics import measure_accuracy
 from utils_cv.models.model_files import ModelFileError
 from utils_cv.models.saved_classifier import ImageClassifier, load_classifier, save_classifier
 from utils_cv.system.files import hash_file
 from utils_cv.system.timing import measure_fresh_process
 
-# `trained` needs no training: a probe takes seconds, and its answers are what counts here.
+
+@pytest.fixture(scope="module")
+def paths(small_images):
+    return small_images.table["path"].tolist()
 
 
 @pytest.fixture(scope="module")
-def images(small_images):
-    return small_images
-
-
-@pytest.fixture(scope="module")
-def probe(small_probe):
-    return small_probe
-
-
-def predict_all(probe, images):
-    from utils_cv.training.learner import predict_images
-
-    everything = dataclasses.replace(images, table=images.table.assign(split="test"))
-    return predict_images(probe, everything).probabilities
-
-
-@pytest.fixture(scope="module")
-def folder(images, probe, tmp_path_factory):
-    from utils_cv.training.learner import predict_images
-
-    predictions = predict_images(probe, images)
-    folder = tmp_path_factory.mktemp("models") / "shapes"
-    score = measure_accuracy(predictions.y_true, predictions.y_pred)
-    save_classifier(probe, folder, images=images, scores={"accuracy": score}, onnx=True, int8=True)
-    return folder
+def expected(small_images, trained):
+    with torch.inference_mode():
+        return scipy.special.softmax(trained.learn.model(torch.from_numpy(small_images.pixels)).numpy(), axis=1)
 
 
 @pytest.fixture
-def copied(folder, tmp_path):
+def copied(saved_folder, tmp_path):
     """A copy that a test may damage."""
-    return shutil.copytree(folder, tmp_path / "model")
-
-
-@pytest.fixture(scope="module")
-def expected(images, probe):
-    return predict_all(probe, images)
+    return shutil.copytree(saved_folder, tmp_path / "model")
 
 
 PREDICT_IN_A_FRESH_PROCESS = """
 import json, sys
-import numpy as np
 from utils_cv.models.saved_classifier import load_classifier
 folder, runtime, paths = json.load(open({request!r}))
-classifier = load_classifier(folder, runtime=runtime)
-probabilities = classifier.predict(paths)
-heavy = sorted({{"torch", "fastai", "timm", "pandas", "sklearn", "matplotlib"}} & set(sys.modules))
+probabilities = load_classifier(folder, runtime=runtime).predict(paths)
+heavy = sorted({{"torch", "fastai", "timm", "pandas", "sklearn", "matplotlib", "scipy"}} & set(sys.modules))
 print(json.dumps([probabilities.tolist(), heavy]))
 """
 
 
 @pytest.mark.parametrize(("runtime", "loaded"), [("onnx", []), ("openvino", []), ("torch", ["timm", "torch"])])
-def test_a_fresh_process_gives_the_learners_answers(tmp_path, folder, images, expected, runtime, loaded):
+def test_a_fresh_process_gives_the_networks_answers(tmp_path, saved_folder, paths, expected, runtime, loaded):
     request = tmp_path / "request.json"
-    request.write_text(json.dumps([str(folder), runtime, images.table["path"].tolist()]))
+    request.write_text(json.dumps([str(saved_folder), runtime, paths]))
     done = measure_fresh_process(PREDICT_IN_A_FRESH_PROCESS.format(request=str(request)))
     probabilities, heavy = json.loads(done.output.splitlines()[-1])
     np.testing.assert_allclose(probabilities, expected, atol=1e-4)
-    assert "fastai" not in heavy and set(heavy) <= set(loaded)
+    assert set(heavy) <= set(loaded)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
-def test_the_size_of_a_batch_changes_nothing(folder, images, expected, batch_size):
-    probabilities = load_classifier(folder).predict(images.table["path"].tolist(), batch_size=batch_size)
-    np.testing.assert_allclose(probabilities, expected, atol=1e-4)
+def test_the_size_of_a_batch_changes_nothing(saved_folder, paths, expected, batch_size):
+    classifier = load_classifier(saved_folder)
+    np.testing.assert_allclose(classifier.predict(paths, batch_size=batch_size), expected, atol=1e-4)
+    labels = [classifier.info.class_names[i] for i in expected.argmax(axis=1)]
+    assert classifier.predict_labels(paths) == labels and len(set(labels)) == 2
 
 
-def test_files_images_and_arrays_give_one_answer(folder, images, expected):
-    classifier, path = load_classifier(folder), images.table["path"].iloc[0]
-    image = Image.open(path)
-    for given in (path, [path], image, np.asarray(image), [np.asarray(image), image], np.asarray(image)[None]):
+def test_files_images_and_arrays_give_one_answer_and_no_images_none(saved_folder, paths, expected):
+    classifier, image = load_classifier(saved_folder), Image.open(paths[0])
+    pixels = np.asarray(image)
+    for given in (paths[0], [paths[0]], image, pixels, [pixels, image], pixels[None]):
         probabilities = classifier.predict(given)
         np.testing.assert_allclose(probabilities, np.repeat(expected[:1], len(probabilities), axis=0), atol=1e-4)
-
-
-def test_no_images_give_no_rows(folder):
-    assert load_classifier(folder).predict([]).shape == (0, 2) and load_classifier(folder).predict_labels([]) == []
-
-
-def test_labels_are_the_most_probable_classes(folder, images, expected):
-    labels = load_classifier(folder).predict_labels(images.table["path"].tolist())
-    assert labels == [images.class_names[i] for i in expected.argmax(axis=1)]
+    assert classifier.predict([]).shape == (0, 2) and classifier.predict_labels([]) == []
 
 
 @pytest.mark.parametrize(
@@ -107,85 +75,67 @@ def test_labels_are_the_most_probable_classes(folder, images, expected):
     [3, np.zeros((4, 4)), np.zeros((4, 4, 3)), np.zeros((4, 4, 4), np.uint8)],
     ids=["number", "grey array", "floating point", "four channels"],
 )
-def test_other_things_are_refused(folder, wrong):
+def test_other_things_are_refused(saved_folder, wrong):
     with pytest.raises(TypeError, match="expected a path, a Pillow image, or an RGB array"):
-        load_classifier(folder).predict([wrong])
+        load_classifier(saved_folder).predict([wrong])
 
 
-def test_the_facts_are_written(folder, images, probe):
-    content = json.loads((folder / "model.json").read_text())
-    assert content["schema_version"] == 1 and content["class_names"] == images.class_names
-    assert content["scores"][0]["name"] == "accuracy" and content["scores"][0]["n"] == content["training"]["n_test"]
-    assert content["backbone"] == probe.backbone and content["im_size_px"] == 64 and content["mean"] == [0.5] * 3
-    assert content["files"]["model.onnx"] == hash_file(folder / "model.onnx")
-    assert len(content["table_sha256"]) == 64 and content["versions"]["torch"]
+def test_the_facts_are_written(saved_folder, small_images):
+    content = json.loads((saved_folder / "model.json").read_text())
+    assert content["schema_version"] == 1 and content["class_names"] == small_images.class_names
+    assert content["scores"] == [{"name": "accuracy", **content["scores"][0]}] and content["scores"][0]["n"] == 6
+    assert content["backbone"] == "efficientnet_lite0" and content["im_size_px"] == 64
+    np.testing.assert_allclose([content["mean"], content["std"]], [[0.5, 0.4, 0.3], [0.5, 0.6, 0.7]], rtol=1e-6)
+    names = ["model.onnx", "model.safetensors"]
+    assert content["files"] == {name: hash_file(saved_folder / name) for name in reversed(names)}
+    assert sorted(path.name for path in saved_folder.iterdir()) == ["README.md", "model.json", *names]
+    assert sum(content["training"][f"n_{split}"] for split in ("train", "valid", "test")) == len(small_images.table)
+    assert content["versions"]["torch"] and content["int8"]["n"] < 276 and content["int8"]["is_offered"] is False
 
 
-def test_the_hash_of_the_table_follows_its_labels(images, probe, folder, tmp_path):
-    tables = {"shuffled": images.table.sample(frac=1, random_state=0), "relabeled": images.table.assign(label="can")}
-    hashes = []
-    for name, table in tables.items():
-        changed = dataclasses.replace(images, table=table)
-        hashes.append(save_classifier(probe, tmp_path / name, images=changed, onnx=False).table_sha256)
-    assert hashes[0] == load_classifier(folder).info.table_sha256 != hashes[1]
+def test_the_hash_of_the_table_follows_its_labels(small_images, trained, saved_folder, tmp_path):
+    table, hashes = small_images.table, []
+    for changed in (table.sample(frac=1, random_state=0), table.assign(label="can")):
+        images = dataclasses.replace(small_images, table=changed)
+        hashes.append(save_classifier(trained, tmp_path / str(len(hashes)), images=images, onnx=False).table_sha256)
+    assert hashes[0] == load_classifier(saved_folder).info.table_sha256 != hashes[1]
 
 
-def test_8_bits_are_not_offered_where_the_images_cannot_show_it(folder):
-    info = load_classifier(folder).info
-    assert not info.int8["is_offered"] and info.int8["n"] < 276 and info.int8["n_calibration"] > 0
-    assert not (folder / "model.int8.onnx").exists()
-    with pytest.raises(FileNotFoundError, match=r"model\.int8\.onnx is missing"):
-        load_classifier(folder, runtime="int8")
-
-
-def test_a_folder_holds_the_model_and_nothing_else(folder):
-    assert sorted(path.name for path in folder.iterdir()) == [
-        "README.md",
-        "model.json",
-        "model.onnx",
-        "model.safetensors",
-    ]
-
-
-def test_without_onnx_torch_is_taken(probe, tmp_path, images, expected):
-    save_classifier(probe, tmp_path / "plain", onnx=False)
+def test_without_onnx_torch_is_taken_and_saving_changes_nothing(trained, tmp_path, paths, expected):
+    before = {name: value.clone() for name, value in trained.learn.model.state_dict().items()}
+    save_classifier(trained, tmp_path / "plain", onnx=False)
     classifier = load_classifier(tmp_path / "plain")
     assert classifier.runtime == "channels_last" and not (tmp_path / "plain" / "model.onnx").exists()
-    np.testing.assert_allclose(classifier.predict(images.table["path"].tolist()), expected, atol=1e-4)
+    np.testing.assert_allclose(classifier.predict(paths), expected, atol=1e-4)
+    assert all(torch.equal(before[name], value) for name, value in trained.learn.model.state_dict().items())
 
 
-def test_saving_changes_neither_the_learner_nor_its_answers(probe, images, expected):
-    np.testing.assert_array_equal(predict_all(probe, images), expected)
-
-
-def test_files_of_others_are_not_overwritten(probe, tmp_path):
+def test_files_of_others_are_not_overwritten(trained, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="choose another folder"):
-        save_classifier(probe, tmp_path, onnx=False, overwrite=True)
+        save_classifier(trained, tmp_path, onnx=False, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_a_model_is_replaced_only_when_asked(probe, copied):
+def test_a_model_is_replaced_only_when_asked(trained, copied):
     (copied / "notes.txt").write_text("mine")
     before = (copied / "model.json").read_bytes()
     with pytest.raises(FileExistsError, match="overwrite=True"):
-        save_classifier(probe, copied, onnx=False)
+        save_classifier(trained, copied, onnx=False)
     assert (copied / "model.json").read_bytes() == before
-    save_classifier(probe, copied, onnx=False, overwrite=True)
+    save_classifier(trained, copied, onnx=False, overwrite=True)
     assert load_classifier(copied).runtime == "channels_last" and (copied / "notes.txt").read_text() == "mine"
 
 
 @pytest.mark.parametrize("runtime", ["onnx", "torch"])
 @pytest.mark.parametrize("damage", ["cut short", "one byte changed", "empty", "of another model"])
 def test_a_damaged_file_is_not_loaded(copied, runtime, damage, monkeypatch):
-    import onnxruntime
-
     path = copied / {"onnx": "model.onnx", "torch": "model.safetensors"}[runtime]
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     damaged = {"cut short": content[:-100], "one byte changed": content, "empty": b"", "of another model": b"x" * 999}
     path.write_bytes(damaged[damage])
-    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *_, **__: pytest.fail("it was run"))
+    monkeypatch.setattr("onnxruntime.InferenceSession", lambda *_, **__: pytest.fail("it was run"))
     with pytest.raises(ModelFileError, match=f"{path.name} is not the file that model.json lists"):
         load_classifier(copied, runtime=runtime)
 
@@ -197,37 +147,40 @@ def test_weights_that_fit_their_hash_but_not_the_network_are_refused(copied):
         load_classifier(copied, runtime="torch")
 
 
-def test_a_folder_without_a_model_and_an_unknown_runtime_are_named(folder, tmp_path):
+def test_what_is_not_there_is_named(saved_folder, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no model\.json"):
         load_classifier(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"model\.int8\.onnx is missing"):
+        load_classifier(saved_folder, runtime="int8")
     with pytest.raises(ValueError, match="'tensorrt'; here there are 'torch', 'channels_last'"):
-        load_classifier(folder, runtime="tensorrt")
+        load_classifier(saved_folder, runtime="tensorrt")
 
 
-def test_requests_that_cannot_be_met_write_nothing(probe, tmp_path):
+def test_requests_that_cannot_be_met_write_nothing(trained, tmp_path):
     with pytest.raises(ValueError, match="needs images"):
-        save_classifier(probe, tmp_path / "a", int8=True)
+        save_classifier(trained, tmp_path / "a", int8=True)
     with pytest.raises(ValueError, match="3 thresholds for 2 classes"):
-        save_classifier(probe, tmp_path / "a", thresholds=[0.5] * 3)
+        save_classifier(trained, tmp_path / "a", thresholds=[0.5] * 3)
     assert not (tmp_path / "a").exists()
 
 
-def make_classifier(info, logits, **changes):
-    """A classifier whose network gives these logits for any images."""
-    return ImageClassifier(dataclasses.replace(info, **changes), "", lambda pixels: np.array(logits)[: len(pixels)])
+def make_classifier(folder, logits, **changes):
+    """A classifier whose network gives these logits, whatever the images."""
+    info = dataclasses.replace(load_classifier(folder).info, **changes)
+    return ImageClassifier(info, "", lambda pixels: np.array(logits)[: len(pixels)])
 
 
-def test_multi_label_answers_follow_their_thresholds(folder):
-    info, images = load_classifier(folder).info, [np.zeros((64, 64, 3), np.uint8)] * 4
+def test_multi_label_answers_follow_their_thresholds(saved_folder):
     logits = scipy.special.logit([[0.6, 0.95], [0.6, 0.8], [0.5, 1e-9], [0.1, 0.1]])
-    classifier = make_classifier(info, logits, is_multilabel=True, thresholds=[0.5, 0.9])
+    images, changes = np.zeros((4, 64, 64, 3), np.uint8), {"is_multilabel": True}
+    classifier = make_classifier(saved_folder, logits, thresholds=[0.5, 0.9], **changes)
     assert classifier.predict_labels(images) == ["can|carton", "can", "can", ""]
-    assert make_classifier(info, logits, is_multilabel=True).predict_labels(images)[1] == "can|carton"
+    assert make_classifier(saved_folder, logits, **changes).predict_labels(images)[1] == "can|carton"
 
 
-@pytest.mark.parametrize(("is_multilabel", "oracle"), [(False, scipy.special.softmax), (True, scipy.special.expit)])
-def test_probabilities_are_those_of_scipy_for_extreme_logits_too(folder, is_multilabel, oracle):
-    logits, images = np.array([[1000.0, -1000.0], [0.0, 0.0], [3.0, -2.0]]), [np.zeros((64, 64, 3), np.uint8)] * 3
-    classifier = make_classifier(load_classifier(folder).info, logits, is_multilabel=is_multilabel)
-    expected = oracle(logits) if is_multilabel else oracle(logits, axis=1)
-    np.testing.assert_allclose(classifier.predict(images), expected, atol=1e-12)
+@pytest.mark.parametrize("is_multilabel", [False, True])
+def test_probabilities_are_those_of_scipy_for_extreme_logits_too(saved_folder, is_multilabel):
+    logits = np.array([[1000.0, -1000.0], [0.0, 0.0], [3.0, -2.0]])
+    expected = scipy.special.expit(logits) if is_multilabel else scipy.special.softmax(logits, axis=1)
+    classifier = make_classifier(saved_folder, logits, is_multilabel=is_multilabel)
+    np.testing.assert_allclose(classifier.predict(np.zeros((3, 64, 64, 3), np.uint8)), expected, atol=1e-12)
