@@ -13,13 +13,7 @@ from .runtimes import Network, load_onnx, run_in_torch
 
 
 def compute_features(
-    pixels: np.ndarray,
-    *,
-    backbone: str = DEFAULT_BACKBONE,
-    mirror: bool = False,
-    batch_size: int = 16,
-    runtime: str = "auto",
-    show_progress: bool = False,
+    pixels: np.ndarray, *, backbone: str = DEFAULT_BACKBONE, show_progress: bool = False
 ) -> np.ndarray:
     """Compute what a frozen backbone sees in each image: the values in front of its ImageNet classifier.
 
@@ -29,16 +23,13 @@ def compute_features(
     Args:
         pixels: uint8 RGB images, (n, size, size, 3), as `utils_cv.data.images.load_images` gives them.
         backbone: Any name that `utils_cv.models.backbones.load_backbone` takes.
-        mirror: Average with the features of the mirror image; twice the time.
-        batch_size: Images per step; changes nothing but time and memory.
-        runtime: "onnx", "torch", or "auto": torch on a GPU, else ONNX.
         show_progress: Show a bar that counts images.
 
     Returns:
         float32, (n, n_features).
 
     Raises:
-        ValueError: If `pixels` is not of that shape and type, or the runtime is unknown.
+        ValueError: If `pixels` is not of that shape and type, or there is no such backbone.
 
     Example:
         >>> compute_features(np.zeros((2, 224, 224, 3), np.uint8)).shape  # doctest: +SKIP
@@ -49,28 +40,16 @@ def compute_features(
             f"Got pixels of shape {pixels.shape} and type {pixels.dtype}; expected uint8 (n, size, size, 3). "
             "Open images with utils_cv.data.images.load_images."
         )
-    network = _load_network(backbone, pixels.shape[1], choose_runtime(runtime))
-    features = run_in_batches(network, pixels, batch_size=batch_size, show_progress=show_progress)
-    if not mirror:
-        return features
-    mirrored = run_in_batches(network, pixels[:, :, ::-1], batch_size=batch_size, show_progress=show_progress)
-    return (features + mirrored) / 2
+    network = _load_network(backbone, pixels.shape[1], choose_device())
+    return run_in_batches(network, pixels, show_progress=show_progress)
 
 
-def choose_runtime(runtime: str = "auto") -> str:
-    """Choose what runs a frozen network: torch on a GPU, ONNX Runtime on a CPU, unless one of both is asked for."""
-    if runtime not in ("auto", "onnx", "torch"):
-        raise ValueError(f"Got runtime {runtime!r}; expected 'auto', 'onnx' or 'torch'.")
-    if runtime != "auto":
-        return runtime
-    return "torch" if choose_device() != "cpu" else "onnx"
-
-
-def prepare_network(network: Normalized, im_size_px: int, *, name: str, runtime: str = "auto") -> Network:
+def prepare_network(network: Normalized, im_size_px: int, *, name: str) -> Network:
     """Make the function that runs a frozen network, bytes in, float32 out; `name` begins that of its cached export."""
-    if choose_runtime(runtime) == "onnx":
+    device = choose_device()
+    if device == "cpu":
         return load_onnx(export_to_cache(network, im_size_px, name=name))
-    return run_in_torch(network, runtime="channels_last", device=choose_device())
+    return run_in_torch(network, runtime="channels_last", device=device)
 
 
 def run_in_batches(
@@ -92,8 +71,8 @@ def run_in_batches(
 
 
 @functools.lru_cache(maxsize=2)
-def _load_network(backbone: str, im_size_px: int, runtime: str) -> Network:
-    """Keep the last two: studies ask for the features of one backbone hundreds of times."""
+def _load_network(backbone: str, im_size_px: int, device: str) -> Network:
+    """Keep the last two: studies ask for the features of one backbone hundreds of times, on one device."""
     facts = describe_backbone(backbone)
     network = Normalized(load_backbone(backbone, n_classes=0), facts.mean, facts.std)
-    return prepare_network(network, im_size_px, name=backbone, runtime=runtime)
+    return prepare_network(network, im_size_px, name=backbone)

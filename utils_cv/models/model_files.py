@@ -38,7 +38,7 @@ An image classifier that gives each image {kind} {n_classes} labels: {class_name
 ## Use
 
 ```python
-from utils_cv.models.saved_classifier import load_classifier
+from {module} import load_classifier
 
 classifier = load_classifier("path/to/this/folder")
 classifier.predict_labels(["image.jpg"])
@@ -158,6 +158,7 @@ def make_model_card(info: ModelInfo, *, title: str, license: str = "other") -> s
     n_train = info.training.get("n_train")
     return _CARD.format(
         front_matter=_make_front_matter(info, title, license),
+        module=f"{__package__}.saved_classifier",
         title=_escape(title),
         kind="any number of" if info.is_multilabel else "one of",
         n_classes=len(info.class_names),

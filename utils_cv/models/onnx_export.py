@@ -61,22 +61,15 @@ def make_head(weight: Any, bias: Any) -> nn.Linear:
     return head
 
 
-def copy_network(model: Any) -> Normalized:
-    """Copy a trained network (`learn.model`, with body, head, mean and std) to the CPU, in evaluation mode."""
-    body, head = (copy.deepcopy(getattr(model, name)) for name in ("body", "head"))
-    mean, std = (getattr(model, name).flatten().tolist() for name in ("mean", "std"))
-    return Normalized(body, mean, std, head).cpu().eval()
-
-
 def export_to_cache(network: Normalized, im_size_px: int, *, name: str) -> Path:
-    """Export a network to ONNX in the user's cache folder, unless it is there already, by the name of `name_export`."""
-    path = name_export(network, im_size_px, name=name)
+    """Export a network to ONNX in the user's cache folder, unless it is there already."""
+    path = _name_export(network, im_size_px, name=name)
     if not path.is_file():
         export_onnx(network, im_size_px, path)
     return path
 
 
-def name_export(network: Normalized, im_size_px: int, *, name: str) -> Path:
+def _name_export(network: Normalized, im_size_px: int, *, name: str) -> Path:
     """Name the file in the user's cache folder for the export of a network; it changes with weights and versions."""
     return get_cache_dir("onnx") / f"{name.replace('/', '_')}_{im_size_px}px_{_fingerprint(network)}.onnx"
 
@@ -110,7 +103,7 @@ def export_classifier(network: Normalized, im_size_px: int, path: Path, *, backb
     """
     without_head = copy.copy(network)
     without_head._modules = {**network._modules, "head": nn.Identity()}
-    exported = name_export(without_head, im_size_px, name=backbone)
+    exported = _name_export(without_head, im_size_px, name=backbone)
     if exported.is_file():
         _append_head(exported, network.head, path)
     else:

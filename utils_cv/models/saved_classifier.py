@@ -4,6 +4,7 @@
 `model.int8.onnx`. `load_classifier` gives a classifier that predicts files, images and arrays.
 """
 
+import copy
 import functools
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -187,10 +188,10 @@ def save_classifier(
     """
     folder = Path(folder)
     _check_request(trained, folder, images, thresholds, int8, overwrite)
-    from .onnx_export import copy_network, export_classifier, write_network_weights
+    from .onnx_export import export_classifier, write_network_weights
 
     folder.mkdir(parents=True, exist_ok=True)
-    network = copy_network(trained.learn.model)
+    network = copy.deepcopy(trained.learn.model).cpu().eval()
     names = [WEIGHTS_NAME]
     write_network_weights(network, folder / WEIGHTS_NAME)
     if onnx or int8:

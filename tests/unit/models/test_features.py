@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from utils_cv.models.backbones import load_backbone
-from utils_cv.models.features import choose_runtime, compute_features, prepare_network, run_in_batches
+from utils_cv.models.features import compute_features, prepare_network, run_in_batches
 from utils_cv.models.onnx_export import Normalized
 
 SIZE_PX = 64
@@ -16,44 +16,39 @@ def pixels():
     return np.random.default_rng(0).integers(0, 256, (5, SIZE_PX, SIZE_PX, 3), dtype=np.uint8)
 
 
-@pytest.fixture(scope="module")
-def features(pixels):
-    return compute_features(pixels, runtime="onnx")
+@pytest.fixture(params=["ONNX Runtime on a CPU", "torch on another device"])
+def device(request, monkeypatch, tmp_path):
+    """A machine without, and one with another device, which is a CPU by another name."""
+    name = "cpu" if "ONNX" in request.param else "cpu:0"
+    monkeypatch.setattr("utils_cv.models.features.choose_device", lambda: name)
+    return name
 
 
-def test_features_are_those_of_the_backbone_on_normalized_images(pixels, features):
+def test_features_are_those_of_the_backbone_on_normalized_images(pixels, device):
     body = load_backbone(n_classes=0)
     normalized = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255 * 2 - 1  # mean and std are 0.5
     with torch.inference_mode():
         expected = body(normalized).numpy()
-    np.testing.assert_allclose(features, expected, atol=2e-3)
-    np.testing.assert_allclose(compute_features(pixels, runtime="torch"), expected, atol=1e-4)
-
-
-def test_the_batch_changes_nothing(pixels, features):
-    np.testing.assert_allclose(compute_features(pixels, batch_size=2, runtime="onnx"), features, atol=1e-4)
-
-
-def test_mirror_averages_both_views(pixels, features):
-    mirrored = compute_features(np.ascontiguousarray(pixels[:, :, ::-1]), runtime="onnx")
-    averaged = compute_features(pixels, mirror=True, runtime="onnx")
-    np.testing.assert_allclose(averaged, (features + mirrored) / 2, atol=1e-4)
+    np.testing.assert_allclose(compute_features(pixels), expected, atol=2e-3)
 
 
 def test_no_images_give_no_features():
-    assert len(compute_features(np.zeros((0, SIZE_PX, SIZE_PX, 3), np.uint8), runtime="onnx")) == 0
+    assert len(compute_features(np.zeros((0, SIZE_PX, SIZE_PX, 3), np.uint8))) == 0
 
 
-@pytest.mark.parametrize("runtime", ["onnx", "torch"])
-def test_a_prepared_network_runs_in_batches_and_is_not_changed(pixels, runtime, monkeypatch, tmp_path):
+def test_a_prepared_network_runs_in_batches_and_is_not_changed(pixels, device, monkeypatch, tmp_path):
     monkeypatch.setenv("UTILS_CV_CACHE", str(tmp_path))
     body = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3), torch.nn.Dropout(), torch.nn.Flatten())
     network = Normalized(body, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)).train()
-    run = prepare_network(network, SIZE_PX, name="small", runtime=runtime)
+    run = prepare_network(network, SIZE_PX, name="small")
     assert network.training and body[0].weight.is_contiguous()
+    assert bool(list(tmp_path.rglob("small_64px_*.onnx"))) == (device == "cpu")
     with torch.inference_mode():
         expected = network.eval()(torch.from_numpy(pixels)).numpy()
-    np.testing.assert_allclose(run_in_batches(run, pixels, batch_size=2), expected, atol=1e-4)
+    for batch_size in (2, 16):
+        np.testing.assert_allclose(run_in_batches(run, pixels, batch_size=batch_size), expected, atol=1e-4)
+    mirrored = run_in_batches(run, pixels[:, :, ::-1])
+    np.testing.assert_allclose(mirrored, run_in_batches(run, pixels[:, :, ::-1].copy()), atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -68,11 +63,3 @@ def test_a_prepared_network_runs_in_batches_and_is_not_changed(pixels, runtime, 
 def test_other_arrays_are_refused(wrong):
     with pytest.raises(ValueError, match=r"expected uint8 \(n, size, size, 3\)"):
         compute_features(wrong)
-
-
-def test_the_runtime_follows_the_device_unless_it_is_asked_for(monkeypatch):
-    for device, runtime in (("cpu", "onnx"), ("cuda", "torch")):
-        monkeypatch.setattr("utils_cv.models.features.choose_device", lambda device=device: device)
-        assert choose_runtime() == runtime and choose_runtime("onnx") == "onnx"
-    with pytest.raises(ValueError, match="'auto', 'onnx' or 'torch'"):
-        choose_runtime("tensorrt")
