@@ -10,27 +10,25 @@ import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-import torch
 from tqdm.auto import tqdm
 
 from utils_cv.data.image_table import TableImages, is_multilabel, load_table_images
 from utils_cv.data.images import load_pixels
 from utils_cv.evaluation.metrics import compare_accuracy, measure_accuracy
-from utils_cv.models.backbones import describe_backbone, load_backbone
+from utils_cv.models.backbones import describe_backbone
 from utils_cv.models.features import run_in_batches
 from utils_cv.models.model_files import INFO_NAME, list_versions, read_model_info
-from utils_cv.models.onnx_export import Normalized, make_head
 from utils_cv.models.quantization import add_int8, check_int8
 from utils_cv.models.runtimes import INT8_RUNTIMES, RUNTIME_FILES, list_runtimes, load_network
 from utils_cv.models.saved_classifier import save_classifier
 from utils_cv.system.files import get_cache_dir
 from utils_cv.system.machine import tune_allocator
 from utils_cv.system.timing import measure_fresh_process, measure_in_turn
+from utils_cv.training.learner import make_dataloaders, make_learner, make_network, make_trained_model
 from utils_cv.training.linear_probe import linear_probe
 
 _PEAK_MEMORY_SCRIPT = """
@@ -117,10 +115,12 @@ def compare_settings(
     _check_table(table)
     tune_allocator()
     models_dir, rows = _find_models_dir(table, seed), []
-    for size_px, part in settings.groupby("im_size_px"):  # images are opened once per size
-        images = load_table_images(table, int(size_px))
-        for setting in tqdm(part.to_dict("records"), desc=f"train and score, {size_px} px"):
-            rows.append({"name": setting["name"], **_answer(images, setting, models_dir, seed)})
+    with tqdm(total=len(settings), desc="train and score") as bar:
+        for size_px, part in settings.groupby("im_size_px"):  # images are opened once per size
+            images = load_table_images(table, int(size_px))
+            for setting in part.to_dict("records"):
+                rows.append({"name": setting["name"], **_answer(images, setting, models_dir, seed)})
+                bar.update()
     rows = settings.merge(pd.DataFrame(rows), on="name", validate="one_to_one")
     y_true = images.table.loc[images.table["split"] == "valid", "label"].to_numpy(dtype=str)
     rows = _add_scores(rows, y_true)
@@ -214,23 +214,14 @@ def _train(images: TableImages, backbone: str, models_dir: Path, seed: int) -> t
     if (folder / INFO_NAME).is_file():
         return folder, True
     try:
-        trained: Any = linear_probe(images, backbone=backbone, seed=seed)
-    except ConnectionError:
-        trained, folder = _make_untrained(images, backbone), folder.with_name(f"{folder.name}_untrained")
+        trained = linear_probe(images, backbone=backbone, seed=seed)
+    except ConnectionError:  # no network: the speed does not depend on the weights
+        folder = folder.with_name(f"{folder.name}_untrained")
+        network = make_network(images, backbone, pretrained=False)
+        learn = make_learner(make_dataloaders(images), backbone, network=network)
+        trained = make_trained_model(learn, history=pd.DataFrame(), seconds=0.0)
     save_classifier(trained, folder, images=images, overwrite=True, title=f"{backbone}, {images.pixels.shape[1]} px")
     return folder, not folder.name.endswith("_untrained")
-
-
-def _make_untrained(images: TableImages, backbone: str) -> Any:
-    body, facts = load_backbone(backbone, n_classes=0, pretrained=False), describe_backbone(backbone)
-    with torch.inference_mode():
-        n_features = body(torch.zeros(1, 3, facts.im_size_px, facts.im_size_px)).shape[1]
-    head = np.zeros((len(images.class_names), n_features))
-    return SimpleNamespace(
-        learn=SimpleNamespace(model=Normalized(body, facts.mean, facts.std, make_head(head, head[:, 0]))),
-        class_names=images.class_names, backbone=backbone, fit=images.fit, im_size_px=images.pixels.shape[1],
-        is_multilabel=False, seconds=0.0,
-    )  # fmt: skip
 
 
 def _add_scores(rows: pd.DataFrame, y_true: np.ndarray) -> pd.DataFrame:
