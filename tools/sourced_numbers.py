@@ -79,7 +79,7 @@ def format_number(results: Mapping[str, Any], source: str, key: str, spec: str) 
     """Format one recorded result.
 
     Percent are set with a space, and a negative number gets a real minus sign. The format `points` shows a difference
-    of fractions in percentage points with one decimal.
+    of fractions in percentage points with one decimal. `score`, `score %` and `score points` add the recorded interval.
 
     Args:
         results: What the notebook recorded.
@@ -91,13 +91,34 @@ def format_number(results: Mapping[str, Any], source: str, key: str, spec: str) 
         ValueError: If there is no such result, or the format does not fit it.
     """
     value = find_value(results, source, key)
+    limits = _find_limits(results, source, key) if spec.startswith("score") else None
     try:
-        shown = f"{value * 100:.1f}" if spec == "points" else format(value, spec)
+        if limits:
+            shown = _format_score(value, *limits, unit=spec.removeprefix("score"))
+        else:
+            shown = f"{value * 100:.1f}" if spec == "points" else format(value, spec)
     except (TypeError, ValueError) as error:
         raise ValueError(f"Notebook {source}: {key} is {value!r}, which format {spec!r} does not fit.") from error
     if isinstance(value, str):
         return shown
-    return re.sub(r"^-", "−", shown).replace("%", " %")
+    return re.sub(r"(?<!\d)-(?=\d)", "−", shown).replace("%", " %")
+
+
+def _find_limits(results: Mapping[str, Any], source: str, key: str) -> tuple[float, float]:
+    """Find the interval beside a value: `accuracy_low` and `accuracy_high`, or `low` and `high` beside `value`."""
+    beginning = key.removesuffix("value") if key.endswith("].value") else f"{key}_"
+    low, high = (find_value(results, source, beginning + end) for end in ("low", "high"))
+    return low, high
+
+
+def _format_score(value: float, low: float, high: float, *, unit: str) -> str:
+    if unit == " %":
+        return f"{value:.0%} ({100 * low:.0f} to {100 * high:.0f})"
+    if unit == " points":
+        return f"{100 * value:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+    if unit:
+        raise ValueError(f"Got unit {unit!r}.")
+    return f"{value:.2f} ({low:.2f} to {high:.2f})"
 
 
 def find_value(results: Mapping[str, Any], source: str, key: str) -> Any:

@@ -4,7 +4,11 @@ import pytest
 
 from tools.sourced_numbers import fill_numbers, list_numbers, list_unsourced_numbers
 
-CURVE = [{"n": 5, "name": "probe", "accuracy": 0.7}, {"n": 80.0, "name": "probe", "accuracy": 0.9049}]
+CURVE = [
+    {"n": 5, "name": "probe", "accuracy": 0.7},
+    {"n": 80.0, "name": "probe", "accuracy": 0.9049, "accuracy_low": 0.85, "accuracy_high": 0.95},
+    {"n": 160, "name": "gain", "value": -0.02, "low": -0.05, "high": 0.011},
+]
 RESULTS = {"01": {"accuracy": 0.9251, "n_test": 160, "difference": -0.0312, "best": "lite0", "curve": CURVE}}
 
 
@@ -19,7 +23,10 @@ RESULTS = {"01": {"accuracy": 0.9251, "n_test": 160, "difference": -0.0312, "bes
         pytest.param("01.best", "lite0", id="word"),
         pytest.param("01.curve[n=80].accuracy:.2f", "0.90", id="row of a table"),
         pytest.param("01.curve[name=probe,n=5].accuracy", "0.7", id="row by two columns"),
-        pytest.param("01.curve[-1].n:.0f", "80", id="last row"),
+        pytest.param("01.curve[-1].n:.0f", "160", id="last row"),
+        pytest.param("01.curve[n=80].accuracy:score", "0.90 (0.85 to 0.95)", id="score"),
+        pytest.param("01.curve[n=80].accuracy:score %", "90 % (85 to 95)", id="score in percent"),
+        pytest.param("01.curve[name=gain].value:score points", "−2.0 (−5.0 to +1.1)", id="score in points"),
     ],
 )
 def test_numbers_are_filled_in_and_nothing_else_changes(marker, shown):
@@ -34,9 +41,10 @@ def test_numbers_are_filled_in_and_nothing_else_changes(marker, shown):
     ("marker", "message"),
     [
         pytest.param("01.acuracy", "no 'acuracy'; it recorded: accuracy, n_test", id="unknown key"),
-        pytest.param("01.curve[name=probe].accuracy", "fits 2 of 2 rows", id="two rows"),
-        pytest.param("01.curve[n=7].accuracy", "fits 0 of 2 rows", id="no row"),
+        pytest.param("01.curve[name=probe].accuracy", "fits 2 of 3 rows", id="two rows"),
+        pytest.param("01.curve[n=7].accuracy", "fits 0 of 3 rows", id="no row"),
         pytest.param("01.curve[n=5].speed", "one with that column", id="no such column"),
+        pytest.param("01.curve[n=5].accuracy:score", "one with that column", id="no interval"),
         pytest.param("01.best:.2f", "best is 'lite0'", id="format does not fit"),
     ],
 )
