@@ -27,7 +27,7 @@ NONE = "none"
 CONDITIONS = {
     "upright": (False, False),
     "any side up": (True, True),
-    "trained upright, tested any side up": (False, True),
+    "only new images turned": (False, True),
 }
 
 
