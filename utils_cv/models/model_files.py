@@ -63,39 +63,22 @@ class ModelFileError(ValueError):
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What is known of a finished model, as in its `model.json`.
+    """What is known of a finished model, as in its `model.json`."""
 
-    Attributes:
-        class_names: The classes, in the order of the network's outputs.
-        is_multilabel: Whether an image may have several labels; then probabilities are one sigmoid each.
-        backbone: Name of the architecture, see `utils_cv.models.backbones.load_backbone`.
-        im_size_px: Side of the square images that the network takes.
-        fit: How an image becomes square, see `utils_cv.data.images.resize_image`.
-        mean: Of each color channel, in [0, 1]; images are normalized by it.
-        std: Likewise.
-        thresholds: Multi-label: the lowest probability of each class that counts as a yes, in [0, 1].
-        scores: One row per score: `name`, `value`, `low`, `high` (95 % interval), `n` and whatever else was given.
-        int8: What `utils_cv.models.quantization.check_int8` found; empty when 8 bits were not asked for.
-        training: Facts of the training, such as `seconds` and `n_train`.
-        table_sha256: Hash of the training table (image, label, split); empty when no table was given.
-        versions: Of Python and the packages that made the model.
-        files: Name to SHA-256 of the files beside `model.json`.
-    """
-
-    class_names: list[str]
-    is_multilabel: bool
-    backbone: str
-    im_size_px: int
-    fit: Literal["squash", "crop", "pad"]
-    mean: list[float]
+    class_names: list[str]  # in the order of the network's outputs
+    is_multilabel: bool  # an image may have several labels; probabilities are then one sigmoid each
+    backbone: str  # name of the architecture, see `utils_cv.models.backbones.load_backbone`
+    im_size_px: int  # side of the square images that the network takes
+    fit: Literal["squash", "crop", "pad"]  # how an image becomes square, see `utils_cv.data.images.resize_image`
+    mean: list[float]  # of each color channel, in [0, 1]; images are normalized by it
     std: list[float]
-    thresholds: list[float] = field(default_factory=list)
-    scores: list[dict[str, Any]] = field(default_factory=list)
-    int8: dict[str, Any] = field(default_factory=dict)
-    training: dict[str, Any] = field(default_factory=dict)
-    table_sha256: str = ""
-    versions: dict[str, str] = field(default_factory=dict)
-    files: dict[str, str] = field(default_factory=dict)
+    thresholds: list[float] = field(default_factory=list)  # multi-label: lowest probability that counts as a yes
+    scores: list[dict[str, Any]] = field(default_factory=list)  # name, value, low, high (95 % interval), n images
+    int8: dict[str, Any] = field(default_factory=dict)  # what the check of 8 bits found; empty if they were not wanted
+    training: dict[str, Any] = field(default_factory=dict)  # facts such as `seconds` and `n_train`
+    table_sha256: str = ""  # hash of image, label and split of the training table, where one was given
+    versions: dict[str, str] = field(default_factory=dict)  # of Python and the packages that made the model
+    files: dict[str, str] = field(default_factory=dict)  # name to SHA-256 of the files beside `model.json`
 
 
 def list_versions() -> dict[str, str]:
@@ -236,8 +219,6 @@ def _on_one_line(text: str) -> str:
 def _list_scores(scores: list[dict[str, Any]]) -> str:
     if not scores:
         return "None were recorded."
-    lines = ["| score | value | 95 % interval | images |", "|---|---|---|---|"]
-    for score in scores:
-        interval = f"{score['low']:.3f} to {score['high']:.3f}" if {"low", "high"} <= set(score) else ""
-        lines.append(f"| {_escape(score['name'])} | {score['value']:.3f} | {interval} | {score.get('n', '')} |")
-    return "\n".join(lines)
+    row = "| {name} | {value:.3f} | {low:.3f} to {high:.3f} | {n} |"
+    rows = [row.format(**score | {"name": _escape(score["name"])}) for score in scores]
+    return "\n".join(["| score | value | 95 % interval | images |", "|---|---|---|---|", *rows])

@@ -3,7 +3,6 @@
 import copy
 import hashlib
 import importlib.metadata
-import tempfile
 import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -65,34 +64,8 @@ def export_to_cache(network: Normalized, im_size_px: int, *, name: str) -> Path:
     """Export a network to ONNX in the user's cache folder, unless it is there already."""
     path = _name_export(network, im_size_px, name=name)
     if not path.is_file():
-        export_onnx(network, im_size_px, path)
+        _export(network, im_size_px, path)
     return path
-
-
-def _name_export(network: Normalized, im_size_px: int, *, name: str) -> Path:
-    """Name the file in the user's cache folder for the export of a network; it changes with weights and versions."""
-    return get_cache_dir("onnx") / f"{name.replace('/', '_')}_{im_size_px}px_{_fingerprint(network)}.onnx"
-
-
-def export_onnx(model: nn.Module, im_size_px: int, path: Path) -> None:
-    """Export a network that takes bytes, (n, size, size, 3), for any number of images; the file appears whole."""
-    example = torch.zeros(2, im_size_px, im_size_px, 3, dtype=torch.uint8)
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter warns about its own internals
-        temporary = Path(folder) / "model.onnx"
-        torch.onnx.export(
-            copy.deepcopy(model).cpu().eval(),
-            (example,),
-            str(temporary),
-            input_names=["pixels"],
-            output_names=["output"],
-            dynamic_shapes=({0: torch.export.Dim("n")},),
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
-        with write_atomic(path) as out_path:
-            out_path.write_bytes(temporary.read_bytes())
 
 
 def export_classifier(network: Normalized, im_size_px: int, path: Path, *, backbone: str) -> None:
@@ -107,7 +80,7 @@ def export_classifier(network: Normalized, im_size_px: int, path: Path, *, backb
     if exported.is_file():
         _append_head(exported, network.head, path)
     else:
-        export_onnx(network, im_size_px, path)
+        _export(network, im_size_px, path)
 
 
 def write_network_weights(network: Normalized, path: Path) -> None:
@@ -136,6 +109,29 @@ def read_network(info: ModelInfo, path: Path) -> Normalized:
         reason = str(error).splitlines()[1].strip()[:200]
         raise ModelFileError(f"{path} does not fit {info.backbone}: {reason} Save the model again.") from error
     return Normalized(parts["body"], info.mean, info.std, parts["head"]).eval()
+
+
+def _export(model: nn.Module, im_size_px: int, path: Path) -> None:
+    """Export a network that takes bytes, (n, size, size, 3), for any number of images; the file appears whole."""
+    example = torch.zeros(2, im_size_px, im_size_px, 3, dtype=torch.uint8)
+    with write_atomic(path) as temporary_path, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter warns about its own internals
+        torch.onnx.export(
+            copy.deepcopy(model).cpu().eval(),
+            (example,),
+            str(temporary_path),
+            input_names=["pixels"],
+            output_names=["output"],
+            dynamic_shapes=({0: torch.export.Dim("n")},),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+
+
+def _name_export(network: Normalized, im_size_px: int, *, name: str) -> Path:
+    """Name the file in the user's cache folder for the export of a network; it changes with weights and versions."""
+    return get_cache_dir("onnx") / f"{name.replace('/', '_')}_{im_size_px}px_{_fingerprint(network)}.onnx"
 
 
 def _fingerprint(model: nn.Module) -> str:

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from utils_cv.data.image_table import TableImages
     from utils_cv.evaluation.intervals import Score
 
+BATCH_SIZE = 16  # images per step: changes nothing but time and memory
+
 
 @dataclass(frozen=True)
 class ImageClassifier:
@@ -54,12 +56,11 @@ class ImageClassifier:
     runtime: str
     run: Network
 
-    def predict(self, images: ImageLike | Sequence[ImageLike], *, batch_size: int = 16) -> np.ndarray:
+    def predict(self, images: ImageLike | Sequence[ImageLike]) -> np.ndarray:
         """Predict one image or many, opened and sized exactly as the training images were.
 
         Args:
             images: A file, a Pillow image, an RGB array (height, width, 3) of uint8, or a sequence of these.
-            batch_size: Images per step; changes nothing but time and memory.
 
         Returns:
             Probabilities (n_images, n_classes), in [0, 1]; rows sum to 1 unless the model is multi-label.
@@ -74,17 +75,16 @@ class ImageClassifier:
         """
         images = _list_images(images)
         parts = [np.zeros((0, len(self.info.class_names)), np.float32)]
-        for start in range(0, len(images), batch_size):
-            pixels = self._open_all(images[start : start + batch_size])
+        for start in range(0, len(images), BATCH_SIZE):
+            pixels = self._open_all(images[start : start + BATCH_SIZE])
             parts.append(_to_probabilities(self.run(pixels), is_multilabel=self.info.is_multilabel))
         return np.concatenate(parts)
 
-    def predict_labels(self, images: ImageLike | Sequence[ImageLike], *, batch_size: int = 16) -> list[str]:
+    def predict_labels(self, images: ImageLike | Sequence[ImageLike]) -> list[str]:
         """Predict labels: the most probable class, or in a multi-label model all that reach their thresholds.
 
         Args:
             images: As in `predict`.
-            batch_size: As in `predict`.
 
         Returns:
             One label per image. Several labels of an image are joined by `|`, none gives an empty text.
@@ -93,7 +93,7 @@ class ImageClassifier:
             >>> classifier.predict_labels(["image.jpg"])  # doctest: +SKIP
             ['can']
         """
-        probabilities, names = self.predict(images, batch_size=batch_size), np.array(self.info.class_names)
+        probabilities, names = self.predict(images), np.array(self.info.class_names)
         if not self.info.is_multilabel:
             return names[probabilities.argmax(axis=1)].tolist()
         is_yes = probabilities >= np.array(self.info.thresholds or [0.5] * len(names))
@@ -112,7 +112,7 @@ def _list_images(images: ImageLike | Sequence[ImageLike]) -> Sequence[ImageLike]
     return [images] if is_one else images  # type: ignore[list-item,return-value]
 
 
-def load_classifier(folder: str | Path, *, runtime: str = "auto", n_threads: int | None = None) -> ImageClassifier:
+def load_classifier(folder: str | Path, *, runtime: str = "auto") -> ImageClassifier:
     """Load a finished model. Nothing is run before the hashes of its files fit.
 
     The hash beside a file detects damage and mix-ups, not somebody who changed both; see `utils_cv.models.model_files`.
@@ -123,8 +123,6 @@ def load_classifier(folder: str | Path, *, runtime: str = "auto", n_threads: int
             "openvino_int8" in OpenVINO (an extra), all without importing torch; "torch", "channels_last" and "compile"
             run in PyTorch (on a GPU where there is one). "auto" takes "onnx" where the model has it, else
             "channels_last". 8 bits are never chosen by themselves.
-        n_threads: Threads of one call. Default: as many as this process may use. PyTorch has one number for the whole
-            process, which is changed only if a number is given.
 
     Returns:
         The classifier.
@@ -144,7 +142,7 @@ def load_classifier(folder: str | Path, *, runtime: str = "auto", n_threads: int
     if runtime == "auto":
         runtime = "onnx" if ONNX_NAME in info.files else "channels_last"
     device = choose_device() if runtime in TORCH_RUNTIMES else "cpu"
-    return ImageClassifier(info, runtime, load_network(folder, runtime, n_threads=n_threads, device=device))
+    return ImageClassifier(info, runtime, load_network(folder, runtime, device=device))
 
 
 def save_classifier(
@@ -187,7 +185,11 @@ def save_classifier(
         >>> save_classifier(trained, "models/fridge", images=images, scores={"accuracy": score})  # doctest: +SKIP
     """
     folder = Path(folder)
-    _check_request(trained, folder, images, thresholds, int8, overwrite)
+    if int8 and images is None:
+        raise ValueError("int8=True needs images=...: 8-bit networks are calibrated on training images.")
+    if len(thresholds) not in (0, len(trained.class_names)):
+        raise ValueError(f"Got {len(thresholds)} thresholds for {len(trained.class_names)} classes.")
+    _check_folder(folder, overwrite)
     from .onnx_export import export_classifier, write_network_weights
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -197,8 +199,7 @@ def save_classifier(
     if onnx or int8:
         export_classifier(network, trained.im_size_px, folder / ONNX_NAME, backbone=trained.backbone)
         names.append(ONNX_NAME)
-    info = _describe(trained, images, scores, thresholds, names)
-    info = write_model_info(info, folder)
+    info = write_model_info(_describe(trained, images, scores, thresholds, names), folder)
     if int8 and images is not None:
         from .quantization import add_int8
 
@@ -220,13 +221,7 @@ def _to_probabilities(logits: np.ndarray, *, is_multilabel: bool) -> np.ndarray:
     return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
-def _check_request(
-    trained: Any, folder: Path, images: Any, thresholds: Sequence[float], int8: bool, overwrite: bool
-) -> None:
-    if int8 and images is None:
-        raise ValueError("int8=True needs images=...: 8-bit networks are calibrated on training images.")
-    if len(thresholds) not in (0, len(trained.class_names)):
-        raise ValueError(f"Got {len(thresholds)} thresholds for {len(trained.class_names)} classes.")
+def _check_folder(folder: Path, overwrite: bool) -> None:
     found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     is_model = INFO_NAME in found or found <= set(MODEL_FILES)  # the latter after a stop half-way
     if found and not (overwrite and is_model):
@@ -234,13 +229,7 @@ def _check_request(
         raise FileExistsError(f"{folder} holds files already; {hint}. Nothing was written.")
 
 
-def _describe(
-    trained: Any,
-    images: "TableImages | None",
-    scores: "Mapping[str, Score] | None",
-    thresholds: Sequence[float],
-    names: Sequence[str],
-) -> ModelInfo:
+def _describe(trained: Any, images: Any, scores: Any, thresholds: Sequence[float], names: Sequence[str]) -> ModelInfo:
     training: dict[str, Any] = {"seconds": round(float(trained.seconds), 3)}
     if images is not None:
         counts = images.table["split"].value_counts()

@@ -141,10 +141,14 @@ def test_a_model_without_scores_says_so_and_claims_nothing():
 
 
 def test_names_are_text_and_no_markup():
-    scores = [{"name": "top|1\n", "value": 0.5}]
+    scores = [{"name": "top|1\n", "value": 0.5, "low": 0.4, "high": 0.6, "n": 9}]
     info = dataclasses.replace(INFO, class_names=["<b>", "milk_bottle", "_x_", "[a](b)"], scores=scores)
     card = make_model_card(info, title="a\n# b")
-    assert r"\<b\>, milk_bottle, \_x\_, \[a\](b)." in card and r"| top\|1 | 0.500 |" in card and "\n# a \\# b\n" in card
+    assert (
+        r"\<b\>, milk_bottle, \_x\_, \[a\](b)." in card
+        and r"| top\|1 | 0.500 | 0.400 to" in card
+        and "\n# a \\# b\n" in card
+    )
 
 
 def test_8_bits_are_mentioned_only_where_they_are():

@@ -14,7 +14,6 @@ from utils_cv.models.model_files import ModelFileError, ModelInfo
 from utils_cv.models.onnx_export import (
     Normalized,
     export_classifier,
-    export_onnx,
     export_to_cache,
     read_network,
     write_network_weights,
@@ -90,20 +89,10 @@ def test_onnx_gives_the_same_logits(network, expected, tmp_path, monkeypatch, is
 def test_an_export_is_made_once_for_each_network(tmp_path, monkeypatch):
     monkeypatch.setenv("UTILS_CV_CACHE", str(tmp_path))
     written = []
-    monkeypatch.setattr("utils_cv.models.onnx_export.export_onnx", lambda _, size, path: written.append(path))
+    monkeypatch.setattr("utils_cv.models.onnx_export._export", lambda _, size, path: written.append(path))
     networks = [Normalized(nn.Conv2d(3, 2, kernel), MEAN, STD) for kernel in (1, 1, 3)]
     networks.append(Normalized(networks[0].body, STD, MEAN))
     paths = [export_to_cache(network, 8, name="a/b") for network in networks]
     assert len(set(paths)) == len(written) == 4 and paths[0].name.startswith("a_b_8px_")
     paths[0].touch()
     assert export_to_cache(networks[0], 8, name="a/b") == paths[0] and len(written) == 4
-
-
-def test_an_exported_network_takes_any_number_of_images(tmp_path):
-    class Mean(nn.Module):
-        def forward(self, pixels):
-            return pixels.float().mean(dim=(1, 2))
-
-    export_onnx(Mean(), 8, tmp_path / "mean.onnx")
-    for n in (1, 3):
-        np.testing.assert_allclose(load_onnx(tmp_path / "mean.onnx")(np.full((n, 8, 8, 3), 7, np.uint8)), 7.0)

@@ -54,9 +54,10 @@ def test_a_fresh_process_gives_the_networks_answers(tmp_path, saved_folder, path
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
-def test_the_size_of_a_batch_changes_nothing(saved_folder, paths, expected, batch_size):
+def test_the_size_of_a_batch_changes_nothing(saved_folder, paths, expected, batch_size, monkeypatch):
+    monkeypatch.setattr("utils_cv.models.saved_classifier.BATCH_SIZE", batch_size)
     classifier = load_classifier(saved_folder)
-    np.testing.assert_allclose(classifier.predict(paths, batch_size=batch_size), expected, atol=1e-4)
+    np.testing.assert_allclose(classifier.predict(paths), expected, atol=1e-4)
     labels = [classifier.info.class_names[i] for i in expected.argmax(axis=1)]
     assert classifier.predict_labels(paths) == labels and len(set(labels)) == 2
 
