@@ -99,7 +99,7 @@ CASES = {
         run={"IM_SIZES": [128], "RUNTIMES": ["onnx", "int8"], "MAX_LATENCY_MS": 0.001},
     ),
     "10_how_many_images": Case(
-        fast={"IM_SIZE": 64, "SMALLEST": 2, "N_SEEDS": 2, "RARE_RATIO": 5},
+        fast={"IM_SIZE": 64, "SMALLEST": 2, "N_SEEDS": 2, "RARE_RATIO": 5, "TUNED_SIZES": []},
         changes={
             "DATA_DIR": OTHER_SET,
             "BACKBONE": "efficientnet_lite1",
@@ -108,6 +108,7 @@ CASES = {
             "N_SEEDS": 3,
             "STOP_GAIN": 0.05,
             "RARE_RATIO": 3,
+            "TUNED_SIZES": [4],
             "SEED": 1,
         },
         check=lambda r: is_learned(r["curve"][-1]) and has_interval(r, "doubling_gain"),

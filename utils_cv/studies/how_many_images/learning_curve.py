@@ -10,12 +10,13 @@ size; to test that, fit without the last size.
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from utils_cv.data.image_table import TableImages
 from utils_cv.evaluation.intervals import Score, resample_means
 
 from ..experiment import Task, join_results, run_trials
@@ -91,6 +92,61 @@ def measure_learning_curve(
 def _score_probe(task: Task, n_per_class: int, seed: int) -> dict[str, Any]:
     rows = task.draw(n_per_class, seed=seed)
     return {"right": task.predict(rows).argmax(axis=1) == task.codes[task.test_rows]}
+
+
+def measure_fine_tuning(
+    task: Task,
+    images: TableImages,
+    sizes: Sequence[int],
+    *,
+    backbone: str,
+    n_seeds: int = 3,
+    seed: int = 0,
+    show_progress: bool = True,
+) -> pd.DataFrame:
+    """Train a probe and, starting from it, the last stage of the network on the same few images, and score both.
+
+    All drawn images are trained on and none chooses an epoch, so the fine-tuned network is that of the last epoch.
+
+    Args:
+        task: From `make_task`.
+        images: The opened images of the task.
+        sizes: Images of each class.
+        backbone: The network that the features of the task are from.
+        n_seeds: Draws of each size.
+        seed: The first seed.
+        show_progress: Show a bar with the time left.
+
+    Returns:
+        One row per size, seed and recipe ("probe" or "last_stage"): `n_per_class`, `seed`, `recipe`, `right`.
+
+    Example:
+        >>> rows = measure_fine_tuning(task, images, [10, 40], backbone="efficientnet_lite0")  # doctest: +SKIP
+        >>> summarize(rows, ["n_per_class", "recipe"], baseline={"recipe": "probe"})  # doctest: +SKIP
+    """
+    settings = [{"n_per_class": int(n), "seed": seed + i} for n in sizes for i in range(n_seeds)]
+    trial = functools.partial(_score_recipes, task, images, backbone)
+    results = run_trials(trial, settings, description="fine-tuning", show_progress=show_progress)
+    rows = zip(settings, results, strict=True)
+    return pd.DataFrame([{**setting, "recipe": name, "right": right} for setting, row in rows for name, right in row])
+
+
+def _score_recipes(
+    task: Task, images: TableImages, backbone: str, n_per_class: int, seed: int
+) -> list[tuple[str, np.ndarray]]:
+    from utils_cv.training.fine_tuning import fine_tune
+    from utils_cv.training.learner import predict_images
+    from utils_cv.training.linear_probe import linear_probe
+
+    rows = task.draw(n_per_class, seed=seed)
+    kept = np.sort(np.concatenate([rows, task.test_rows]))
+    table = images.table.iloc[kept].assign(split=np.where(np.isin(kept, rows), "train", "test"))
+    drawn = replace(images, table=table.reset_index(drop=True), pixels=images.pixels[kept])
+    probe = linear_probe(drawn, backbone=backbone, features=task.features[kept], seed=seed)
+    tuned = fine_tune(drawn, trainable="last_stage", start=probe, seed=seed, show_progress=False)
+    models = {"probe": probe, "last_stage": tuned}
+    y_true = task.codes[task.test_rows]
+    return [(name, predict_images(model, drawn).y_pred == y_true) for name, model in models.items()]
 
 
 @dataclass(frozen=True)

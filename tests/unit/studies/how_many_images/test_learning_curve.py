@@ -6,7 +6,12 @@ import pytest
 
 from tests.unit.studies.test_experiment import make_data
 from utils_cv.studies.experiment import make_task, summarize
-from utils_cv.studies.how_many_images.learning_curve import fit_curve, list_sizes, measure_learning_curve
+from utils_cv.studies.how_many_images.learning_curve import (
+    fit_curve,
+    list_sizes,
+    measure_fine_tuning,
+    measure_learning_curve,
+)
 
 
 def make_rows(sizes, error, *, n_seeds=3, n_test=4000, seed=0):
@@ -105,3 +110,29 @@ def test_the_band_holds_the_true_curve_in_nearly_all_simulated_studies():
 def test_rows_that_cannot_be_fitted(rows):
     with pytest.raises(ValueError, match="two sizes or more, and the same seeds"):
         fit_curve(rows)
+
+
+def test_probe_and_fine_tuning_learn_the_same_images_and_none_is_held_out(monkeypatch):
+    from utils_cv.data.image_table import TableImages
+    from utils_cv.training import fine_tuning
+
+    table, _ = make_data(n_train=6, n_test=3)
+    pixels = np.random.default_rng(0).integers(0, 255, (len(table), 32, 32, 3), dtype=np.uint8)
+    images = TableImages(table, pixels, ["can", "carton", "milk"], False, "squash", pd.DataFrame())
+    seen = []
+
+    def fine_tune(drawn, *, trainable, start, seed, show_progress):
+        seen.append((drawn.table, trainable, seed))
+        return start
+
+    monkeypatch.setattr(fine_tuning, "fine_tune", fine_tune)
+    task = make_task(table, np.random.default_rng(1).normal(size=(len(table), 1280)).astype(np.float32))
+    options = {"backbone": "efficientnet_lite0", "n_seeds": 2, "seed": 3, "show_progress": False}
+    rows = measure_fine_tuning(task, images, [4], **options)
+    assert rows["recipe"].tolist() == ["probe", "last_stage"] * 2 and rows["seed"].tolist() == [3, 3, 4, 4]
+    for (drawn, trainable, seed), start in zip(seen, (0, 2), strict=True):
+        assert trainable == "last_stage" and seed == rows["seed"][start]
+        assert drawn["split"].value_counts().to_dict() == {"train": 12, "test": 9}
+        assert set(drawn.loc[drawn["split"] == "train", "image"]) == set(table["image"].iloc[task.draw(4, seed=seed)])
+        np.testing.assert_array_equal(rows["right"][start], rows["right"][start + 1])
+        assert rows["right"][start].shape == (9,)
