@@ -26,7 +26,8 @@ def table(tmp_path_factory):
         (root / label).mkdir()
         for i in range(15):
             draw_image(label, seed=i + 100 * (label == "can")).save(root / label / f"{i}.png")
-    return complete_splits(load_image_table(root))
+    completed = complete_splits(load_image_table(root))
+    return completed[completed["split"] != "test"].reset_index(drop=True)  # the study must not look at test images
 
 
 @pytest.fixture(scope="module")
