@@ -55,6 +55,7 @@ def test_interval_of_an_overconfident_model_holds_the_truth_and_not_zero():
     scores = [measure_calibration_error(*arrays, n_bootstrap=200) for arrays in drawn]
     assert np.mean([score.low <= truth <= score.high for score in scores]) >= 0.8
     assert np.mean([score.low > 0 for score in scores]) >= 0.9
+    assert np.mean([(score.low + score.high) / 2 - score.value for score in scores]) < 0  # the error comes out too high
 
 
 def test_reliability_table_by_hand():
@@ -62,6 +63,7 @@ def test_reliability_table_by_hand():
     assert table["n"].tolist() == [2, 4] and table["accuracy"].tolist() == [1.0, 0.75]
     assert table["confidence"].tolist() == pytest.approx([0.6, 0.9])
     assert ((table["accuracy_low"] <= table["accuracy"]) & (table["accuracy"] <= table["accuracy_high"])).all()
+    assert compute_reliability_table([0, 0], [[0.5, 0.5], [0.55, 0.45]])["n"].tolist() == [1, 1]  # 0.5 ends its bin
 
 
 @pytest.mark.parametrize("scale", [0.5, 1.0, 3.0], ids=["not confident enough", "calibrated", "too confident"])
@@ -103,10 +105,11 @@ def test_temperature_where_images_set_no_limit(y_true, expected):
         assert fit_temperature(y_true, np.eye(2) * 3 * scale) == pytest.approx(expected)
 
 
-def test_certain_probabilities_do_not_break_the_temperature():
+@pytest.mark.parametrize(("y_true", "is_at_limit"), [([0, 1, 1], False), ([1, 0, 1], True)], ids=["right", "wrong"])
+def test_certain_answers_do_not_break_the_temperature(y_true, is_at_limit):
     with np.errstate(divide="ignore"):
         logits = np.log([[1.0, 0.0], [0.7, 0.3], [0.2, 0.8]])
-    assert np.isfinite(fit_temperature([0, 1, 1], logits))
+    assert (fit_temperature(y_true, logits) > 19.9) == is_at_limit
 
 
 def test_losses_agree_with_scikit_learn_and_torch():

@@ -71,14 +71,14 @@ def test_bootstrap_is_split_into_chunks_when_there_are_many_images():
     assert sizes == [2, 2, 1] and len(values) == 5
 
 
-def test_resampled_fraction_has_about_wilsons_interval_and_skips_undefined_resamples():
-    right = np.arange(100) < 80
+def test_resampled_score_follows_what_varies_and_skips_undefined_resamples():
+    right, weights = np.arange(100) < 80, np.where(np.arange(100) % 5 == 0, 21, 1)  # 20 images count nearly alone
 
     def measure(counts):
-        value = counts @ right / 100
-        return np.where((counts > 1).any(axis=1) & (counts[:, 0] == 3), np.nan, value)
+        value = counts @ (right * weights) / (counts @ weights)
+        return np.where(counts[:, 0] == 3, np.nan, value)
 
-    assert measure_resampled(measure, 100) == pytest.approx(make_fraction_score(80, 100), abs=0.01)
+    assert measure_resampled(measure, 100) == pytest.approx((0.8, 0.62, 0.91, 100), abs=0.02)
 
 
 def test_interval_of_macro_f1_holds_the_truth_where_percentiles_do_not():

@@ -117,6 +117,12 @@ def test_selected_thresholds_of_separable_classes_lie_halfway():
     np.testing.assert_allclose(select_thresholds(y_true, probabilities), [0.55, 0.15])
 
 
+def test_of_equally_good_thresholds_the_nearest_to_a_half_is_selected():
+    y_true = np.array([1, 1, 0, 0, 1, 0, 0, 0, 1])[:, None]  # the first 2 and the first 5 have the same F1
+    probabilities = np.array([0.9, 0.8, 0.4, 0.3, 0.25, 0.2, 0.15, 0.1, 0.05])[:, None]
+    np.testing.assert_allclose(select_thresholds(y_true, probabilities), [0.6])
+
+
 def test_class_without_a_true_image_keeps_a_half_and_says_so():
     with pytest.warns(UserWarning, match=r"Columns \[1\]"):
         assert select_thresholds([[1, 0], [0, 0]], [[0.9, 0.1], [0.7, 0.2]])[1] == 0.5

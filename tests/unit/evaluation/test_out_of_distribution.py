@@ -83,10 +83,11 @@ def test_auroc_that_is_perfect_has_an_interval_and_stays_in_range():
     assert score.value == score.high == 1.0 and score.low < 1.0
 
 
-def test_the_interval_of_auroc_holds_the_truth():
+@pytest.mark.parametrize(("n", "m"), [(40, 40), (20, 200), (200, 20)])
+def test_the_interval_of_auroc_holds_the_truth(n, m):
     rng, truth, n_held = np.random.default_rng(1), norm.cdf(1 / np.sqrt(2)), 0
     for _ in range(300):
-        score = measure_auroc(rng.normal(0, 1, 40), rng.normal(1, 1, 40))
+        score = measure_auroc(rng.normal(0, 1, n), rng.normal(1, 1, m))
         n_held += score.low <= truth <= score.high
     assert 0.91 <= n_held / 300 <= 0.99
 
