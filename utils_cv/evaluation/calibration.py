@@ -53,10 +53,6 @@ def compute_reliability_table(y_true: Any, probabilities: Any, *, n_bins: int = 
 
     `confidence` (mean probability of the predicted class), `accuracy`, `accuracy_low`, `accuracy_high` (Wilson's 95 %
     interval), `n` images. Written by hand because scikit-learn's `calibration_curve` counts nothing.
-
-    Example:
-        >>> compute_reliability_table([0, 1], [[0.9, 0.1], [0.4, 0.6]])["confidence"].tolist()  # (n_bins,)
-        [0.6, 0.9]
     """
     confidence, is_right = _compare_confidence(y_true, probabilities)
     rows = pd.DataFrame({"confidence": confidence, "accuracy": is_right.astype(float)})

@@ -163,18 +163,6 @@ def compare_scores(a: Score, b: Score) -> Score:
     return Score(value, low, value + math.hypot(a.high - a.value, b.value - b.low), min(a.n, b.n))
 
 
-def describe_effect(difference: Score) -> str:
-    """Say what the interval of a difference shows: "helps", "hurts" or "no difference shown".
-
-    Example:
-        >>> describe_effect(Score(0.05, 0.01, 0.09, n=160))
-        'helps'
-    """
-    if difference.low > 0:
-        return "helps"
-    return "hurts" if difference.high < 0 else "no difference shown"
-
-
 def measure_repeated(right: Any, *, n_bootstrap: int = 1000, seed: int = 0) -> Score:
     """Measure the mean accuracy over seeds, with a 95 % interval over test images and seeds.
 
@@ -228,10 +216,7 @@ def compare_repeated(right_a: Any, right_b: Any, *, n_bootstrap: int = 1000, see
 
 
 def resample_means(right: Any, *, n_bootstrap: int = 1000, seed: int = 0) -> np.ndarray:
-    """Compute the means of `right`, bool (n_settings, n_seeds, n_images), in resamples of both images and seeds.
-
-    All settings see the same draws. Returns (n_bootstrap, n_settings).
-    """
+    """Compute means (n_bootstrap, n_settings) of `right` (n_settings, n_seeds, n_images), all from the same draws."""
     right = _check_right(right, n_axes=3).astype(float)
     _, n_seeds, n_images = right.shape
     rng = np.random.default_rng(seed)

@@ -65,9 +65,9 @@ def compare_accuracy(y_true: Any, y_pred_a: Any, y_pred_b: Any) -> Score:
 def measure_f1(y_true: Any, y_pred: Any, *, average: str = "macro", n_bootstrap: int = 1000, seed: int = 0) -> Score:
     """Measure F1, which balances missed labels against wrongly added ones, with a bootstrap interval.
 
-    The labels are names or codes (n_images,), or 0 and 1 (n_images, n_classes). "macro" is the mean of the classes' F1:
-    rare classes count as much as common ones; a class that is neither true nor predicted is left out. "micro" pools
-    all decisions. Written by hand because scikit-learn's `f1_score` takes one resample at a time.
+    "macro" is the mean of the classes' F1: rare classes count as much as common ones; a class that is neither true nor
+    predicted is left out. "micro" pools all decisions. Labels come in any form of `measure_accuracy`. By hand because
+    scikit-learn's `f1_score` takes one resample at a time.
 
     Example:
         >>> round(measure_f1([0, 0, 1, 1], [0, 0, 1, 0]).value, 3)  # (0.8 + 0.667) / 2
@@ -292,6 +292,3 @@ def _check_same_shape(**arrays: np.ndarray) -> None:
     if len({array.shape for array in arrays.values()}) != 1:
         listed = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
         raise ValueError(f"Expected equal shapes (n_images, n_classes), got {listed}.")
-
-
-LABEL_SEPARATOR = "|"  # serves plots, models and audit until they import that of data; then it goes

@@ -17,10 +17,6 @@ def measure_hamming_accuracy(y_true: Any, y_pred: Any) -> Score:
     """Measure the fraction of the n_images × n_classes decisions that are right; no label at all scores high.
 
     The decisions of one image go wrong together, so the interval comes from the spread between images.
-
-    Example:
-        >>> measure_hamming_accuracy([[1, 0], [1, 1]], [[1, 0], [0, 1]]).value
-        0.75
     """
     true, predicted = check_multi_hot(y_true=y_true, y_pred=y_pred)
     right, n = (true == predicted).mean(axis=1), len(true)  # (n_images,)
@@ -28,12 +24,10 @@ def measure_hamming_accuracy(y_true: Any, y_pred: Any) -> Score:
 
 
 def select_thresholds(y_true: Any, probabilities: Any) -> np.ndarray:
-    """Select the thresholds with the highest F1 on validation images; of equally good ones the nearest to 0.5.
-
-    A class without a true image keeps 0.5, with a warning.
+    """Select the thresholds with the highest F1 on validation images, of equally good ones the nearest to 0.5.
 
     Example:
-        >>> select_thresholds([[1], [1], [0]], [[0.4], [0.3], [0.1]]).round(2)  # (n_classes,)
+        >>> select_thresholds([[1], [1], [0]], [[0.4], [0.3], [0.1]]).round(2)
         array([0.2])
     """
     true, probabilities = check_ranking(y_true, probabilities)

@@ -18,10 +18,7 @@ N_NEIGHBORS = 3  # one training image alone may be an outlier
 
 @dataclass(frozen=True)
 class OODDetector:
-    """Training features (n_train, n_features) scaled to length 1, and the distance beyond which an image is OOD.
-
-    `expected` is the share of in-distribution images beyond the `threshold`.
-    """
+    """Training features (n_train, n_features) of length 1, and the distance that `expected` of known images exceed."""
 
     neighbors: np.ndarray
     threshold: float

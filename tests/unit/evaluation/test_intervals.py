@@ -12,7 +12,6 @@ from utils_cv.evaluation.intervals import (
     compare_repeated,
     compare_scores,
     compute_wilson_interval,
-    describe_effect,
     make_fraction_score,
     make_paired_score,
     make_score,
@@ -140,19 +139,6 @@ def test_swapping_two_scores_turns_the_difference_around():
     forth, back = compare_scores(a, b), compare_scores(b, a)
     assert (forth.value, forth.low, forth.high) == pytest.approx((-back.value, -back.high, -back.low))
     assert forth.n == 40
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "verdict"),
-    [
-        (0.01, 0.2, "helps"),
-        (-0.2, -0.01, "hurts"),
-        (-0.1, 0.1, "no difference shown"),
-        (0.0, 0.1, "no difference shown"),
-    ],
-)
-def test_verdict_needs_an_interval_without_zero(low, high, verdict):
-    assert describe_effect(Score((low + high) / 2, low, high, 100)) == verdict
 
 
 def draw_right(rng, n_seeds, n_images, *, image_sd=0.2, seed_sd=0.05, level=0.8):

@@ -45,11 +45,12 @@ def test_mirrors_hurt_where_left_and_right_are_the_classes(shrunk_features, monk
 
 def test_only_test_images_are_turned_under_the_third_condition(shrunk_features, monkeypatch):
     def turn(pixels, name, *, seed):
-        return pixels[:, :, ::-1] if name == "rotate_any" else pixels  # half a turn swaps the classes
+        return pixels if name == "color" else pixels[:, :, ::-1]  # half a turn and a mirror swap the classes
 
     monkeypatch.setattr(augmentation, "augment_pixels", turn)
     options = {"n_per_class": 8, "n_draws": 2, "n_views": 1, "show_progress": False}
-    rows = compare_augmentations(make_images(40), ["color"], **options)
+    rows = compare_augmentations(make_images(40), ["color", "always mirror"], **options)
+    assert rows[rows["augmentation"] == "always mirror"]["effect"].tolist() == ["hurts", "hurts", "helps"]
     accuracy = rows[rows["augmentation"] == "none"].set_index("condition")["accuracy"]
     assert accuracy.tolist() == [1.0, 1.0, 0.0]
 
