@@ -218,7 +218,7 @@ def make_trained_model(
     """
     images = learn.dls.images
     if history is None:
-        rows = learn.recorder.values
+        rows = learn.start_epoch.rows
         history = make_history(rows, n_valid=len(find_rows(images)[1]), kept_epoch=len(rows))
     seconds = float(history["seconds"].sum()) if seconds is None else seconds
     return TrainedModel(
