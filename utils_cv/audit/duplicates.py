@@ -56,7 +56,7 @@ def list_pairs(
     """List each image whose key is not the smallest of its group, beside a duplicate that has the smallest key.
 
     That is the same file where there is one, else the first in the table. Columns: `image`, `split`, `label`, those
-    of its `duplicate`, `kind` ("exact" or "near") and `overlap`, see `measure_overlap`. The index is that of `table`.
+    of its `duplicate`, `kind` ("exact" or "near") and `overlap`, see `_measure_overlap`. The index is that of `table`.
     """
     rows = pd.DataFrame({"group": groups, "key": keys, "hash": hashes, "position": np.arange(len(groups))})
     is_first = rows["key"] == rows.groupby("group")["key"].transform("min")
@@ -66,7 +66,7 @@ def list_pairs(
     exact = others.join(same_file, on=["group", "hash"])["same_file"]
     pairs = np.stack([others["position"], exact.fillna(near)], axis=1).astype(np.int64)
     is_exact = exact.notna().to_numpy()
-    overlap = np.where(is_exact, 1.0, measure_overlap(thumbnails, pairs)).round(3)
+    overlap = np.where(is_exact, 1.0, _measure_overlap(thumbnails, pairs)).round(3)
     facts = table.reindex(columns=["image", "split", "label"], fill_value="")
     image, duplicate = (facts.iloc[pairs[:, side]].reset_index(drop=True) for side in (0, 1))
     duplicate.columns = pd.Index(["duplicate", "duplicate_split", "duplicate_label"])
@@ -95,7 +95,7 @@ def _extend_pairs(thumbnails: np.ndarray, pairs: np.ndarray, rows: np.ndarray, p
     for begin in range(0, len(candidates), _STEP):
         some = candidates[begin : begin + _STEP]
         some = some[groups[some[:, 0]] != groups[some[:, 1]]]
-        pairs = np.concatenate([pairs, some[measure_overlap(thumbnails, some) >= MIN_OVERLAP]])
+        pairs = np.concatenate([pairs, some[_measure_overlap(thumbnails, some) >= MIN_OVERLAP]])
         groups = group_by_pairs(pairs, len(thumbnails))
     return pairs
 
@@ -104,7 +104,7 @@ def _find_candidates(thumbnails: np.ndarray, parts: list[tuple]) -> np.ndarray:
     """Find pairs in which the code of a part of one image, or of its mirror image, is like that of the whole other."""
     codes = _compute_codes(thumbnails, _WHOLE)
     pairs = [
-        _sort_pairs(find_similar_codes(_compute_codes(images, part), codes))
+        _sort_pairs(_find_similar_codes(_compute_codes(images, part), codes))
         for part in parts
         for images in (thumbnails, thumbnails[:, :, ::-1])
     ]
@@ -151,7 +151,7 @@ def _pack_bits(bits: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.packbits(bits, axis=1)).view(">u8")[:, 0].astype(np.uint64)
 
 
-def find_similar_codes(queries: np.ndarray, codes: np.ndarray) -> np.ndarray:
+def _find_similar_codes(queries: np.ndarray, codes: np.ndarray) -> np.ndarray:
     """Find pairs of codes that differ in at most 12 bits, without comparing all with all.
 
     The 64 bits are dealt into 4 bands of 16. Codes that differ in at most 7 bits share one band up to a single bit, so
@@ -234,7 +234,7 @@ def _make_resampling(start: float, stop: float, n_cells: int) -> np.ndarray:
     return (overlap / overlap.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def measure_overlap(thumbnails: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+def _measure_overlap(thumbnails: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     """Measure how well one image of each pair fits on the other, or on a part of it, perhaps mirrored.
 
     Every part of 85 to 100 % of the width and of the height is tried, from one image on the other and the other way.

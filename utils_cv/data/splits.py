@@ -42,7 +42,7 @@ def complete_splits(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     given = set(table["split"]) if "split" in table else {""}
     group = "group" if "group" in table else None
     if given == {""}:
-        return split_grouped(table, group=group, seed=seed) if group else split_stratified(table, seed=seed)
+        return split_grouped(table, group=group, seed=seed) if group else _split_stratified(table, seed=seed)
     if "" in given or "train" not in given or len(given) < 2:
         counts = table["split"].replace("", "(none)").value_counts().to_dict()
         raise ValueError(
@@ -52,10 +52,10 @@ def complete_splits(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     if given == set(SPLIT_NAMES):
         return table.reset_index(drop=True).copy()
     completed = table.assign(split=table["split"].replace({"valid": "test"}))
-    return hold_out_valid(completed, seed=seed, group=group)
+    return _hold_out_valid(completed, seed=seed, group=group)
 
 
-def split_stratified(
+def _split_stratified(
     table: pd.DataFrame, *, fractions: Mapping[str, float] = _DEFAULT_FRACTIONS, seed: int = 0
 ) -> pd.DataFrame:
     """Split at random so that every class has the same share in every part; an earlier split is replaced.
@@ -65,7 +65,7 @@ def split_stratified(
 
     Example:
         >>> table = pd.DataFrame({"path": list("abcdef"), "label": ["can"] * 3 + ["carton"] * 3})
-        >>> split_stratified(table).groupby(["label", "split"]).size().tolist()
+        >>> _split_stratified(table).groupby(["label", "split"]).size().tolist()
         [1, 1, 1, 1, 1, 1]
     """
     _check_columns(table, "path", "label")
@@ -101,7 +101,7 @@ def split_grouped(
     return _split_units(table, pd.factorize(table[group])[0], fractions, seed, unit=f"groups ({group!r})")
 
 
-def hold_out_valid(
+def _hold_out_valid(
     table: pd.DataFrame, *, fraction: float = 0.2, seed: int = 0, group: str | None = None
 ) -> pd.DataFrame:
     """Turn a fraction of the training images into validation images; the test part stays as it is.
@@ -111,7 +111,7 @@ def hold_out_valid(
 
     Example:
         >>> table = pd.DataFrame({"path": list("abcde"), "label": ["can"] * 5})
-        >>> hold_out_valid(table)["split"].value_counts().to_dict()
+        >>> _hold_out_valid(table)["split"].value_counts().to_dict()
         {'train': 4, 'valid': 1}
     """
     _check_columns(table, "path", "label")
@@ -122,7 +122,7 @@ def hold_out_valid(
     fractions = {"train": 1 - fraction, "valid": fraction}
     train = table[split == "train"]
     if group is None:
-        held_out = split_stratified(train, fractions=fractions, seed=seed)
+        held_out = _split_stratified(train, fractions=fractions, seed=seed)
     else:
         held_out = split_grouped(train, fractions=fractions, group=group, seed=seed)
     split[split == "train"] = held_out["split"].to_numpy()

@@ -151,46 +151,6 @@ def compute_confusion(y_true: Any, y_pred: Any, class_names: Sequence[str]) -> p
     return pd.DataFrame(counts, index=pd.Index(names, name="true"), columns=pd.Index(names, name="predicted"))
 
 
-def compute_precision_recall(y_true: Any, probabilities: Any, class_names: Sequence[str]) -> pd.DataFrame:
-    """Compute precision and recall of every class at every threshold that changes them.
-
-    Args:
-        y_true: 0 and 1 (n_images, n_classes); `codes[:, None] == range(n_classes)` makes it from codes.
-        probabilities: (n_images, n_classes), each in [0, 1]; rows need not add up to 1.
-        class_names: Names of the columns.
-
-    Returns:
-        One row per class and threshold: `label`, `threshold` (predicted where probability >= threshold, falling),
-        `precision`, `recall`, `average_precision` (of the class, the same in all its rows). A class without a true
-        image has one row of NaN.
-
-    Raises:
-        ValueError: If the arrays do not fit each other or the probabilities look like logits.
-
-    Example:
-        >>> curves = compute_precision_recall([[1], [0], [1]], [[0.9], [0.6], [0.4]], ["can"])
-        >>> curves.shape, curves["recall"].tolist()
-        ((3, 5), [0.5, 0.5, 1.0])
-    """
-    true, probabilities = check_ranking(y_true, probabilities)
-    names = _check_names(class_names, n_columns=true.shape[1])
-    columns = zip(names, true.T, probabilities.T, strict=True)
-    return pd.concat([_compute_curve(*column) for column in columns], ignore_index=True)
-
-
-def _compute_curve(name: str, y_true: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
-    """Compute the curve of one class; scikit-learn's rises and ends with a point that has no threshold."""
-    from sklearn.metrics import average_precision_score, precision_recall_curve
-
-    columns = ["label", "threshold", "precision", "recall", "average_precision"]
-    if not y_true.any():
-        return pd.DataFrame([[name] + [np.nan] * 4], columns=columns)
-    precision, recall, thresholds = precision_recall_curve(y_true, probabilities)
-    average = average_precision_score(y_true, probabilities)
-    values = (name, thresholds[::-1], precision[-2::-1], recall[-2::-1], average)
-    return pd.DataFrame(dict(zip(columns, values, strict=True)))
-
-
 def read_labels(labels: Any, classes: Sequence[Any] | None = None, *, name: str = "labels") -> np.ndarray:
     """Return one label per image as codes into `classes`, int64 (n_images,); without classes names stay names."""
     array = np.asarray(labels)

@@ -180,42 +180,6 @@ def plot_confusion(confusion: pd.DataFrame, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def plot_precision_recall(curves: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Draw precision against recall, a curve for each class; of many those six with the lowest average precision.
-
-    Args:
-        curves: From `utils_cv.evaluation.metrics.compute_precision_recall`.
-        ax: Axes to draw into and to return; by default those of a new figure.
-
-    Raises:
-        ValueError: If no class has a true image, so that there is no curve.
-
-    Example:
-        >>> row = {"label": "can", "precision": 0.9, "recall": 1.0, "average_precision": 0.9}
-        >>> plot_precision_recall(pd.DataFrame([row])).get_legend().get_texts()[0].get_text()
-        'can, average 90 %'
-    """
-    defined = curves.dropna(subset=["average_precision"])
-    averages = defined.groupby("label", sort=False)["average_precision"].first().sort_values(kind="stable")
-    if averages.empty:
-        raise ValueError("curves: no class has a true image, so there is no curve to draw.")
-    more = f", the lowest {_MAX_CURVES} of {len(averages)}" if len(averages) > _MAX_CURVES else ""
-    labels = {"x_label": "recall: share of the class that is found", "y_label": "precision: share that is right"}
-    ax = style.make_axes(ax, size=(7.8, 4.0), title=f"Precision and recall by class{more}", grid="both", **labels)
-    artists, names = [], []
-    for i, (label, average) in enumerate(averages.head(_MAX_CURVES).items()):
-        curve, look = defined[defined["label"] == label], {**style.get_line_style(i), "marker": ""}
-        recall, precision = curve["recall"].to_numpy(), curve["precision"].to_numpy()
-        # The area under these steps is the average precision: each gain of recall counts at its own precision.
-        artists += ax.step(np.append(0, recall), np.append(precision[0], precision), where="pre", linewidth=2, **look)
-        names.append(f"{style.shorten([label], 24)[0]}, average {100 * average:.0f} %")
-    ax.set(xlim=(-0.01, 1.02), ylim=(0, 1.03))
-    style.set_scale(ax, "x", "percent")
-    style.set_scale(ax, "y", "percent")
-    style.draw_legend(ax, artists, names)
-    return ax
-
-
 def _draw_points(ax: Axes, part: pd.DataFrame, at: np.ndarray, index: int, *, is_difference: bool) -> Any:
     """Draw the points of one series at these heights, with their limits, and return what stands for it."""
     color, values = style.COLORS[index % len(style.COLORS)], part["value"].to_numpy(float)

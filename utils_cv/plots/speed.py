@@ -17,7 +17,7 @@ _FRONT = "Pareto front: nothing is faster\nand as accurate"
 _ARC: dict[str, Any] = {"color": style.GRAY, "linestyle": ":", "linewidth": 1.5}
 
 
-def find_pareto_front(latency_ms: Any, accuracy: Any) -> np.ndarray:
+def _find_pareto_front(latency_ms: Any, accuracy: Any) -> np.ndarray:
     """Find the settings worth having, bool (n,): no other is as fast and as accurate, and better in one of the two."""
     latency_ms, accuracy = np.asarray(latency_ms, dtype=float), np.asarray(accuracy, dtype=float)
     no_worse = (latency_ms[None] <= latency_ms[:, None]) & (accuracy[None] >= accuracy[:, None])
@@ -53,7 +53,7 @@ def plot_accuracy_vs_latency(
     table = style.list_series(table, accuracy, "")[0][1].assign(network=_name_networks(table))
     table = table.assign(runtime=table.get("runtime", ""), is_offered=table.get("is_offered", True))
     table = table.astype({"runtime": str, "is_offered": bool})
-    table["is_best"] = find_pareto_front(table["median_ms"], table["value"].where(table["is_offered"]))
+    table["is_best"] = _find_pareto_front(table["median_ms"], table["value"].where(table["is_offered"]))
     table["height"] = table["value"].fillna(table["low"].fillna(1).min() - 0.02)
     markers = dict(zip(table["runtime"].unique(), style.MARKERS * len(table), strict=False))
     table = table.sort_values("median_ms", kind="stable")

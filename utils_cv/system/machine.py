@@ -121,34 +121,6 @@ def set_seed(seed: int) -> None:
         torch.manual_seed(seed)  # seeds every GPU as well
 
 
-def describe_repeatability(seed: int) -> str:
-    """Describe what one seed gives again, and what it does not, on the device that is used here.
-
-    Args:
-        seed: The seed of the training.
-
-    Returns:
-        Two or three sentences, to be shown beside the results.
-
-    Example:
-        >>> describe_repeatability(0).split(":")[0]
-        'Seed 0'
-    """
-    device = choose_device()
-    if device == "cpu":
-        again = f"on this machine, with these versions and {count_cpus()} threads, gives the same numbers."
-    else:
-        again = (
-            f"on this {device} device may differ in the last digits, because it adds up in varying order; "
-            "only a CPU gives the same numbers."
-        )
-    return (
-        f"Seed {seed}: a second run {again} Not guaranteed: other processors, versions and numbers of threads round "
-        "differently, and each epoch enlarges that until single answers change. How much accuracy depends on the "
-        "seed itself, other seeds show."
-    )
-
-
 def tune_allocator() -> bool:
     """Tell the C library's allocator to keep freed memory for the next large tensor.
 

@@ -101,13 +101,13 @@ def select_recipe(
         best = scores.loc[scores["is_selected"]].iloc[0]
         needed = list(recipes)[: list(recipes).index(best["recipe"]) + 1][-2 if best["recipe"] == "averaged" else -1 :]
         model = _train(learned, needed, backbone, shared, options)[best["recipe"]]
-        scale_head_by_temperature(model.learn.model, best["temperature"])
+        _scale_head_by_temperature(model.learn.model, best["temperature"])
         bar.update()
     model = dataclasses.replace(model, export_seconds=shared.export_seconds)
     return Selection(model, best["recipe"], scores, timer.seconds - shared.export_seconds)
 
 
-def scale_head_by_temperature(network: Normalized, temperature: float) -> None:
+def _scale_head_by_temperature(network: Normalized, temperature: float) -> None:
     """Divide the logits of a network by a temperature, in place: its head's weight and bias."""
     for values in network.head.parameters():
         values.data /= temperature

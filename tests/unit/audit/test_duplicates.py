@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from tests.unit.audit.photos import load_demo_images, make_photo
-from utils_cv.audit.duplicates import find_duplicates, find_similar_codes, group_by_pairs, measure_overlap
+from utils_cv.audit.duplicates import _find_similar_codes, _measure_overlap, find_duplicates, group_by_pairs
 
 MIRROR = Image.Transpose.FLIP_LEFT_RIGHT
 
@@ -69,7 +69,7 @@ def test_the_same_light_on_different_things_is_no_duplicate():
         image.paste(140, (4 * x, 50, 4 * x + 20, 100))
         thumbnails.append(make_thumbnail(image))
     correlation = np.corrcoef(thumbnails[0].ravel(), thumbnails[1].ravel())[0, 1]
-    assert correlation > 0.88 > measure_overlap(np.stack(thumbnails), np.array([[0, 1]]))[0]
+    assert correlation > 0.88 > _measure_overlap(np.stack(thumbnails), np.array([[0, 1]]))[0]
 
 
 def make_flat(value, n_levels):
@@ -130,7 +130,7 @@ def test_overlap_is_that_of_trying_every_part_of_the_image():
     smooth = make_photo(3).resize((6, 6)).resize((128, 128), Image.Resampling.BICUBIC)
     whole, part = make_thumbnail(smooth), make_thumbnail(crop(smooth, 0.1, 0, 0.9))
     expected = max(try_all_parts(whole, part), try_all_parts(part, whole))
-    assert measure_overlap(np.stack([whole, part]), np.array([[0, 1]]))[0] == pytest.approx(expected, abs=1e-4)
+    assert _measure_overlap(np.stack([whole, part]), np.array([[0, 1]]))[0] == pytest.approx(expected, abs=1e-4)
 
 
 def test_groups_are_those_that_pairs_connect():
@@ -160,7 +160,7 @@ def test_the_search_gives_what_comparing_all_gives(seed):
     codes = make_similar_codes(seed)
     bits = np.bitwise_count(codes[:, None] ^ codes[None, :])
     np.fill_diagonal(bits, 64)  # an image is never its own pair
-    pairs = find_similar_codes(codes, codes)
+    pairs = _find_similar_codes(codes, codes)
     found = np.zeros(bits.shape, int)
     np.add.at(found, tuple(pairs.T), 1)
     assert found.max() == 1  # nothing repeats
@@ -171,7 +171,7 @@ def test_the_search_gives_what_comparing_all_gives(seed):
 
 def test_thousands_of_equal_codes_give_few_pairs_each():
     codes = np.zeros(3000, np.uint64)
-    pairs = find_similar_codes(codes, codes)
+    pairs = _find_similar_codes(codes, codes)
     counts = np.bincount(pairs[:, 0], minlength=3000)
     assert counts.max() <= 50
     assert counts.min() >= 1  # yet each has some
@@ -179,6 +179,6 @@ def test_thousands_of_equal_codes_give_few_pairs_each():
 
 def test_a_search_in_small_steps_gives_the_same(monkeypatch):
     codes = make_similar_codes(0)
-    expected = find_similar_codes(codes, codes)
+    expected = _find_similar_codes(codes, codes)
     monkeypatch.setattr("utils_cv.audit.duplicates._MAX_PAIRS_AT_ONCE", 50)
-    np.testing.assert_array_equal(find_similar_codes(codes, codes), expected)
+    np.testing.assert_array_equal(_find_similar_codes(codes, codes), expected)

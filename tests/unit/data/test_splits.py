@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from utils_cv.data.splits import (
+    _hold_out_valid,
+    _split_stratified,
     complete_splits,
-    hold_out_valid,
     split_folds,
     split_grouped,
-    split_stratified,
     take_per_class,
 )
 
@@ -40,7 +40,7 @@ class_counts = st.dictionaries(st.sampled_from("abcdef"), st.integers(3, 40), mi
 
 @given(class_counts, st.integers(0, 99))
 def test_every_class_has_its_share_in_every_part(counts, seed):
-    table = split_stratified(make_table(counts), seed=seed)
+    table = _split_stratified(make_table(counts), seed=seed)
     found = count_splits(table)
     for part, fraction in {"train": 0.6, "valid": 0.2, "test": 0.2}.items():
         wanted = pd.Series(counts) * fraction
@@ -54,14 +54,14 @@ def test_every_class_has_its_share_in_every_part(counts, seed):
 def test_split_depends_on_seed_and_paths_not_on_row_order(counts, seed, random):
     table = make_table(counts)
     shuffled = table.iloc[random.sample(range(len(table)), len(table))]
-    expected = split_stratified(table, seed=seed).set_index("path")["split"]
-    found = split_stratified(shuffled, seed=seed).set_index("path")["split"]
+    expected = _split_stratified(table, seed=seed).set_index("path")["split"]
+    found = _split_stratified(shuffled, seed=seed).set_index("path")["split"]
     assert found.equals(expected[found.index])
 
 
 def test_other_seed_other_split():
     table = make_table({"can": 40, "carton": 40})
-    assert not split_stratified(table, seed=0).equals(split_stratified(table, seed=1))
+    assert not _split_stratified(table, seed=0).equals(_split_stratified(table, seed=1))
 
 
 @given(class_counts.filter(lambda counts: min(counts.values()) >= 12), st.integers(0, 99))
@@ -82,7 +82,7 @@ def test_groups_of_mixed_classes_are_balanced():
     assert found.loc["can"].to_dict() == found.loc["carton"].to_dict() == {"train": 36, "valid": 12, "test": 12}
 
 
-@pytest.mark.parametrize("split", [split_stratified, split_grouped])
+@pytest.mark.parametrize("split", [_split_stratified, split_grouped])
 def test_input_is_not_changed_and_other_columns_stay(split):
     table = make_table({"can": 9, "carton": 9}).assign(width_px=480).set_index(pd.Index(range(5, 23)))
     before = table.copy()
@@ -94,7 +94,7 @@ def test_input_is_not_changed_and_other_columns_stay(split):
 def test_blanks_around_names_do_not_make_other_classes():
     table = make_table({"can": 6, "carton": 6})
     padded = table.assign(label=[f" {label} | " for label in table["label"]])
-    assert split_stratified(padded)["split"].equals(split_stratified(table)["split"])
+    assert _split_stratified(padded)["split"].equals(_split_stratified(table)["split"])
     assert take_per_class(padded, 2)["path"].equals(take_per_class(table, 2)["path"])
 
 
@@ -103,7 +103,7 @@ def test_several_labels_are_balanced_each():
     labels = [
         "|".join(n for n, share in (("a", 0.5), ("b", 0.3), ("rare", 0.04)) if rng.random() < share) for _ in range(200)
     ]
-    table = split_stratified(pd.DataFrame({"path": [f"{i:03d}" for i in range(200)], "label": labels}))
+    table = _split_stratified(pd.DataFrame({"path": [f"{i:03d}" for i in range(200)], "label": labels}))
     for name in ("a", "b", "rare", ""):
         has_name = table["label"].map(lambda label, name=name: name in label.split("|"))
         shares = table[has_name]["split"].value_counts() / has_name.sum()
@@ -113,16 +113,16 @@ def test_several_labels_are_balanced_each():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        pytest.param(split_stratified, "at least 3 images of every class, but 'few' has 2", id="two images"),
+        pytest.param(_split_stratified, "at least 3 images of every class, but 'few' has 2", id="two images"),
         pytest.param(lambda t: split_grouped(t[t["label"] == "can"]), "'can' has 2", id="two groups"),
         pytest.param(lambda t: split_grouped(t.assign(group=None)), "22 of 22 rows have no group", id="no group"),
-        pytest.param(lambda t: split_stratified(t.drop(columns="label")), "no column", id="no label column"),
-        pytest.param(lambda t: split_stratified(t.assign(label="")), "No label in 22 rows", id="no label"),
-        pytest.param(lambda t: split_stratified(t[:0]), "empty", id="no image"),
-        pytest.param(lambda t: split_stratified(t, fractions={"train": 0.5, "val": 0.5}), "got .'val'", id="part"),
-        pytest.param(lambda t: split_stratified(t, fractions={"train": 60, "test": 40}), "add up to 1", id="percent"),
-        pytest.param(lambda t: hold_out_valid(t.assign(split="valid")), "22 validation images", id="valid is there"),
-        pytest.param(lambda t: hold_out_valid(t.assign(split="val")), "got .'val'", id="unknown split"),
+        pytest.param(lambda t: _split_stratified(t.drop(columns="label")), "no column", id="no label column"),
+        pytest.param(lambda t: _split_stratified(t.assign(label="")), "No label in 22 rows", id="no label"),
+        pytest.param(lambda t: _split_stratified(t[:0]), "empty", id="no image"),
+        pytest.param(lambda t: _split_stratified(t, fractions={"train": 0.5, "val": 0.5}), "got .'val'", id="part"),
+        pytest.param(lambda t: _split_stratified(t, fractions={"train": 60, "test": 40}), "add up to 1", id="percent"),
+        pytest.param(lambda t: _hold_out_valid(t.assign(split="valid")), "22 validation images", id="valid is there"),
+        pytest.param(lambda t: _hold_out_valid(t.assign(split="val")), "got .'val'", id="unknown split"),
         pytest.param(lambda t: take_per_class(t, 3), "at least 3 images", id="more than there are"),
         pytest.param(lambda t: take_per_class(t, 0), "at least 1", id="none"),
     ],
@@ -159,7 +159,7 @@ def test_groups_that_cannot_be_split_say_which_class_is_missing(groups_of_class,
 @pytest.mark.parametrize("group", [pytest.param(None, id="by image"), pytest.param("group", id="by group")])
 def test_hold_out_valid_keeps_the_test_part(group):
     table = split_grouped(make_table({"can": 50, "carton": 50}, group_size=5), fractions={"train": 0.8, "test": 0.2})
-    result = hold_out_valid(table, fraction=0.25, group=group)
+    result = _hold_out_valid(table, fraction=0.25, group=group)
     assert ((table["split"] == "test") == (result["split"] == "test")).all()
     assert (count_splits(result)["valid"] == 10).all()
     if group:
@@ -168,13 +168,13 @@ def test_hold_out_valid_keeps_the_test_part(group):
 
 @pytest.mark.parametrize("split", [pytest.param("", id="empty"), pytest.param(None, id="missing")])
 def test_hold_out_valid_takes_an_empty_split_as_train(split):
-    result = hold_out_valid(make_table({"can": 10}).assign(split=split))
+    result = _hold_out_valid(make_table({"can": 10}).assign(split=split))
     assert result["split"].value_counts().to_dict() == {"train": 8, "valid": 2}
 
 
 @given(st.integers(0, 99))
 def test_subsets_are_nested_and_leave_other_parts_whole(seed):
-    table = split_stratified(make_table({"can": 60, "carton": 50}), seed=seed)
+    table = _split_stratified(make_table({"can": 60, "carton": 50}), seed=seed)
     small, large = take_per_class(table, 5, seed=seed), take_per_class(table, 10, seed=seed)
     assert set(small["path"]) < set(large["path"]) < set(table["path"])
     assert count_splits(small)["train"].tolist() == [5, 5]
@@ -208,7 +208,7 @@ def test_folds_hold_out_each_image_once_with_its_share_of_every_class():
 @pytest.mark.parametrize("has_groups", [False, True])
 def test_no_splits_become_three(columns, has_groups):
     table = make_table({"can": 20, "carton": 20}, group_size=2).assign(**columns)
-    split = split_grouped if has_groups else split_stratified
+    split = split_grouped if has_groups else _split_stratified
     expected = split(table, seed=1)["split"]
     assert complete_splits(table if has_groups else table.drop(columns="group"), seed=1)["split"].equals(expected)
     assert expected.value_counts().to_dict() == {"train": 24, "valid": 8, "test": 8}
@@ -225,7 +225,7 @@ def test_of_two_parts_the_second_becomes_the_test(second):
 
 
 def test_three_parts_stay():
-    table = split_stratified(make_table({"can": 9}))
+    table = _split_stratified(make_table({"can": 9}))
     assert complete_splits(table[1:]).equals(table[1:].reset_index(drop=True))
 
 

@@ -7,10 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import (
     accuracy_score,
-    average_precision_score,
     confusion_matrix,
     f1_score,
-    precision_recall_curve,
     precision_recall_fscore_support,
 )
 
@@ -21,7 +19,6 @@ from utils_cv.evaluation.metrics import (
     compare_accuracy,
     compute_class_table,
     compute_confusion,
-    compute_precision_recall,
     measure_accuracy,
     measure_f1,
     read_labels,
@@ -158,26 +155,6 @@ def test_comparison_holds_the_truth():
     assert 0.92 <= held / 500 <= 0.99
 
 
-@given(ranked)
-def test_curve_and_average_precision_agree_with_scikit_learn(arrays):
-    y_true, probabilities = arrays
-    curve = compute_precision_recall(y_true, probabilities, ["can"])
-    if not y_true.any():
-        assert len(curve) == 1 and curve[["precision", "recall", "average_precision"]].isna().all(axis=None)
-        return
-    precision, recall, thresholds = precision_recall_curve(y_true[:, 0], probabilities[:, 0])
-    np.testing.assert_allclose(curve["threshold"], thresholds[::-1])
-    np.testing.assert_allclose(curve["precision"], precision[-2::-1])
-    np.testing.assert_allclose(curve["recall"], recall[-2::-1])
-    np.testing.assert_allclose(curve["average_precision"], average_precision_score(y_true, probabilities))
-
-
-def test_curves_of_all_classes_are_stacked_by_name():
-    curves = compute_precision_recall([[1, 0], [0, 1]], [[0.9, 0.1], [0.2, 0.8]], ["can", "carton"])
-    assert curves["label"].tolist() == ["can", "can", "carton", "carton"]
-    assert curves["threshold"].tolist() == [0.9, 0.2, 0.8, 0.1]
-
-
 @pytest.mark.parametrize(
     "labels",
     [
@@ -226,9 +203,6 @@ def test_other_labels_are_refused(labels, message):
         pytest.param(lambda: compute_confusion([0], [0], []), "list of distinct names", id="no name"),
         pytest.param(lambda: compute_confusion([0], [0], ["can", "can"]), r"got \['can'\]", id="twice the same"),
         pytest.param(lambda: compute_class_table([[1, 0]], [[1, 0]], ["can"]), "2 columns, got 1", id="columns"),
-        pytest.param(lambda: compute_precision_recall([[1]], [[1.0]], NAMES), "1 columns, got 4", id="curve columns"),
-        pytest.param(lambda: compute_precision_recall([[1, 0]], [[0.5]], NAMES), "equal shapes", id="curve shapes"),
-        pytest.param(lambda: compute_precision_recall([[1, 0]], [[3.0, -2.0]], NAMES), "logits", id="curve of logits"),
     ],
 )
 def test_what_does_not_fit_is_refused(call, message):

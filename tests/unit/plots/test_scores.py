@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from utils_cv.plots.scores import plot_bars, plot_confusion, plot_precision_recall, plot_scores
+from utils_cv.plots.scores import plot_bars, plot_confusion, plot_scores
 
 COLUMNS = ["name", "value", "low", "high", "condition"]
 DIFFERENCES = [("helps", 0.05, 0.02, 0.08), ("nothing", 0.01, -0.02, 0.04), ("hurts", -0.04, -0.07, -0.01)]
@@ -21,11 +21,6 @@ def list_points(ax):
     """Each point: x, y, and whether it is filled."""
     lines = [line for line in ax.lines if line.get_marker() in ("o", "^")]
     return {(x, y, line.get_markerfacecolor() != "white") for line in lines for x, y in line.get_xydata() if x == x}
-
-
-def make_curves(n_classes):
-    rows = [(f"class {i}", p, r, i / 10) for i in range(n_classes) for p, r in ((1.0, 0.5), (0.6, 1.0))]
-    return pd.DataFrame(rows, columns=["label", "precision", "recall", "average_precision"])
 
 
 def test_scores_stand_from_the_top_with_their_interval_and_percent():
@@ -110,14 +105,3 @@ def test_a_confusion_matrix_fits_a_screen_and_names_no_more_than_fit(n_classes, 
 def test_confusion_refuses(table):
     with pytest.raises(ValueError, match="square"):
         plot_confusion(table)
-
-
-def test_precision_recall_names_average_precision_and_stops_at_the_lowest_six():
-    ax = plot_precision_recall(make_curves(9).iloc[::-1].sort_values("recall", kind="stable"))
-    assert list_texts(ax.get_legend().get_texts()) == [f"class {i}, average {10 * i} %" for i in range(6)]
-    assert "the lowest 6 of 9" in ax.get_title("left")
-    assert len({line.get_linestyle() for line in ax.lines}) >= 4  # not told apart by color alone
-    assert ax.lines[0].get_xydata().tolist() == [[0, 1], [0.5, 1], [1, 0.6]]
-    assert ax.lines[0].get_drawstyle() == "steps-pre"
-    with pytest.raises(ValueError, match="no class has a true image"):
-        plot_precision_recall(make_curves(1).assign(average_precision=np.nan))

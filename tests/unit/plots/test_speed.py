@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils_cv.plots.speed import find_pareto_front, plot_accuracy_vs_latency
+from utils_cv.plots.speed import _find_pareto_front, plot_accuracy_vs_latency
 
 SCORES = ["accuracy", "accuracy_low", "accuracy_high"]
 
@@ -60,7 +60,7 @@ def test_names_cover_neither_each_other_nor_the_data_and_are_not_cut(rows):
 
 def test_of_many_networks_only_those_on_the_front_are_named():
     rows = make_rows(30)
-    best = rows["backbone"][find_pareto_front(rows["median_ms"], rows["accuracy"])]
+    best = rows["backbone"][_find_pareto_front(rows["median_ms"], rows["accuracy"])]
     names = sorted(f"{name.removeprefix('net_')} 224 px" for name in best)
     assert sorted(read_names(plot_accuracy_vs_latency(rows))) == names
 
@@ -68,7 +68,7 @@ def test_of_many_networks_only_those_on_the_front_are_named():
 def test_the_front_and_the_runtimes_are_drawn_and_explained():
     rows = make_rows(4, ("onnx", "torch"))
     ax = plot_accuracy_vs_latency(rows)
-    best = rows["median_ms"][find_pareto_front(rows["median_ms"], rows["accuracy"])].sort_values().tolist()
+    best = rows["median_ms"][_find_pareto_front(rows["median_ms"], rows["accuracy"])].sort_values().tolist()
     filled = [
         line.get_xdata()[0] for line in ax.lines if line.get_markerfacecolor() == "#0072B2" and line.get_marker() == "o"
     ]
@@ -120,9 +120,9 @@ def test_names_are_as_short_as_they_can_be(rows, names):
 
 @given(st.lists(st.tuples(st.integers(1, 6), st.integers(0, 6)), min_size=1, max_size=12))
 def test_pareto_front_is_what_nobody_beats(points):
-    is_best = find_pareto_front(*np.array(points, dtype=float).T)
+    is_best = _find_pareto_front(*np.array(points, dtype=float).T)
     assert is_best.any()
     for i, (ms, score) in enumerate(points):
         is_beaten = any((m <= ms and s >= score) and (m, s) != (ms, score) for m, s in points)
         assert is_best[i] == (not is_beaten)
-    assert find_pareto_front([1, 2], [np.nan, 0.5]).tolist() == [False, True]  # what is not trained is never on it
+    assert _find_pareto_front([1, 2], [np.nan, 0.5]).tolist() == [False, True]  # what is not trained is never on it

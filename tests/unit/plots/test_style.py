@@ -15,7 +15,7 @@ from matplotlib.text import Text
 
 from utils_cv.plots.curves import plot_lines
 from utils_cv.plots.images import plot_class_counts, plot_images, plot_message
-from utils_cv.plots.scores import plot_bars, plot_confusion, plot_precision_recall, plot_scores
+from utils_cv.plots.scores import plot_bars, plot_confusion, plot_scores
 from utils_cv.plots.speed import plot_accuracy_vs_latency
 from utils_cv.plots.style import FONTS, get_text_style, make_axes, make_axes_grid, set_scale
 
@@ -23,7 +23,6 @@ NAMES = ["$5", "b$$", "_background_", "翘头剪", "ไทย", "😀", "back\\s
 ROWS = pd.DataFrame({"name": NAMES, "x": 1.0, "accuracy": 0.5, "value": 0.5, "part": NAMES, "median_ms": 5.0}).assign(
     accuracy_low=0.4, accuracy_high=0.6, backbone=NAMES, im_size_px=224, label=NAMES, split=NAMES
 )
-CURVES = pd.DataFrame({"label": NAMES[:6], "precision": 0.5, "recall": 0.5, "average_precision": 0.5})
 FIGURES = {
     "lines": lambda ax=None: plot_lines(ROWS, ax, x="x"),
     "scores": lambda ax=None: plot_scores(ROWS, ax),
@@ -31,7 +30,6 @@ FIGURES = {
     "bars": lambda ax=None: plot_bars(ROWS, ax),
     "confusion": lambda ax=None: plot_confusion(pd.DataFrame(np.eye(8, dtype=int), NAMES, NAMES), ax),
     "large confusion": lambda ax=None: plot_confusion(pd.DataFrame(np.ones((88, 88), int), NAMES * 11, NAMES * 11), ax),
-    "precision and recall": lambda ax=None: plot_precision_recall(CURVES, ax),
     "counts": lambda ax=None: plot_class_counts(ROWS, ax),
     "latency": lambda ax=None: plot_accuracy_vs_latency(ROWS, ax),
     "images": lambda: plot_images(np.zeros((8, 9, 9, 3), np.uint8), NAMES)[0],

@@ -13,7 +13,6 @@ from utils_cv.system.machine import (
     choose_device,
     count_cpus,
     describe_machine,
-    describe_repeatability,
     set_seed,
     tune_allocator,
 )
@@ -130,13 +129,3 @@ def test_the_machine_is_named_in_one_line():
     line = describe_machine()
     assert "\n" not in line and f"{count_cpus()} cores" in line
     assert f"Python {platform.python_version()}" in line and "torch " in line
-
-
-@pytest.mark.parametrize(
-    ("device", "words"),
-    [pytest.param("cpu", "gives the same numbers", id="cpu"), pytest.param("cuda", "may differ", id="GPU")],
-)
-def test_what_a_seed_does_not_guarantee_is_said(monkeypatch, device, words):
-    give_devices(monkeypatch, device)
-    text = describe_repeatability(7)
-    assert text.startswith("Seed 7") and words in text and "Not guaranteed" in text

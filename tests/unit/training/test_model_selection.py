@@ -9,7 +9,7 @@ from scipy.special import softmax
 
 from utils_cv.training import model_selection
 from utils_cv.training.learner import compute_logits, make_learner, predict_images
-from utils_cv.training.model_selection import predict_out_of_fold, scale_head_by_temperature, select_recipe
+from utils_cv.training.model_selection import _scale_head_by_temperature, predict_out_of_fold, select_recipe
 
 OPTIONS = {"epochs": 1, "batch_size": 8, "n_folds": 2, "show_progress": False}
 
@@ -71,7 +71,7 @@ def test_the_logits_of_the_selected_model_are_divided_by_the_temperature(small_i
 def test_scaling_a_head_changes_its_logits_only(tiny_start, small_images):
     network = make_learner(tiny_start.learn.dls, tiny_start.backbone, pretrained=False).model
     before = compute_logits(network, small_images.pixels)
-    scale_head_by_temperature(network, 2.0)
+    _scale_head_by_temperature(network, 2.0)
     np.testing.assert_allclose(compute_logits(network, small_images.pixels), before / 2, atol=1e-6)
 
 
