@@ -82,6 +82,7 @@ CASES = {
             "TUNE_SIZE": 64,
             "EPOCHS": 1,
             "LEARNING_RATES": [0.001],
+            "MODEL_DIR": "outputs/tested_models",
         },
         changes={
             "DATA_DIR": OTHER_SET,
@@ -95,7 +96,7 @@ CASES = {
             "EPOCHS": 2,
             "LEARNING_RATES": [0.01],
             "MAX_LATENCY_MS": 99.0,
-            "MODEL_DIR": "outputs/other",
+            "MODEL_DIR": "outputs/other_models",
             "SEED": 1,
         },
         check=lambda r: (
