@@ -29,9 +29,6 @@ pairs_of_codes = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_s
     lambda pairs: np.array(pairs).T
 )
 # few distinct probabilities, so that ties are common
-ranked = st.lists(st.tuples(st.booleans(), st.integers(0, 4)), min_size=1, max_size=40).map(
-    lambda pairs: (np.array([[p[0]] for p in pairs]), np.array([[p[1] / 4] for p in pairs]))
-)
 
 
 @given(pairs_of_codes)
