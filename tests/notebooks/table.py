@@ -114,7 +114,7 @@ CASES = {
             "DATA_DIR": OTHER_SET,
             "BACKBONE": "efficientnet_lite1",
             "IM_SIZE": 48,
-            "SMALLEST": 4,
+            "SMALLEST": 1,
             "N_SEEDS": 3,
             "STOP_GAIN": 0.05,
             "RARE_RATIO": 3,

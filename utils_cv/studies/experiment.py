@@ -14,6 +14,7 @@ from utils_cv.training.linear_probe import fit_linear_head, read_groups
 # scikit-learn's C for studies that fix it. On fridge_objects and on a set of photographs, from 5 images per class on,
 # it scored within one point of the C that cross-validation chose, as long as all labels were right.
 FIXED_C = 0.01
+Settings = Sequence[Mapping[str, Any]]  # one mapping per trial, names to values; the seed is a part of it
 
 
 class Task(NamedTuple):
@@ -57,12 +58,10 @@ def make_task(table: pd.DataFrame, features: np.ndarray) -> Task:
         )
     if is_multilabel(table):
         raise ValueError("These studies take one label per image; this table has images with several labels or none.")
+    counts = table["split"].replace("", "(none)").value_counts().to_dict()
+    if "test" not in counts or "(none)" in counts or len(counts) < 2:
+        raise ValueError(f"Got splits {counts}; expected 'test' and others in every row: data.splits.complete_splits.")
     is_test = (table["split"] == "test").to_numpy()
-    if is_test.all() or not is_test.any() or (table["split"] == "").any():
-        counts = table["split"].replace("", "(none)").value_counts().to_dict()
-        raise ValueError(
-            f"Got splits {counts}; expected 'test' and others in every row: utils_cv.data.splits.complete_splits."
-        )
     names = list_class_names(table)
     codes, pool_rows = encode_labels(table["label"], names, multilabel=False), np.flatnonzero(~is_test)
     n_smallest = int(np.bincount(codes[pool_rows], minlength=len(names)).min())
@@ -74,11 +73,7 @@ class TrialError(RuntimeError):
 
 
 def run_trials(
-    trial: Callable[..., Any],
-    settings: Sequence[Mapping[str, Any]],
-    *,
-    description: str = "trials",
-    show_progress: bool = True,
+    trial: Callable[..., Any], settings: Settings, *, description: str = "trials", show_progress: bool = True
 ) -> list[Any]:
     """Call `trial(**setting)` for every setting through joblib, and return the results in the order of the settings.
 
@@ -86,9 +81,9 @@ def run_trials(
         trial: Returns anything that can be pickled. One process does all trials, unless `joblib.parallel_config` around
             the call says otherwise; then the trial itself must be picklable: a function of a module, or
             `functools.partial` of one that holds the data.
-        settings: One mapping per trial; the seed is a part of it.
+        settings: One mapping per trial.
         description: Name of the progress bar.
-        show_progress: Show a bar that counts trials and estimates the time left.
+        show_progress: Show that bar.
 
     Raises:
         ValueError: If there is no setting.
@@ -115,7 +110,7 @@ def _run_one(trial: Callable[..., Any], setting: dict[str, Any]) -> Any:
         raise TrialError(f"The trial with {named} failed: {type(error).__name__}: {error}") from error
 
 
-def join_results(settings: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def join_results(settings: Settings, results: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """One row per trial: the columns of its setting, then those of its result."""
     return pd.DataFrame([{**setting, **result} for setting, result in zip(settings, results, strict=True)])
 
@@ -148,7 +143,7 @@ def summarize(
         score = measure_repeated(right[key])
         row = dict(zip(by, key, strict=True)) | part[list(means)].mean().to_dict()
         row |= {"accuracy": score.value, "accuracy_low": score.low, "accuracy_high": score.high, "n_test": score.n}
-        row |= {"n_trials": len(part), "seed_sd": float(right[key].mean(axis=1).std(ddof=1)) if len(part) > 1 else 0.0}
+        row |= {"n_trials": len(part), "seed_sd": float(np.std(right[key].mean(axis=1), ddof=min(1, len(part) - 1)))}
         other = tuple((baseline or {}).get(name, value) for name, value in zip(by, key, strict=True))
         if other != key:
             change = compare_repeated(right[key], right[other])

@@ -1,4 +1,4 @@
-"""The test set: what wrong labels in it do to a score, and how large it must be. Formulas and simulations of them."""
+"""The test set: what wrong labels in it do to a score, and how large it must be. Formulas, and simulations of them."""
 
 import math
 from collections.abc import Sequence
@@ -10,50 +10,6 @@ from utils_cv.evaluation.intervals import Z_95, compute_wilson_interval
 from utils_cv.evaluation.metrics import check_same_length, compare_accuracy
 
 from .wrong_labels import inject_wrong_labels
-
-
-def compute_measured_accuracy(accuracy: float, wrong_fraction: float, n_classes: int) -> float:
-    """What a test set measures on average when some of its labels are wrong at random.
-
-    A right answer then counts as wrong, and a wrong answer counts as right where it happens to repeat the wrong
-    label: one time in `n_classes - 1`.
-
-    Args:
-        accuracy: True accuracy, in [0, 1].
-        wrong_fraction: Share of wrong labels, in [0, 1]; each wrong class equally often, whatever the model says.
-        n_classes: Number of classes, at least 2.
-
-    Example:
-        >>> round(compute_measured_accuracy(0.95, 0.05, 4), 4)
-        0.9033
-    """
-    if not 0 <= wrong_fraction <= 1 or n_classes < 2:
-        raise ValueError(
-            f"Got wrong_fraction={wrong_fraction} and n_classes={n_classes}; expected a fraction in [0, 1] and at "
-            "least two classes."
-        )
-    return accuracy * (1 - wrong_fraction) + (1 - accuracy) * wrong_fraction / (n_classes - 1)
-
-
-def compute_true_accuracy(measured: float, wrong_fraction: float, n_classes: int) -> float:
-    """The true accuracy behind a measured one: the inverse of `compute_measured_accuracy`, cut to [0, 1].
-
-    Args:
-        measured: Measured accuracy, in [0, 1].
-        wrong_fraction: Share of wrong labels, below (n_classes - 1) / n_classes: beyond that labels say nothing.
-        n_classes: Number of classes, at least 2.
-
-    Raises:
-        ValueError: If the labels say nothing.
-
-    Example:
-        >>> round(compute_true_accuracy(0.9033, 0.05, 4), 3)
-        0.95
-    """
-    all_right, all_wrong = (compute_measured_accuracy(value, wrong_fraction, n_classes) for value in (1.0, 0.0))
-    if all_right - all_wrong <= 1e-9:
-        raise ValueError(f"With {wrong_fraction:.0%} wrong labels of {n_classes} classes the labels say nothing.")
-    return min(max((measured - all_wrong) / (all_right - all_wrong), 0.0), 1.0)
 
 
 def simulate_test_noise(
@@ -77,7 +33,8 @@ def simulate_test_noise(
 
     Returns:
         One row per share: `wrong_fraction`, `accuracy` (mean of the measured ones), `accuracy_low` and `accuracy_high`
-        (95 % of them lie between), and `expected` (by formula).
+        (95 % of them lie between), and `expected`, by formula: a wrong answer repeats a wrong label one time in
+        `n_classes - 1`.
 
     Example:
         >>> y_true = np.arange(100) % 4
@@ -91,7 +48,7 @@ def simulate_test_noise(
         draws = range(seed, seed + n_repeats)
         noisy = [inject_wrong_labels(y_true, fraction, n_classes=n_classes, seed=draw) for draw in draws]
         measured = (np.stack(noisy) == y_pred).mean(axis=1)
-        expected = compute_measured_accuracy(accuracy, fraction, n_classes)
+        expected = accuracy * (1 - fraction) + (1 - accuracy) * fraction / (n_classes - 1)
         rows.append((fraction, measured.mean(), *np.quantile(measured, [0.025, 0.975]), expected))
     return pd.DataFrame(rows, columns=["wrong_fraction", "accuracy", "accuracy_low", "accuracy_high", "expected"])
 

@@ -13,14 +13,8 @@ from utils_cv.training.model_selection import predict_out_of_fold
 
 from ..experiment import FIXED_C, Task, join_results, run_trials
 
-# Kinds of wrong labels and of training.
-KINDS = {
-    "random": "any image may get the label of any other class",
-    "random with fixed C": "the same; regularized as if all labels were right",
-    "one class": "images of one class get the label of the class most like it",
-}
-# Which images are checked.
-POLICIES = ("most suspect first", "at random")
+KINDS = ("random", "random with fixed C", "one class")  # of wrong labels and of training
+POLICIES = ("most suspect first", "at random")  # which images are checked
 # Wrong labels ask for strong regularization; two values are enough to order images by suspicion.
 SUSPECT_CS = (0.001, 0.01)
 
@@ -82,8 +76,8 @@ def measure_label_noise(
 ) -> pd.DataFrame:
     """Train a probe on labels of which some are wrong, for every kind of `KINDS`, rate and seed.
 
-    Unless the kind says otherwise, C is chosen by cross-validation on the wrong labels, as somebody would who does
-    not know of them. For "one class", each seed takes another class.
+    "one class" gives images of one class, another one for each seed, the label of the class most like it. C is chosen
+    by cross-validation on the wrong labels; "random with fixed C" takes the one that suits right labels.
 
     Args:
         task: From `make_task`; its labels are taken as true.

@@ -176,7 +176,8 @@ class CurveFit:
     def predict_gain(self, *, factor: float = 2.0) -> Score:
         """How much accuracy would rise with `factor` times the images of the largest measured size, at least 0."""
         ends = self.largest * np.array([1.0, factor])
-        gains = -np.diff(_compute_error(np.vstack([self.parameters, self.resampled]), ends), axis=1)[:, 0]
+        before, after = _compute_error(np.vstack([self.parameters, self.resampled]), ends).T
+        gains = before - after
         low, high = np.quantile(gains[1:], [0.025, 0.975])
         return Score(float(gains[0]), float(low), float(high), self.n_test)
 

@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 
 from utils_cv.studies.annotation_quality.evaluation_sets import (
-    compute_measured_accuracy,
-    compute_true_accuracy,
     count_images_for_width,
     count_images_to_tell_apart,
     simulate_test_noise,
@@ -27,27 +25,6 @@ def test_formula_agrees_with_the_simulation(n_classes, fraction):
     row = simulate_test_noise(y_true, y_pred, [fraction], n_classes=n_classes, n_repeats=200).iloc[0]
     assert row["accuracy"] == pytest.approx(row["expected"], abs=0.005)
     assert row["accuracy_low"] <= row["expected"] <= row["accuracy_high"]
-
-
-@pytest.mark.parametrize("accuracy", [0.0, 0.7, 1.0])
-def test_formula_can_be_turned_round(accuracy):
-    assert compute_true_accuracy(compute_measured_accuracy(accuracy, 0.2, 4), 0.2, 4) == pytest.approx(accuracy)
-
-
-def test_accuracy_that_such_labels_cannot_show_is_cut():
-    assert compute_true_accuracy(0.99, 0.2, 4) == 1.0
-    assert compute_true_accuracy(0.0, 0.2, 4) == 0.0
-
-
-def test_labels_that_say_nothing():
-    with pytest.raises(ValueError, match="say nothing"):
-        compute_true_accuracy(0.5, 0.5, 2)
-
-
-@pytest.mark.parametrize(("fraction", "n_classes"), [(1.2, 4), (-0.1, 4), (0.1, 1)])
-def test_arguments_out_of_range(fraction, n_classes):
-    with pytest.raises(ValueError, match="expected a fraction"):
-        compute_measured_accuracy(0.9, fraction, n_classes)
 
 
 @pytest.mark.parametrize(("accuracy", "half_width", "n"), [(0.5, 0.1, 97), (0.9, 0.02, 865)])
