@@ -9,7 +9,7 @@ import pandas as pd
 from utils_cv.data.image_table import encode_labels, is_multilabel, list_class_names
 from utils_cv.data.splits import take_per_class
 from utils_cv.evaluation.intervals import compare_repeated, measure_repeated
-from utils_cv.training.linear_probe import fit_linear_head, read_groups
+from utils_cv.training.linear_probe import fit_linear_head
 
 # scikit-learn's C for studies that fix it. On fridge_objects and on a set of photographs, from 5 images per class on,
 # it scored within one point of the C that cross-validation chose, as long as all labels were right.
@@ -36,7 +36,7 @@ class Task(NamedTuple):
     def predict(self, rows: np.ndarray, labels: np.ndarray | None = None, **options: Any) -> np.ndarray:
         """Learn a probe from images, with their own or other labels, and return logits of the test images."""
         labels = self.codes[rows] if labels is None else labels
-        options = {"C": FIXED_C, "groups": read_groups(self.table.iloc[rows])} | options
+        options = {"C": FIXED_C, "groups": self.table.iloc[rows].get("group")} | options
         weight, bias = fit_linear_head(self.features[rows], labels, n_classes=len(self.class_names), **options)
         return self.features[self.test_rows] @ weight.T + bias
 

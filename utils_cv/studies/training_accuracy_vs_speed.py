@@ -28,7 +28,7 @@ from utils_cv.models.saved_classifier import save_classifier
 from utils_cv.system.files import get_cache_dir
 from utils_cv.system.machine import tune_allocator
 from utils_cv.system.timing import measure_fresh_process, measure_in_turn
-from utils_cv.training.learner import make_dataloaders, make_learner, make_network, make_trained_model
+from utils_cv.training.learner import make_dataloaders, make_learner, make_trained_model
 from utils_cv.training.linear_probe import linear_probe
 
 _PEAK_MEMORY_SCRIPT = """
@@ -217,9 +217,7 @@ def _train(images: TableImages, backbone: str, models_dir: Path, seed: int) -> t
         trained = linear_probe(images, backbone=backbone, seed=seed)
     except ConnectionError:  # no network: the speed does not depend on the weights
         folder = folder.with_name(f"{folder.name}_untrained")
-        network = make_network(images, backbone, pretrained=False)
-        learn = make_learner(make_dataloaders(images), backbone, network=network)
-        trained = make_trained_model(learn, history=pd.DataFrame(), seconds=0.0)
+        trained = make_trained_model(make_learner(make_dataloaders(images), backbone, pretrained=False))
     save_classifier(trained, folder, images=images, overwrite=True, title=f"{backbone}, {images.pixels.shape[1]} px")
     return folder, not folder.name.endswith("_untrained")
 

@@ -1,7 +1,6 @@
 """What fastai's training loop lacks: frozen statistics, seeded epochs, safe checkpoints, several processes on CPUs."""
 
 import atexit
-import hashlib
 import os
 import random
 import time
@@ -10,7 +9,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -93,20 +91,11 @@ class KeepBest(TrackerCallback):
 
 
 class Checkpoint(Callback):
-    """Save the training after every epoch, and go on from there when it is called again.
+    """Save the training in a folder after every epoch, and go on from there when it is called again.
 
     The file holds tensors and numbers only, cannot run code, and is replaced whole, never half. On resuming, fastai
-    is told the scores of the finished epochs again, so that its records and the best loss are as they were.
-
-    Args:
-        folder: Where; made when it is missing.
-        fingerprint: Of everything that the training depends on, see `make_fingerprint`.
-
-    Attributes:
-        keeper: What holds the best weights; None where there are no validation images.
-
-    Raises:
-        ValueError: When training starts, if the checkpoint is of another training.
+    is told the scores of the finished epochs again, so that its records and the best loss are as they were. The
+    fingerprint is of everything that the training depends on; one of another training is a ValueError.
     """
 
     order = KeepBest.order + 5  # after the epoch has been recorded and kept
@@ -163,25 +152,13 @@ class Checkpoint(Callback):
                 torch.save(state, out_path)
 
 
-def make_fingerprint(settings: dict[str, Any], arrays: Sequence[np.ndarray], network: nn.Module) -> str:
-    """Hash everything that a training depends on: numbers and words, images and targets, and the start."""
-    digest = hashlib.sha256(repr(sorted(settings.items())).encode())
-    for array in arrays:
-        digest.update(str((array.shape, array.dtype)).encode() + np.ascontiguousarray(array).tobytes())
-    for name, value in network.state_dict().items():
-        digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
-    return digest.hexdigest()
-
-
 class Distribute(Callback):
     """Give each process its part of every batch, and average the gradients; alone it does nothing.
 
     fastai's own trainer for several processes splits the images into one row per process and moves their order through
     a GPU; here a batch over all processes holds the same images as one process would have put into it, and CPUs do as
-    well. All processes score all validation images, so that they agree on the best epoch without asking each other.
-
-    Raises:
-        ValueError: When training starts, if the batch does not divide by the processes.
+    well. All processes score all validation images, so that they agree on the best epoch without asking each other. A
+    batch that does not divide by the processes is a ValueError.
     """
 
     order = 11  # after the model is on its device

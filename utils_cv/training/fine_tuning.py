@@ -1,15 +1,15 @@
 """Fine-tuning as one call: all layers on the images, or the last stage on activations that are computed once."""
 
 import copy
+import hashlib
 import os
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import nn
 
@@ -20,15 +20,13 @@ from utils_cv.models.onnx_export import Normalized
 from utils_cv.system.timing import Timer
 
 from .augmentation import augment_pixels
-from .callbacks import Checkpoint, Distribute, KeepBest, make_fingerprint
+from .callbacks import Checkpoint, Distribute, KeepBest
 from .learner import (
     TrainedModel,
     find_rows,
     make_dataloaders,
-    make_history,
     make_item_loaders,
     make_learner,
-    make_network,
     make_trained_model,
 )
 from .linear_probe import linear_probe
@@ -102,49 +100,42 @@ def fine_tune(
     _check_request(trainable, start, pretrained, epochs)
     if pretrained and start is None:
         start = linear_probe(images, backbone=backbone, seed=seed)
-    backbone = start.backbone if start else backbone
+    seconds, backbone = (start.seconds, start.backbone) if start else (0.0, backbone)
     rate = learning_rate or (LEARNING_RATE if pretrained else LEARNING_RATE_FROM_RANDOM)
     settings = {"epochs": epochs, "rate": rate, "batch_size": batch_size, "augment": augment, "seed": seed}
-    settings |= {"trainable": trainable, "pretrained": pretrained, "class_weights": class_weights}
+    settings["trainable"] = trainable
     options: dict[str, Any] = {"pretrained": pretrained, "class_weights": class_weights}
-    is_computed = trainable == "last_stage" and activations is None
-    with Timer() as timer:
-        dls = make_dataloaders(images, batch_size=batch_size, augment=augment, seed=seed)
-        network = copy.deepcopy(start.learn.model) if start else make_network(images, backbone, pretrained=False)
-        learn = trained = make_learner(dls, backbone, network=network, **options)
-        checkpoint = _make_checkpoint(checkpoint_dir, settings, images, network)
-        if trainable == "last_stage":
-            activations = activations or compute_activations(
+    dls = make_dataloaders(images, batch_size=batch_size, augment=augment, seed=seed)
+    network = copy.deepcopy(start.learn.model) if start else None
+    learn = trained = make_learner(dls, backbone, network=network, **options)
+    checkpoint = None
+    if checkpoint_dir:
+        checkpoint = Checkpoint(checkpoint_dir, _make_fingerprint(images, learn.model, settings | options))
+    if trainable == "last_stage":
+        if activations is None:
+            activations = compute_activations(
                 images, learn.model, backbone=backbone, augment=augment, seed=seed, show_progress=show_progress
             )
-            items = _list_items(images, activations)
-            part_dls = make_item_loaders(*items, images, batch_size=batch_size, seed=seed)
-            trained = make_learner(part_dls, backbone, network=_LastStage(network, images.pixels.shape[1]), **options)
-        is_flat = trainable == "last_stage" or not pretrained
-        rates = rate if is_flat else slice(rate / RATE_RATIO, rate)  # fastai spreads it geometrically over the groups
-        history = _fit(trained, epochs, rates, checkpoint, show_progress=show_progress)
-    export_seconds = activations.export_seconds if is_computed and activations else 0.0
-    return make_trained_model(
-        learn,
-        history=history,
-        seconds=timer.seconds - export_seconds + (start.seconds if start else 0.0),
-        export_seconds=export_seconds + (start.export_seconds if start else 0.0),
-    )
+            seconds += activations.seconds
+        loaders = make_item_loaders(images, *_list_items(images, activations), batch_size=batch_size, seed=seed)
+        trained = make_learner(loaders, backbone, network=_LastStage(learn.model, images.pixels.shape[1]), **options)
+    is_flat = trainable == "last_stage" or not pretrained
+    rates = rate if is_flat else slice(rate / RATE_RATIO, rate)  # fastai spreads it geometrically over the groups
+    with Timer() as timer:
+        rows, kept_epoch = _fit(trained, epochs, rates, checkpoint, show_progress=show_progress)
+    return make_trained_model(learn, rows, first_epoch=0, kept_epoch=kept_epoch, seconds=seconds + timer.seconds)
 
 
 class Activations(NamedTuple):
     """What the frozen part of a network gives for views of images: computed once, for any number of trainings.
 
-    Attributes:
-        views: For each view float16 (n_rows, channels, height, width); the first is of the images as they are, the
-            others are of the first rows, the train images.
-        rows: Rows of the image table, train images first.
-        export_seconds: Time to export the frozen part for ONNX Runtime.
+    `views` are float16 (n_rows, channels, height, width): the first of the images as they are, the others of the first
+    rows, the train images. `rows` are those of the image table, `seconds` what it took without the export.
     """
 
     views: list[np.ndarray]
     rows: list[int]
-    export_seconds: float
+    seconds: float
 
 
 def compute_activations(
@@ -158,25 +149,23 @@ def compute_activations(
 ) -> Activations:
     """Compute what the part below the last stage gives for views of the train images and for the validation images.
 
-    Raises:
-        ValueError: If the backbone cannot be cut.
+    A backbone that cannot be cut is a ValueError.
     """
     size_px, (train_rows, valid_rows) = images.pixels.shape[1], find_rows(images)
-    mean, std = (tuple(values.flatten().tolist()) for values in (network.mean, network.std))
+    mean, std = (values.flatten().tolist() for values in (network.mean, network.std))
     lower = Normalized(split_backbone(network.body, size_px)[0], mean, std)
-    with Timer() as export_timer:
-        run = prepare_network(lower, size_px, name=f"{backbone}_lower")
+    run = prepare_network(lower, size_px, name=f"{backbone}_lower")
     n_views = _count_views(augment, run(images.pixels[:1]).nbytes // 2, len(train_rows))
-    rows, views = train_rows + valid_rows, []
-    for view in range(n_views):
-        pixels = images.pixels[rows] if view == 0 else images.pixels[train_rows]
-        changed = augment_pixels(pixels, augment, seed=seed * 1000 + view) if view else pixels
-        words = f"frozen part, view {view + 1} of {n_views}"
-        values = run_in_batches(
-            lambda batch: run(batch).astype(np.float16), changed, description=words, show_progress=show_progress
-        )
-        views.append(values)
-    return Activations(views, rows, export_timer.seconds)
+    rows: list[int] = train_rows + valid_rows
+    views = []
+    with Timer() as timer:
+        for view in range(n_views):
+            pixels = images.pixels[train_rows if view else rows]
+            pixels = augment_pixels(pixels, augment, seed=seed * 1000 + view) if view else pixels
+            bar: dict[str, Any] = {"description": f"frozen part, view {view + 1} of {n_views}"}
+            bar["show_progress"] = show_progress
+            views.append(run_in_batches(lambda batch: run(batch).astype(np.float16), pixels, **bar))
+    return Activations(views, rows, timer.seconds)
 
 
 class _LastStage(nn.Module):
@@ -187,7 +176,6 @@ class _LastStage(nn.Module):
         self.body, self.head = split_backbone(network.body, im_size_px)[1], network.head
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Turn activations, (n, channels, height, width), into logits, (n, n_classes)."""
         return self.head(self.body(x))
 
 
@@ -205,14 +193,13 @@ class _ActivationItems:
         return torch.from_numpy(view[self.positions[i]]).float(), self.targets[i]
 
 
-def _list_items(images: TableImages, activations: Activations) -> tuple[_ActivationItems, _ActivationItems]:
+def _list_items(images: TableImages, activations: Activations) -> list[_ActivationItems]:
     """Items to learn, in all views, and items to validate, as they are."""
     targets = encode_labels(images.table["label"], images.class_names, multilabel=images.is_multilabel)
     position_of = np.full(len(images.table), -1)
     position_of[activations.rows] = np.arange(len(activations.rows))
-    train_rows, valid_rows = find_rows(images)
-    train = _ActivationItems(activations.views, position_of[train_rows], targets[train_rows])
-    return train, _ActivationItems(activations.views[:1], position_of[valid_rows], targets[valid_rows])
+    parts = zip((activations.views, activations.views[:1]), find_rows(images), strict=True)
+    return [_ActivationItems(views, position_of[rows], targets[rows]) for views, rows in parts]
 
 
 def _count_views(augment: str, n_bytes: int, n_images: int) -> int:
@@ -230,37 +217,35 @@ def _count_views(augment: str, n_bytes: int, n_images: int) -> int:
 
 def _fit(
     learn: Any, epochs: int, rates: float | slice, checkpoint: Checkpoint | None, *, show_progress: bool
-) -> pd.DataFrame:
-    """Train in one cycle of learning rates, put the best epoch's weights back, and return the history."""
-    n_valid = len(find_rows(learn.dls.images)[1])
-    distribute, keeper = Distribute(), KeepBest() if n_valid else None
+) -> tuple[list[list[float]], int]:
+    """Train in one cycle of learning rates, put the best epoch's weights back; scores from the start on, and epoch."""
+    distribute, keeper = Distribute(), KeepBest() if len(learn.dls.valid) else None
     if checkpoint:
         checkpoint.keeper = keeper
     with learn.no_bar():
-        start = [np.nan, *learn.validate()[:2], 0.0]
-    is_shown = show_progress and os.environ.get("RANK", "0") == "0"
-    with nullcontext() if is_shown else _quiet(learn):
+        rows = [[np.nan, *learn.validate()[:2], 0.0]]
+    with ExitStack() as stack, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Your generator is empty")  # fastai's bar without validation images
+        if not show_progress or os.environ.get("RANK", "0") != "0":
+            stack.enter_context(learn.no_bar())
+            stack.enter_context(learn.no_logging())
         learn.fit_one_cycle(epochs, rates, cbs=[distribute, *filter(None, (keeper, checkpoint))])
+    rows += map(list, learn.recorder.values)
     kept_epoch = keeper.best_epoch if keeper else epochs
-    history = make_history([start, *learn.recorder.values], n_valid=n_valid, kept_epoch=kept_epoch, first_epoch=0)
-    if kept_epoch == 0 or not np.isfinite(history["train_loss"].iloc[-1]):
+    if kept_epoch == 0 or not np.isfinite(rows[-1][0]):
         raise ValueError("The training diverged: no epoch has a finite loss. Use a lower learning_rate.")
-    return history
+    return rows, kept_epoch
 
 
-@contextmanager
-def _quiet(learn: Any) -> Iterator[None]:
-    with learn.no_bar(), learn.no_logging():
-        yield
-
-
-def _make_checkpoint(
-    folder: str | Path | None, settings: dict[str, Any], images: TableImages, network: nn.Module
-) -> Checkpoint | None:
-    if folder is None:
-        return None
-    labels, splits = (images.table[name].to_numpy(dtype="U") for name in ("label", "split"))
-    return Checkpoint(folder, make_fingerprint(settings, [images.pixels, labels, splits], network))
+def _make_fingerprint(images: TableImages, network: nn.Module, settings: dict[str, Any]) -> str:
+    """Hash everything that a training depends on: numbers and words, images, labels and splits, and the start."""
+    digest = hashlib.sha256(repr(sorted(settings.items())).encode())
+    columns = (images.table[name].to_numpy(dtype="U") for name in ("label", "split"))
+    for array in (images.pixels, *columns):
+        digest.update(str((array.shape, array.dtype)).encode() + np.ascontiguousarray(array).tobytes())
+    for name, value in network.state_dict().items():
+        digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _check_request(trainable: str, start: TrainedModel | None, pretrained: bool, epochs: int) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from scipy.special import expit, softmax
 from torch import nn
 
 with warnings.catch_warnings():
@@ -28,10 +29,12 @@ with warnings.catch_warnings():
     from fasttransform import Transform
 
 from utils_cv.data.image_table import TableImages, encode_labels, split_labels
-from utils_cv.data.images import Fit, load_image, resize_image
+from utils_cv.data.images import Fit, load_pixels
 from utils_cv.evaluation.intervals import compute_wilson_interval
 from utils_cv.models.backbones import DEFAULT_BACKBONE, describe_backbone, list_blocks, load_backbone
+from utils_cv.models.features import run_in_batches
 from utils_cv.models.onnx_export import Normalized
+from utils_cv.models.runtimes import run_in_torch
 from utils_cv.system.files import get_cache_dir
 from utils_cv.system.machine import choose_device, set_seed, tune_allocator
 
@@ -81,21 +84,13 @@ def make_dataloaders(
 
 
 def make_item_loaders(
-    train_items: Any, valid_items: Any, images: TableImages, *, batch_size: int, seed: int
+    images: TableImages, train_items: Any, valid_items: Any, *, batch_size: int, seed: int
 ) -> DataLoaders:
     """Make loaders of pairs of tensors, such as activations and targets, computed from images."""
     device = torch.device(choose_device())
     train = DataLoader(train_items, bs=min(batch_size, len(train_items)), shuffle=True, drop_last=True, device=device)
-    return _describe_loaders(
-        DataLoaders(train, DataLoader(valid_items, bs=64, device=device), device=device), images, seed
-    )
-
-
-def _describe_loaders(loaders: DataLoaders, images: TableImages, seed: int) -> DataLoaders:
-    """Note in loaders what `make_learner` asks them for: the images that they are made of, and the seed."""
-    loaders.images, loaders.seed = images, seed
-    loaders.train.rng = random.Random(seed)
-    return loaders
+    valid = DataLoader(valid_items, bs=64, device=device)
+    return _describe_loaders(DataLoaders(train, valid, device=device), images, seed)
 
 
 def make_learner(
@@ -111,8 +106,7 @@ def make_learner(
     The network is the pretrained body of the backbone and a new head, one linear layer. As in fastai the body is frozen
     at first: only the head learns until `learn.unfreeze()`. The parameters are in three groups for learning rates that
     differ: lower half of the body, upper half, head. Running statistics of normalization layers stay as pretrained,
-    because small batches estimate them badly. On a GPU it trains in mixed precision; a CPU without bfloat16 is 25 times
-    slower in it, one that has it was no faster.
+    because small batches estimate them badly. On a GPU it trains in mixed precision.
 
     Args:
         dls: From `make_dataloaders`.
@@ -131,10 +125,9 @@ def make_learner(
         >>> learn = make_learner(dls, "efficientnet_lite0")  # doctest: +SKIP
         >>> learn.fit_one_cycle(1, 1e-3)  # doctest: +SKIP
     """
-    images, seeds = dls.images, StartEpoch(dls.seed)
-    is_frozen = network is None and pretrained
+    images, start_epoch, is_frozen = dls.images, StartEpoch(dls.seed), pretrained and network is None
     set_seed(dls.seed)
-    network = network or make_network(images, backbone, pretrained=pretrained)
+    network = network or _make_network(images, backbone, pretrained)
     learn = Learner(
         dls,
         # Channels last is the memory order in which convolutions are fastest.
@@ -142,10 +135,10 @@ def make_learner(
         loss_func=_make_loss(images, class_weights),
         metrics=[
             accuracy_multi if images.is_multilabel else accuracy,
-            ValueMetric(lambda: time.perf_counter() - seeds.clock, "seconds"),
+            ValueMetric(lambda: time.perf_counter() - start_epoch.clock, "seconds"),
         ],
         splitter=_split_parameters,
-        cbs=[seeds, *([FreezeStatistics()] if pretrained else []), *_choose_precision(dls.device)],
+        cbs=[start_epoch, *([FreezeStatistics()] if pretrained else []), *_choose_precision(dls.device)],
         path=get_cache_dir("fastai"),  # lr_find puts the weights aside in a file; the working folder stays clean
         train_bn=False,  # a frozen body is frozen, its normalization layers too: an epoch of the head is faster
     )
@@ -156,36 +149,22 @@ def make_learner(
     return learn
 
 
-def make_network(
-    images: TableImages, backbone: str, *, pretrained: bool = True, head: nn.Linear | None = None
-) -> Normalized:
-    """Put a body and a head together: a new head, or one that was fitted before."""
-    facts, body = describe_backbone(backbone), load_backbone(backbone, n_classes=0, pretrained=pretrained)
-    if head is None:
-        with torch.inference_mode():
-            n_features = body(torch.zeros(1, 3, *images.pixels.shape[1:3])).shape[1]
-        head = nn.Linear(n_features, len(images.class_names))
-    return Normalized(body, facts.mean, facts.std, head)
-
-
 @dataclass(frozen=True)
 class TrainedModel:
     """A trained model and what it needs to predict.
 
     Attributes:
-        learn: fastai's learner; its network takes images in [0, 1] and returns logits.
+        learn: fastai's learner; `learn.model` is the network, images to logits.
         class_names: The classes, in the order of the logits.
         backbone: Name of the pretrained network.
         im_size_px: Side of the square images it takes.
         fit: How an image becomes square, see `utils_cv.data.images.resize_image`.
         is_multilabel: Whether an image may have several labels; then probabilities are one sigmoid each.
-        history: One row per epoch: `epoch`, `train_loss`, `valid_loss`, `valid_accuracy` with its 95 % interval
-            `valid_accuracy_low` and `valid_accuracy_high`, `seconds`, and `is_kept`: whether the model is of this
-            epoch. Epoch 0 is the start. The train loss is fastai's: a moving average over the last steps.
-        seconds: Time of the whole training and of what it started from, in seconds, without opening the images and
-            without `export_seconds`.
-        export_seconds: Time to export the frozen part for ONNX Runtime; nearly 0 when that was done before, since
-            exports are kept between programs.
+        history: One row per epoch: `epoch`, `train_loss` (fastai's moving average over the last steps), `valid_loss`,
+            `valid_accuracy` with its 95 % interval `valid_accuracy_low` and `valid_accuracy_high`, `seconds`, and
+            `is_kept`: whether the model is of this epoch. Epoch 0 is the start.
+        seconds: Time of the training and of what it started from, in seconds, without opening the images and without
+            the export of the frozen part for ONNX Runtime, which is done once.
     """
 
     learn: Learner
@@ -196,19 +175,24 @@ class TrainedModel:
     is_multilabel: bool
     history: pd.DataFrame
     seconds: float
-    export_seconds: float = 0.0
 
 
 def make_trained_model(
-    learn: Learner, *, history: pd.DataFrame | None = None, seconds: float | None = None, export_seconds: float = 0.0
+    learn: Learner,
+    rows: Sequence[Sequence[float | None]] | None = None,
+    *,
+    first_epoch: int = 1,
+    kept_epoch: int | None = None,
+    seconds: float | None = None,
 ) -> TrainedModel:
     """Put a trained learner together with what prediction needs.
 
     Args:
         learn: From `make_learner`, trained.
-        history: None takes what the learner recorded of its last training.
-        seconds: Of the training; None takes the sum of the history's.
-        export_seconds: As in `TrainedModel`.
+        rows: Of the history: train loss, validation loss, accuracy, seconds; None takes those of the last training.
+        first_epoch: Number of the first row.
+        kept_epoch: The epoch whose weights the network has; None means the last one.
+        seconds: Of the training; None takes the sum of the rows'.
 
     Returns:
         The model, for `predict_images` and `utils_cv.models.saved_classifier.save_classifier`.
@@ -216,30 +200,19 @@ def make_trained_model(
     Example:
         >>> model = make_trained_model(learn)  # doctest: +SKIP
     """
-    images = learn.dls.images
-    if history is None:
-        rows = learn.start_epoch.rows
-        history = make_history(rows, n_valid=len(find_rows(images)[1]), kept_epoch=len(rows))
-    seconds = float(history["seconds"].sum()) if seconds is None else seconds
+    images, rows = learn.dls.images, learn.start_epoch.rows if rows is None else rows
+    names = ["train_loss", "valid_loss", "valid_accuracy", "seconds"]
+    history = pd.DataFrame([list(row) for row in rows], columns=names, dtype=float)
+    history.insert(0, "epoch", range(first_epoch, first_epoch + len(rows)))
+    n_valid = len(find_rows(images)[1])
+    low, high = compute_wilson_interval(history["valid_accuracy"] * n_valid, n_valid) if n_valid else (np.nan, np.nan)
+    history.insert(4, "valid_accuracy_low", low)
+    history.insert(5, "valid_accuracy_high", high)
+    history["is_kept"] = history["epoch"] == (history["epoch"].max() if kept_epoch is None else kept_epoch)
     return TrainedModel(
         learn, list(images.class_names), learn.arch, images.pixels.shape[1], images.fit, images.is_multilabel,
-        history, seconds, export_seconds,
+        history, float(history["seconds"].sum()) if seconds is None else seconds,
     )  # fmt: skip
-
-
-def make_history(
-    rows: Sequence[Sequence[float | None]], *, n_valid: int, kept_epoch: int, first_epoch: int = 1
-) -> pd.DataFrame:
-    """Make a history of rows (train loss, valid loss, accuracy, seconds): add epoch, interval, and which is kept."""
-    names = ["train_loss", "valid_loss", "valid_accuracy", "seconds"]
-    table = pd.DataFrame([list(row) for row in rows], columns=names, dtype=float)
-    table.insert(0, "epoch", range(first_epoch, first_epoch + len(table)))
-    low, high = np.nan, np.nan
-    if n_valid:
-        low, high = compute_wilson_interval(table["valid_accuracy"] * n_valid, n_valid)
-    table.insert(4, "valid_accuracy_low", low)
-    table.insert(5, "valid_accuracy_high", high)
-    return table.assign(is_kept=table["epoch"] == kept_epoch)
 
 
 @dataclass(frozen=True)
@@ -262,7 +235,7 @@ class Predictions:
     def y_pred(self) -> np.ndarray:
         """The most probable class of each image, (n_images,) codes; multi-label: 1 from 0.5 on, (n_images, n_classes).
 
-        Thresholds of each class: `utils_cv.evaluation.multilabel.choose_thresholds`.
+        Thresholds of each class: `utils_cv.evaluation.multilabel.select_thresholds`.
         """
         if self.y_true.ndim == 2:
             return (self.probabilities >= 0.5).astype(self.y_true.dtype)
@@ -288,12 +261,9 @@ def predict_images(model: TrainedModel, images: TableImages, *, split: str = "te
         >>> predictions.probabilities.shape  # doctest: +SKIP
         (160, 4)
     """
-    from scipy.special import expit, softmax
-
     rows = np.flatnonzero(images.table["split"] == split)
     if not len(rows):
-        counts = images.table["split"].value_counts().to_dict()
-        raise ValueError(f"Got split={split!r}; the table has {counts}.")
+        raise ValueError(f"Got split={split!r}; the table has {images.table['split'].value_counts().to_dict()}.")
     if images.pixels.shape[1] != model.im_size_px:
         raise ValueError(
             f"The images are {images.pixels.shape[1]} px wide, the model takes {model.im_size_px} px: "
@@ -305,26 +275,14 @@ def predict_images(model: TrainedModel, images: TableImages, *, split: str = "te
     return Predictions(images.table.iloc[rows].reset_index(drop=True), model.class_names, probabilities, targets)
 
 
-def compute_logits(network: nn.Module, pixels: np.ndarray, *, batch_size: int = 32) -> np.ndarray:
+def compute_logits(network: Normalized, pixels: np.ndarray) -> np.ndarray:
     """Compute logits, float32 (n, n_classes), of opened images, uint8 (n, size, size, 3)."""
-    tune_allocator()  # without it a CPU spends most of the time giving memory back and taking it again
-    network = network.eval().to(memory_format=torch.channels_last)
-    device = next(network.parameters()).device
-    logits = []
-    with torch.inference_mode():
-        for start in range(0, len(pixels), batch_size):
-            batch = torch.from_numpy(np.array(pixels[start : start + batch_size])).to(device)
-            # The pixels come with channels last in memory, which the permutation keeps.
-            logits.append(network(batch.permute(0, 3, 1, 2).float() / 255).float().cpu().numpy())
-    return np.concatenate(logits)
+    device = str(next(network.parameters()).device)
+    return run_in_batches(run_in_torch(network, runtime="channels_last", device=device), pixels)
 
 
 def find_rows(images: TableImages) -> tuple[list[int], list[int]]:
-    """Find the row numbers of the train and the validation images.
-
-    Raises:
-        ValueError: If there are no train images.
-    """
+    """Find the row numbers of the train and the validation images; without train images that is a ValueError."""
     split = images.table["split"].to_numpy()
     train_rows, valid_rows = (np.flatnonzero(split == name).tolist() for name in ("train", "valid"))
     if not train_rows:
@@ -335,17 +293,21 @@ def find_rows(images: TableImages) -> tuple[list[int], list[int]]:
     return train_rows, valid_rows
 
 
+def _describe_loaders(loaders: DataLoaders, images: TableImages, seed: int) -> DataLoaders:
+    """Note in loaders what `make_learner` asks them for: the images that they are made of, and the seed."""
+    loaders.images, loaders.seed = images, seed
+    loaders.train.rng = random.Random(seed)
+    return loaders
+
+
 def _list_image_steps(images: TableImages, row_of: dict[str, int], augment: str) -> list[Callable]:
     """From a path, of the table or of any file, to fastai's image; only train images are augmented."""
     size_px = images.pixels.shape[1]
     change = make_augmentation(augment, size_px)
 
     def read(path: str) -> torch.Tensor:
-        if path in row_of:
-            pixels = np.array(images.pixels[row_of[path]])
-        else:
-            pixels = np.array(resize_image(load_image(path, target_px=size_px), size_px, fit=images.fit))
-        return torch.from_numpy(pixels).permute(2, 0, 1)
+        pixels = images.pixels[row_of[path]] if path in row_of else load_pixels(path, size_px, fit=images.fit)
+        return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)
 
     return [read, Transform(lambda image: change(image), split_idx=0), lambda image: TensorImage(image)]
 
@@ -357,21 +319,28 @@ def _list_label_steps(images: TableImages, row_of: dict[str, int]) -> list[Calla
     return [lambda path: labels[row_of[path]], Categorize(names, sort=False)]
 
 
+def _make_network(images: TableImages, backbone: str, pretrained: bool) -> Normalized:
+    """Put a backbone and a new head together."""
+    facts, body = describe_backbone(backbone), load_backbone(backbone, n_classes=0, pretrained=pretrained)
+    with torch.inference_mode():
+        n_features = body(torch.zeros(1, 3, *images.pixels.shape[1:3])).shape[1]
+    return Normalized(body, facts.mean, facts.std, nn.Linear(n_features, len(images.class_names)))
+
+
 def _make_loss(images: TableImages, class_weights: str) -> nn.Module:
     """Softmax cross-entropy, or one sigmoid per class where an image may have several labels."""
     if class_weights not in ("none", "balanced"):
         raise ValueError(f"Got class_weights={class_weights!r}; expected 'none' or 'balanced'.")
     train_labels = images.table["label"].iloc[find_rows(images)[0]]
     n_with = encode_labels(train_labels, images.class_names, multilabel=True).sum(axis=0).clip(1)
-    is_balanced = class_weights == "balanced"
-    if images.is_multilabel:
-        weights = torch.as_tensor((len(train_labels) - n_with).clip(1) / n_with, dtype=torch.float32)
-        return BCEWithLogitsLossFlat(pos_weight=weights if is_balanced else None)
-    weights = torch.as_tensor(len(train_labels) / (len(n_with) * n_with), dtype=torch.float32)
-    return CrossEntropyLossFlat(weight=weights if is_balanced else None)
+    n, is_balanced = len(train_labels), class_weights == "balanced"
+    weights = (n - n_with).clip(1) / n_with if images.is_multilabel else n / (len(n_with) * n_with)
+    given = torch.as_tensor(weights, dtype=torch.float32) if is_balanced else None
+    return BCEWithLogitsLossFlat(pos_weight=given) if images.is_multilabel else CrossEntropyLossFlat(weight=given)
 
 
 def _choose_precision(device: torch.device) -> list[MixedPrecision]:
+    """Mixed precision on a GPU only: a CPU without bfloat16 is 25 times slower in it, one that has it was no faster."""
     if device.type != "cuda":
         return []
     return [MixedPrecision(amp_mode=AMPMode.BF16 if torch.cuda.is_bf16_supported() else AMPMode.FP16)]
@@ -381,5 +350,5 @@ def _split_parameters(model: Any) -> list[list[nn.Parameter]]:
     """Split parameters into lower half of the body, upper half, and head."""
     blocks = list_blocks(model.body)
     half = len(blocks) // 2
-    groups = [nn.ModuleList(blocks[:half]), nn.ModuleList(blocks[half:]), model.head]
+    groups = nn.ModuleList(blocks[:half]), nn.ModuleList(blocks[half:]), model.head
     return [list(group.parameters()) for group in groups]

@@ -2,24 +2,19 @@
 
 import numpy as np
 import pandas as pd
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from threadpoolctl import threadpool_limits
 
 from utils_cv.data.image_table import TableImages, encode_labels
 from utils_cv.data.splits import split_folds
 from utils_cv.evaluation.calibration import compute_losses
-from utils_cv.models.backbones import DEFAULT_BACKBONE, describe_backbone, load_backbone
-from utils_cv.models.features import prepare_network, run_in_batches
-from utils_cv.models.onnx_export import Normalized, make_head
+from utils_cv.models.backbones import DEFAULT_BACKBONE
+from utils_cv.models.features import compute_features
 from utils_cv.system.timing import Timer
 
-from .learner import (
-    TrainedModel,
-    find_rows,
-    make_dataloaders,
-    make_history,
-    make_learner,
-    make_network,
-    make_trained_model,
-)
+from .learner import TrainedModel, find_rows, make_dataloaders, make_learner, make_trained_model
 
 # Values to choose scikit-learn's C from, for features scaled as below: small ones regularize strongly.
 C_GRID = (0.001, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -38,8 +33,7 @@ def linear_probe(
             regularization is chosen by cross-validation of the train images, in which images of one `group` of the
             table stay together.
         backbone: Any name that `utils_cv.models.backbones.load_backbone` takes.
-        features: Of all images of the table, (n_images, n_features), where they were computed before; None computes
-            them.
+        features: Of all images of the table, (n_images, n_features), where they were computed before.
         seed: Seed of the folds.
 
     Returns:
@@ -53,23 +47,23 @@ def linear_probe(
     """
     train_rows, valid_rows = find_rows(images)
     targets = encode_labels(images.table["label"], images.class_names, multilabel=images.is_multilabel)
-    export_seconds = 0.0
+    groups, n_classes = images.table.iloc[train_rows].get("group"), len(images.class_names)
+    if features is None:
+        compute_features(images.pixels[:1], backbone=backbone)  # the export, which is done once, is not timed
     with Timer() as timer:
         if features is None:
-            features, export_seconds = compute_table_features(images, backbone, [*train_rows, *valid_rows])
-        head = fit_linear_head(
-            features[train_rows],
-            targets[train_rows],
-            n_classes=len(images.class_names),
-            groups=read_groups(images.table.iloc[train_rows]),
-            seed=seed,
-        )
-    seconds = timer.seconds - export_seconds
-    network = make_network(images, backbone, head=make_head(*head))
-    learn = make_learner(make_dataloaders(images, seed=seed), backbone, network=network)
-    row = [*_score(features, head, targets, train_rows)[:1], *_score(features, head, targets, valid_rows), seconds]
-    history = make_history([row], n_valid=len(valid_rows), kept_epoch=0, first_epoch=0)
-    return make_trained_model(learn, history=history, seconds=seconds, export_seconds=export_seconds)
+            features = compute_rows_features(images, [*train_rows, *valid_rows], backbone)
+        head = fit_linear_head(features[train_rows], targets[train_rows], n_classes=n_classes, groups=groups, seed=seed)
+    learn = make_learner(make_dataloaders(images, seed=seed), backbone)
+    for parameter, values in zip(learn.model.head.parameters(), head, strict=True):
+        parameter.data.copy_(torch.from_numpy(values))
+    logits = features @ head[0].T + head[1]
+    losses = compute_losses(targets[train_rows], logits[train_rows])
+    valid_score = [np.nan, np.nan]
+    if valid_rows:
+        valid_losses = compute_losses(targets[valid_rows], logits[valid_rows])
+        valid_score = [valid_losses.mean(), find_right(targets[valid_rows], logits[valid_rows]).mean()]
+    return make_trained_model(learn, [[losses.mean(), *valid_score, timer.seconds]], first_epoch=0)
 
 
 def fit_linear_head(
@@ -78,7 +72,7 @@ def fit_linear_head(
     *,
     n_classes: int,
     C: float | None = None,
-    groups: np.ndarray | None = None,
+    groups: np.ndarray | pd.Series | None = None,
     class_weights: str = "none",
     seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -92,8 +86,7 @@ def fit_linear_head(
         features: (n_images, n_features).
         targets: (n_images,) class codes, or (n_images, n_classes) of 0 and 1.
         n_classes: Number of rows of the result.
-        C: Inverse strength of the regularization, as in scikit-learn, in place of the cross-validation: ten times
-            faster, for studies that fit hundreds of heads. None chooses one of `C_GRID`.
+        C: Inverse of the regularization, as in scikit-learn; None chooses one of `C_GRID`, in ten times the time.
         groups: (n_images,) scene, video or patient of each image; equal ones stay in one fold, because a fold that
             knows the scene asks for too little regularization. None: each image is a group.
         class_weights: "balanced" lets every class count alike, "none" every image.
@@ -110,8 +103,6 @@ def fit_linear_head(
         >>> weight.shape, bias.shape
         ((2, 4), (2,))
     """
-    from threadpoolctl import threadpool_limits
-
     if class_weights not in CLASS_WEIGHTS:
         raise ValueError(f"Got class_weights={class_weights!r}; expected {' or '.join(map(repr, CLASS_WEIGHTS))}.")
     present = targets.any(axis=0) if targets.ndim == 2 else np.bincount(targets, minlength=n_classes) > 0
@@ -134,61 +125,41 @@ def fit_linear_head(
     return weight.astype(np.float32), (bias - weight @ mean).astype(np.float32)
 
 
-def compute_table_features(images: TableImages, backbone: str, rows: list[int]) -> tuple[np.ndarray, float]:
-    """Compute the features of some rows of the table, NaN in all others; and the seconds of the export before it."""
-    facts, size_px = describe_backbone(backbone), images.pixels.shape[1]
-    with Timer() as timer:
-        network = Normalized(load_backbone(backbone, n_classes=0), facts.mean, facts.std)
-        run = prepare_network(network, size_px, name=backbone)
-    part = run_in_batches(run, images.pixels[rows])
+def compute_rows_features(images: TableImages, rows: list[int], backbone: str) -> np.ndarray:
+    """Compute the features of some rows of the table; those of all others are NaN."""
+    part = compute_features(images.pixels[rows], backbone=backbone)
     features = np.full((len(images.table), part.shape[1]), np.nan, np.float32)
     features[rows] = part
-    return features, timer.seconds
+    return features
 
 
-def read_groups(table: pd.DataFrame) -> np.ndarray | None:
-    """Read the group (scene, video, patient) of each row; None where the table has none."""
-    return table["group"].to_numpy() if "group" in table else None
-
-
-def count_units(codes: np.ndarray, groups: np.ndarray | None) -> int:
+def count_units(codes: np.ndarray, groups: np.ndarray | pd.Series | None) -> int:
     """Count the images of the class that has fewest, or its groups where there are some."""
-    units = pd.DataFrame({"code": codes, "unit": np.arange(len(codes)) if groups is None else groups})
+    units = pd.DataFrame({"code": codes, "unit": np.arange(len(codes)) if groups is None else np.asarray(groups)})
     return int(units.drop_duplicates()["code"].value_counts().min())
 
 
-def _score(
-    features: np.ndarray, head: tuple[np.ndarray, np.ndarray], targets: np.ndarray, rows: list[int]
-) -> tuple[float, float]:
-    """Mean loss and accuracy of a head; NaN without images."""
-    if not rows:
-        return np.nan, np.nan
-    logits, truth = features[rows] @ head[0].T + head[1], targets[rows]
-    right = (logits > 0) == (truth > 0.5) if truth.ndim == 2 else logits.argmax(axis=1) == truth
-    return float(compute_losses(truth, logits).mean()), float(right.mean())
+def find_right(targets: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """Find which answers are right, (n_images,); multi-label: which labels, (n_images, n_classes)."""
+    return (logits > 0) == (targets > 0.5) if targets.ndim == 2 else logits.argmax(axis=1) == targets
 
 
 def _fit_logistic(
     projected: np.ndarray,
     codes: np.ndarray,
     C: float | None,
-    groups: np.ndarray | None,
+    groups: np.ndarray | pd.Series | None,
     class_weights: str,
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fit weight and bias, (1, n_features) and (1,) where there are two classes."""
-    from sklearn.linear_model import LogisticRegression
-
     C = _choose_c(projected, codes, groups, seed) if C is None else C
     model = LogisticRegression(C=C, class_weight=CLASS_WEIGHTS[class_weights], max_iter=1000).fit(projected, codes)
     return model.coef_, model.intercept_
 
 
-def _choose_c(projected: np.ndarray, codes: np.ndarray, groups: np.ndarray | None, seed: int) -> float:
+def _choose_c(projected: np.ndarray, codes: np.ndarray, groups: np.ndarray | pd.Series | None, seed: int) -> float:
     """Choose the C with the lowest cross-validated log loss; each fit starts from the one before it."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.metrics import log_loss
-
     n_folds = min(N_FOLDS, count_units(codes, groups))
     if n_folds < 2:
         return DEFAULT_C  # a class with one image leaves nothing to choose by

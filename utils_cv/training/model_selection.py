@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from scipy.special import softmax
 from tqdm.auto import tqdm
 
 from utils_cv.data.image_table import TableImages, encode_labels
@@ -20,8 +21,8 @@ from utils_cv.models.onnx_export import Normalized
 from utils_cv.system.timing import Timer
 
 from .fine_tuning import Activations, compute_activations, fine_tune
-from .learner import TrainedModel, compute_logits, find_rows, make_learner, make_network
-from .linear_probe import C_GRID, compute_table_features, count_units, fit_linear_head, linear_probe, read_groups
+from .learner import TrainedModel, compute_logits, find_rows, make_dataloaders, make_learner
+from .linear_probe import C_GRID, compute_rows_features, count_units, find_right, fit_linear_head, linear_probe
 
 RECIPES = ("probe", "last_stage", "all", "averaged")
 # By how much a gain must exceed its standard error to count: one-sided 95 %.
@@ -103,8 +104,7 @@ def select_recipe(
         model = _train(learned, needed, backbone, shared, options)[best["recipe"]]
         _scale_head_by_temperature(model.learn.model, best["temperature"])
         bar.update()
-    model = dataclasses.replace(model, export_seconds=shared.export_seconds)
-    return Selection(model, best["recipe"], scores, timer.seconds - shared.export_seconds)
+    return Selection(model, best["recipe"], scores, timer.seconds)
 
 
 def _scale_head_by_temperature(network: Normalized, temperature: float) -> None:
@@ -156,8 +156,6 @@ def predict_out_of_fold(
     Example:
         >>> found = predict_out_of_fold(features, labels, n_classes=4)  # doctest: +SKIP
     """
-    from scipy.special import softmax
-
     check_same_length(features=features, labels=labels)
     n_least = count_units(labels, groups)
     if n_least < 2:
@@ -189,16 +187,15 @@ class _Shared(NamedTuple):
 
     features: np.ndarray
     activations: Activations | None
-    export_seconds: float
 
 
 def _share(images: TableImages, recipes: Sequence[str], backbone: str, options: dict[str, Any]) -> _Shared:
-    features, export_seconds = compute_table_features(images, backbone, find_rows(images)[0])
+    features = compute_rows_features(images, find_rows(images)[0], backbone)
     if "last_stage" not in recipes:
-        return _Shared(features, None, export_seconds)
+        return _Shared(features, None)
     given = {name: options[name] for name in ("augment", "seed") if name in options}
-    activations = compute_activations(images, make_network(images, backbone), backbone=backbone, **given)
-    return _Shared(features, activations, export_seconds + activations.export_seconds)
+    network = make_learner(make_dataloaders(images), backbone).model
+    return _Shared(features, compute_activations(images, network, backbone=backbone, **given))
 
 
 def _train(
@@ -239,7 +236,7 @@ def _make_folds(images: TableImages, n_folds: int, seed: int) -> list[TableImage
     train = images.table[images.table["split"] == "train"]
     # Combinations of several labels are too rare for each fold to get its share of them.
     labels = np.zeros(len(train)) if images.is_multilabel else train["label"].to_numpy()
-    groups = read_groups(train)
+    groups = train.get("group")
     n_least = count_units(labels, groups)
     if n_least < n_folds:
         raise ValueError(
@@ -261,10 +258,10 @@ def _compare(folds: Sequence[TableImages], logits: dict[str, np.ndarray]) -> pd.
     rows: list[dict[str, Any]] = []
     for recipe, values in logits.items():
         temperature = max(1.0, fit_temperature(targets, values))  # a few images that are all right would sharpen any
-        losses, accuracy = compute_losses(targets, values / temperature), _measure_accuracy(targets, values)
+        losses, accuracy = compute_losses(targets, values / temperature), float(find_right(targets, values).mean())
         if not rows:
             selected, best_losses, best_accuracy = recipe, losses, accuracy
-        gain, error = _measure_gain(best_losses - losses, read_groups(held_out))
+        gain, error = _measure_gain(best_losses - losses, held_out.get("group"))
         row = {"recipe": recipe, "n": len(targets), "accuracy": accuracy, "loss": losses.mean()}
         rows.append(row | {"temperature": temperature, "gain": gain, "gain_error": error})
         if gain > N_STANDARD_ERRORS * error and accuracy >= best_accuracy:
@@ -273,13 +270,7 @@ def _compare(folds: Sequence[TableImages], logits: dict[str, np.ndarray]) -> pd.
     return table.assign(is_selected=table["recipe"] == selected)
 
 
-def _measure_accuracy(targets: np.ndarray, logits: np.ndarray) -> float:
-    """Share of right answers; multi-label: of single labels."""
-    right = (logits > 0) == (targets > 0.5) if targets.ndim == 2 else logits.argmax(axis=1) == targets
-    return float(right.mean())
-
-
-def _measure_gain(gains: np.ndarray, groups: np.ndarray | None) -> tuple[float, float]:
+def _measure_gain(gains: np.ndarray, groups: pd.Series | None) -> tuple[float, float]:
     """Mean gain and its standard error; images of one group do not count as independent (Liang and Zeger 1986)."""
     codes = np.arange(len(gains)) if groups is None else pd.factorize(groups)[0]
     sums = np.bincount(codes, weights=gains - gains.mean())

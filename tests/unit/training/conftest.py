@@ -8,11 +8,9 @@ import pytest
 @pytest.fixture(scope="session")
 def tiny_start(small_images):
     """A start for `fine_tune` on `small_images`: timm's network for tests, with random weights."""
-    from utils_cv.training.learner import make_dataloaders, make_history, make_learner, make_trained_model
+    from utils_cv.training.learner import make_dataloaders, make_learner, make_trained_model
 
-    learn = make_learner(make_dataloaders(small_images), "test_efficientnet", pretrained=False)
-    history = make_history([[0.7, 0.7, 0.5, 0.0]], n_valid=6, kept_epoch=0, first_epoch=0)
-    return make_trained_model(learn, history=history)
+    return make_trained_model(make_learner(make_dataloaders(small_images), "test_efficientnet", pretrained=False))
 
 
 @pytest.fixture(scope="session")

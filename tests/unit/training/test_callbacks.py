@@ -25,11 +25,10 @@ import torch
 torch.set_num_threads(1)
 from utils_cv.training import callbacks
 from utils_cv.training.fine_tuning import fine_tune
-from utils_cv.training.learner import compute_logits, make_dataloaders, make_learner, make_history, make_trained_model
+from utils_cv.training.learner import compute_logits, make_dataloaders, make_learner, make_trained_model
 folder, settings, is_killed = json.loads(sys.argv[1])
 images = pickle.load(open(folder + "/images", "rb"))
-learn = make_learner(make_dataloaders(images), "test_efficientnet", pretrained=False)
-start = make_trained_model(learn, history=make_history([[0.0] * 4], n_valid=6, kept_epoch=0))
+start = make_trained_model(make_learner(make_dataloaders(images), "test_efficientnet", pretrained=False))
 if is_killed:  # the checkpoint of the first epoch is on disk, and the process dies as if the power had failed
     save = callbacks.Checkpoint._save
     callbacks.Checkpoint._save = lambda self: (save(self), os.kill(os.getpid(), signal.SIGKILL))

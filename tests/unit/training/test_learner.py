@@ -176,8 +176,8 @@ def test_a_learner_predicts_files_as_it_does_opened_images(small_images, small_p
 
 def test_the_batch_does_not_change_predictions(small_images, small_probe):
     network = small_probe.learn.model
-    two, all_ = (compute_logits(network, small_images.pixels[:5], batch_size=n) for n in (2, 32))
-    np.testing.assert_allclose(two, all_, atol=1e-4)
+    two, all_ = (compute_logits(network, small_images.pixels[:n]) for n in (2, 20))
+    np.testing.assert_allclose(two, all_[:2], atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from utils_cv.evaluation.label_errors import rank_suspects
-from utils_cv.training.linear_probe import read_groups
 from utils_cv.training.model_selection import predict_out_of_fold
 
 from ..experiment import FIXED_C, Task, join_results, run_trials
@@ -201,7 +200,7 @@ def _score_rounds(
 
 
 def _order_by_suspicion(task: Task, labels: np.ndarray, seed: int) -> np.ndarray:
-    groups = read_groups(task.table.iloc[task.pool_rows])
+    groups = task.table.iloc[task.pool_rows].get("group")
     features, n_classes = task.features[task.pool_rows], len(task.class_names)
     found = predict_out_of_fold(features, labels, n_classes=n_classes, groups=groups, Cs=SUSPECT_CS, seed=seed)
     return rank_suspects(found.probabilities, labels)["row"].to_numpy()
