@@ -18,6 +18,10 @@ from utils_cv.evaluation.calibration import (
     measure_calibration_error,
 )
 
+BY_HAND = [0, 0, 0, 1, 1, 1], [[0.9, 0.1]] * 4 + [[0.4, 0.6]] * 2  # bins with 4 and 2 images; 3 and 2 of them right
+with np.errstate(divide="ignore"):
+    CERTAIN = np.log([[1.0, 0.0], [0.7, 0.3], [0.2, 0.8]])
+
 
 def draw_calibrated(n, *, seed=0, n_classes=4):
     """Labels drawn from the probabilities of logits: temperature 1 is right."""
@@ -33,14 +37,8 @@ def draw_probabilities(n, *, seed, temperature):
 
 
 def test_calibration_error_by_hand():
-    probabilities = [[0.9, 0.1]] * 4 + [[0.4, 0.6]] * 2  # bins with 4 and 2 images
-    y_true = [0, 0, 0, 1, 1, 1]  # right in 3 of 4, and in 2 of 2
-    expected = 4 / 6 * (0.9 - 0.75) + 2 / 6 * (1 - 0.6)
-    assert measure_calibration_error(y_true, probabilities).value == pytest.approx(expected)
-
-
-def test_full_confidence_that_is_right_has_no_error():
-    assert measure_calibration_error([0, 1], [[1.0, 0.0], [0.0, 1.0]])[:3] == (0, 0, 0)
+    assert measure_calibration_error(*BY_HAND).value == pytest.approx(4 / 6 * (0.9 - 0.75) + 2 / 6 * (1 - 0.6))
+    assert measure_calibration_error([0, 1], [[1.0, 0.0], [0.0, 1.0]])[:3] == (0, 0, 0)  # sure and right
 
 
 def test_interval_of_a_calibrated_model_starts_at_zero():
@@ -59,7 +57,7 @@ def test_interval_of_an_overconfident_model_holds_the_truth_and_not_zero():
 
 
 def test_reliability_table_by_hand():
-    table = compute_reliability_table([0, 0, 0, 1, 1, 1], [[0.9, 0.1]] * 4 + [[0.4, 0.6]] * 2)
+    table = compute_reliability_table(*BY_HAND)
     assert table["n"].tolist() == [2, 4] and table["accuracy"].tolist() == [1.0, 0.75]
     assert table["confidence"].tolist() == pytest.approx([0.6, 0.9])
     assert ((table["accuracy_low"] <= table["accuracy"]) & (table["accuracy"] <= table["accuracy_high"])).all()
@@ -76,9 +74,11 @@ def test_temperature_agrees_with_scikit_learn(scale):
     np.testing.assert_allclose(probabilities, oracle.predict_proba(logits * scale), atol=1e-4)
 
 
-def test_temperature_is_found_again():
+def test_temperature_is_found_again_from_logits_and_from_log_probabilities():
     y_true, logits = draw_calibrated(4000)
-    assert fit_temperature(y_true, logits * 2.5) == pytest.approx(2.5, rel=0.1)
+    temperature = fit_temperature(y_true, logits * 2.5)
+    assert temperature == pytest.approx(2.5, rel=0.1)
+    assert fit_temperature(y_true, np.log(softmax(logits * 2.5, axis=1))) == pytest.approx(temperature)
 
 
 @given(seed=st.integers(0, 50), scale=st.floats(0.1, 20), is_table=st.booleans())
@@ -90,26 +90,19 @@ def test_temperature_has_the_lowest_loss_also_for_several_labels(seed, scale, is
     assert losses[0] <= min(losses) + 1e-12 or best > 19.9
 
 
-def test_temperature_of_log_probabilities_equals_that_of_logits():
-    y_true, logits = draw_calibrated(300)
-    from_probabilities = fit_temperature(y_true, np.log(softmax(logits * 2, axis=1)))
-    assert from_probabilities == pytest.approx(fit_temperature(y_true, logits * 2))
-
-
 @pytest.mark.parametrize(
-    ("y_true", "expected"),
-    [pytest.param([0, 1], 1.0, id="all right"), pytest.param([1, 0], 20.0, id="all wrong")],
+    ("y_true", "logits", "expected"),
+    [
+        pytest.param([0, 1], np.eye(2) * 3, 1.0, id="all right"),
+        pytest.param([0, 1], np.eye(2) * 90, 1.0, id="all right, far apart"),
+        pytest.param([1, 0], np.eye(2) * 3, 20.0, id="all wrong"),
+        pytest.param([1, 0], np.eye(2) * 90, 20.0, id="all wrong, far apart"),
+        pytest.param([0, 1, 1], CERTAIN, 2.39366, id="certain and right"),
+        pytest.param([1, 0, 1], CERTAIN, 20.0, id="certain and wrong"),
+    ],
 )
-def test_temperature_where_images_set_no_limit(y_true, expected):
-    for scale in (1.0, 30.0):
-        assert fit_temperature(y_true, np.eye(2) * 3 * scale) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(("y_true", "is_at_limit"), [([0, 1, 1], False), ([1, 0, 1], True)], ids=["right", "wrong"])
-def test_certain_answers_do_not_break_the_temperature(y_true, is_at_limit):
-    with np.errstate(divide="ignore"):
-        logits = np.log([[1.0, 0.0], [0.7, 0.3], [0.2, 0.8]])
-    assert (fit_temperature(y_true, logits) > 19.9) == is_at_limit
+def test_temperature_where_images_set_no_limit_or_are_certain(y_true, logits, expected):
+    assert fit_temperature(y_true, logits) == pytest.approx(expected)
 
 
 def test_losses_agree_with_scikit_learn_and_torch():
@@ -118,10 +111,7 @@ def test_losses_agree_with_scikit_learn_and_torch():
     table = np.eye(4)[y_true]
     expected = torch.nn.functional.binary_cross_entropy_with_logits(torch.tensor(logits), torch.tensor(table))
     assert compute_losses(table, logits).mean() == pytest.approx(float(expected))
-
-
-def test_large_logits_give_finite_losses():
-    assert compute_losses([1], [[1000.0, -1000.0]]).tolist() == [2000.0]
+    assert compute_losses([1], [[1000.0, -1000.0]]).tolist() == [2000.0]  # finite
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, hamming_loss
 
 from utils_cv.evaluation.metrics import measure_accuracy, measure_f1
-from utils_cv.evaluation.multilabel import (
-    apply_thresholds,
-    measure_hamming_accuracy,
-    select_thresholds,
-)
+from utils_cv.evaluation.multilabel import apply_thresholds, measure_hamming_accuracy, select_thresholds
 
 SCORES = [measure_accuracy, measure_hamming_accuracy, measure_f1]
 
@@ -62,19 +58,6 @@ def test_hamming_interval_follows_images_not_decisions():
     assert hamming == pytest.approx(exact, abs=0.005)
 
 
-@pytest.mark.parametrize("measure", SCORES)
-@pytest.mark.parametrize(
-    ("y_pred", "message"),
-    [
-        pytest.param([[0.3, 0.9]], "apply_thresholds", id="probabilities"),
-        pytest.param([[1, 0, 1]], "equal shapes", id="other number of classes"),
-    ],
-)
-def test_scores_refuse(measure, y_pred, message):
-    with pytest.raises(ValueError, match=message):
-        measure([[1, 0]], y_pred)
-
-
 @pytest.mark.parametrize(
     ("threshold", "expected"),
     [
@@ -89,17 +72,20 @@ def test_apply_thresholds(threshold, expected):
 
 
 @pytest.mark.parametrize(
-    ("probabilities", "thresholds", "message"),
+    ("functions", "arguments", "message"),
     [
-        pytest.param([[2.0, -1.0]], 0.5, "logits", id="logits"),
-        pytest.param([[0.2, 0.4]], [0.5], "each of 2 classes", id="too few thresholds"),
-        pytest.param([[0.2, 0.4]], 50, r"fractions in \[0, 1\]", id="percent"),
-        pytest.param([[0.2, 0.4]], np.nan, r"fractions in \[0, 1\]", id="not a number"),
+        pytest.param(SCORES, ([[1, 0]], [[0.3, 0.9]]), "apply_thresholds", id="probabilities"),
+        pytest.param(SCORES, ([[1, 0]], [[1, 0, 1]]), "equal shapes", id="other number of classes"),
+        pytest.param([apply_thresholds], ([[2.0, -1.0]], 0.5), "logits", id="logits"),
+        pytest.param([apply_thresholds], ([[0.2, 0.4]], [0.5]), "each of 2 classes", id="too few thresholds"),
+        pytest.param([apply_thresholds], ([[0.2, 0.4]], 50), r"fractions in \[0, 1\]", id="percent"),
+        pytest.param([apply_thresholds], ([[0.2, 0.4]], np.nan), r"fractions in \[0, 1\]", id="not a number"),
     ],
 )
-def test_apply_thresholds_refuses(probabilities, thresholds, message):
-    with pytest.raises(ValueError, match=message):
-        apply_thresholds(probabilities, thresholds)
+def test_what_does_not_fit_is_refused(functions, arguments, message):
+    for function in functions:
+        with pytest.raises(ValueError, match=message):
+            function(*arguments)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 10)), min_size=1, max_size=30))
@@ -112,12 +98,9 @@ def test_selected_threshold_is_as_good_as_any_other(pairs):
     assert f1_score(y_true, apply_thresholds(probabilities, chosen)) == pytest.approx(max(f1))
 
 
-def test_selected_thresholds_of_separable_classes_lie_halfway():
-    y_true, probabilities = [[1, 1], [0, 1], [0, 0]], [[0.9, 0.3], [0.2, 0.25], [0.1, 0.05]]
-    np.testing.assert_allclose(select_thresholds(y_true, probabilities), [0.55, 0.15])
-
-
-def test_of_equally_good_thresholds_the_nearest_to_a_half_is_selected():
+def test_selected_thresholds_lie_halfway_and_of_equals_the_nearest_to_a_half():
+    separable = [[1, 1], [0, 1], [0, 0]], [[0.9, 0.3], [0.2, 0.25], [0.1, 0.05]]
+    np.testing.assert_allclose(select_thresholds(*separable), [0.55, 0.15])
     y_true = np.array([1, 1, 0, 0, 1, 0, 0, 0, 1])[:, None]  # the first 2 and the first 5 have the same F1
     probabilities = np.array([0.9, 0.8, 0.4, 0.3, 0.25, 0.2, 0.15, 0.1, 0.05])[:, None]
     np.testing.assert_allclose(select_thresholds(y_true, probabilities), [0.6])

@@ -6,11 +6,7 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from utils_cv.evaluation.intervals import make_fraction_score, make_score
-from utils_cv.evaluation.out_of_distribution import (
-    fit_ood_detector,
-    measure_auroc,
-    measure_rejected,
-)
+from utils_cv.evaluation.out_of_distribution import fit_ood_detector, measure_auroc, measure_rejected
 
 CENTERS = np.random.default_rng(9).normal(0, 3, (5, 40))
 
@@ -18,53 +14,25 @@ CENTERS = np.random.default_rng(9).normal(0, 3, (5, 40))
 def draw_features(n, *, seed, away=0.0):
     """Features of four kinds of images; `away` moves them towards a fifth kind that nobody has trained on."""
     rng = np.random.default_rng(seed)
-    return (CENTERS[rng.integers(0, 4, n)] * (1 - away) + CENTERS[4] * away + rng.normal(0, 1, (n, 40))).astype(
-        np.float32
-    )
+    centers = CENTERS[rng.integers(0, 4, n)] * (1 - away) + CENTERS[4] * away
+    return (centers + rng.normal(0, 1, (n, 40))).astype(np.float32)
 
 
-@pytest.fixture(scope="module")
-def detector():
-    return fit_ood_detector(draw_features(200, seed=0), draw_features(100, seed=1))
+TRAIN, HELD_OUT = draw_features(200, seed=0), draw_features(100, seed=1)
+DETECTOR = fit_ood_detector(TRAIN, HELD_OUT)
 
 
-def test_in_distribution_images_are_rejected_as_often_as_asked_for(detector):
-    assert 0.01 <= detector.is_ood(draw_features(400, seed=2)).mean() <= 0.12
-
-
-def test_ood_images_are_rejected(detector):
-    assert detector.is_ood(draw_features(100, seed=3, away=1.0)).mean() > 0.9
-
-
-def test_a_training_image_is_nearer_than_an_ood_image(detector):
-    train, ood = draw_features(200, seed=0), draw_features(50, seed=4, away=1)
-    assert detector.measure_distance(train).max() < detector.measure_distance(ood).min()
+def test_ood_images_are_rejected_and_others_as_often_as_asked_for():
+    ood = draw_features(100, seed=3, away=1.0)
+    assert 0.01 <= DETECTOR.is_ood(draw_features(400, seed=2)).mean() <= 0.12
+    assert DETECTOR.is_ood(ood).mean() > 0.9
+    assert DETECTOR.measure_distance(TRAIN).max() < DETECTOR.measure_distance(ood).min()
 
 
 def test_the_threshold_is_the_quantile_of_the_held_out_images():
-    held_out = draw_features(100, seed=1)
-    strict, loose = (fit_ood_detector(draw_features(200, seed=0), held_out, expected=e) for e in (0.01, 0.2))
-    assert loose.is_ood(held_out).sum() == 20
+    strict, loose = (fit_ood_detector(TRAIN, HELD_OUT, expected=expected) for expected in (0.01, 0.2))
+    assert loose.is_ood(HELD_OUT).sum() == 20
     assert strict.threshold > loose.threshold
-
-
-def test_features_of_another_backbone_are_refused(detector):
-    with pytest.raises(ValueError, match=r"expected \(n_images, 40\)"):
-        detector.measure_distance(np.zeros((3, 7)))
-
-
-@pytest.mark.parametrize(
-    ("n_train", "n_held_out", "expected"),
-    [
-        pytest.param(3, 50, 0.05, id="too few to have neighbors"),
-        pytest.param(50, 10, 0.05, id="too few to find a threshold"),
-        pytest.param(50, 50, 1.0, id="everything rejected"),
-        pytest.param(50, 50, 0.0, id="nothing rejected"),
-    ],
-)
-def test_what_cannot_be_fitted_is_refused(n_train, n_held_out, expected):
-    with pytest.raises(ValueError, match="needed are more than"):
-        fit_ood_detector(draw_features(n_train, seed=0), draw_features(n_held_out, seed=1), expected=expected)
 
 
 @pytest.mark.parametrize("ties", [False, True], ids=["all different", "with ties"])
@@ -99,9 +67,20 @@ def test_the_interval_of_auroc_holds_the_truth():
     assert 0.91 <= n_held / 300 <= 0.99
 
 
-def test_auroc_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="at least one of each"):
-        measure_auroc([], [1.0])
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        pytest.param(lambda: measure_auroc([], [1.0]), "at least one of each", id="area of nothing"),
+        pytest.param(lambda: DETECTOR.measure_distance(np.zeros((3, 7))), r"\(n_images, 40\)", id="other backbone"),
+        pytest.param(lambda: fit_ood_detector(TRAIN[:3], HELD_OUT), "more than 3", id="too few to have neighbors"),
+        pytest.param(lambda: fit_ood_detector(TRAIN, HELD_OUT[:10]), "at least 1 / expected", id="too few held out"),
+        pytest.param(lambda: fit_ood_detector(TRAIN, HELD_OUT, expected=1.0), "a fraction", id="everything rejected"),
+        pytest.param(lambda: fit_ood_detector(TRAIN, HELD_OUT, expected=0.0), "a fraction", id="nothing rejected"),
+    ],
+)
+def test_what_cannot_be_fitted_or_measured_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
 
 
 @pytest.mark.parametrize(
@@ -113,6 +92,5 @@ def test_auroc_of_nothing_is_refused():
     ],
 )
 def test_as_many_held_out_images_are_rejected_as_asked_for(scores, share):
-    assert measure_rejected(scores, np.arange(100) / 100, expected=0.1) == make_fraction_score(
-        share * len(scores), len(scores)
-    )
+    rejected = measure_rejected(scores, np.arange(100) / 100, expected=0.1)
+    assert rejected == make_fraction_score(share * len(scores), len(scores))

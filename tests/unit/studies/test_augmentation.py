@@ -9,7 +9,7 @@ from utils_cv.studies import augmentation
 from utils_cv.studies.augmentation import CONDITIONS, compare_augmentations
 
 
-def make_images(n_per_class=12, size=24):
+def make_images(n_per_class=12, size=24, *, multilabel=False):
     """Class `left` is bright on the left, class `right` on the right; a fourth of each class are test images."""
     rng = np.random.default_rng(0)
     labels = np.array(["left", "right"] * n_per_class)
@@ -18,7 +18,7 @@ def make_images(n_per_class=12, size=24):
     pixels[labels == "right", :, size // 2 :] += 150
     split = np.where(np.arange(len(labels)) % 8 < 6, "train", "test")
     table = pd.DataFrame({"path": [f"{i:03d}" for i in range(len(labels))], "label": labels, "split": split})
-    return TableImages(table, pixels, ["left", "right"], False, "squash", pd.DataFrame())
+    return TableImages(table, pixels, ["left", "right"], multilabel, "squash", pd.DataFrame())
 
 
 @pytest.fixture
@@ -63,20 +63,13 @@ def test_every_condition_has_its_rows_and_a_seed_gives_them_again(shrunk_feature
 
 
 @pytest.mark.parametrize(
-    ("names", "options", "message"),
+    ("name", "n_per_class", "multilabel", "message"),
     [
-        pytest.param(["shake"], {}, "augment='shake'", id="unknown augmentation"),
-        pytest.param(["crop"], {"n_per_class": 50}, "Ask for fewer", id="too few images"),
+        pytest.param("shake", 4, False, "augment='shake'", id="unknown augmentation"),
+        pytest.param("crop", 50, False, "Ask for fewer", id="too few images"),
+        pytest.param("crop", 4, True, "one label per image", id="several labels"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(names, options, message, shrunk_features):
-    options = {"n_per_class": 4, **options}
+def test_what_cannot_be_compared_is_refused(name, n_per_class, multilabel, message, shrunk_features):
     with pytest.raises(ValueError, match=message):
-        compare_augmentations(make_images(), names, show_progress=False, **options)
-
-
-def test_several_labels_are_refused():
-    images = make_images()
-    several = TableImages(images.table, images.pixels, images.class_names, True, images.fit, images.skipped)
-    with pytest.raises(ValueError, match="one label per image"):
-        compare_augmentations(several, ["crop"])
+        compare_augmentations(make_images(multilabel=multilabel), [name], n_per_class=n_per_class, show_progress=False)

@@ -26,19 +26,15 @@ def make_data(n_train=40, n_test=30, *, n_classes=3, n_features=12, distance=1.1
     return pd.DataFrame({**columns, "label": names, "split": split}), features
 
 
-def test_draws_are_nested_balanced_and_leave_the_test_split_alone():
-    task = make_task(*make_data())
-    few, many = (task.draw(n, seed=3) for n in (5, 20))
-    assert set(few) <= set(many) and not set(many) & set(task.test_rows)
-    assert np.bincount(task.codes[few]).tolist() == [5, 5, 5]
-    assert set(task.draw(5, seed=4)) != set(few)
-
-
-def test_validation_images_are_learned_from_too():
+def test_draws_are_nested_balanced_and_of_train_and_validation_images_only():
     table, features = make_data()
     is_first = table.groupby("label").cumcount() < 10
     task = make_task(table.assign(split=table["split"].where(~is_first, "valid")), features)
     assert len(task.pool_rows) == 120 and task.n_smallest == 40
+    few, many = (task.draw(n, seed=3) for n in (5, 20))
+    assert set(few) <= set(many) and not set(many) & set(task.test_rows)
+    assert np.bincount(task.codes[few]).tolist() == [5, 5, 5]
+    assert set(task.draw(5, seed=4)) != set(few)
 
 
 def test_a_probe_learns_the_labels_it_is_given_and_answers_for_the_test_images():

@@ -29,25 +29,14 @@ def make_scenes(n_scenes, *, seed, n_frames=5, spread=2.0, jitter=0.05):
     return features.astype(np.float32), np.repeat(codes, n_frames), np.repeat(np.arange(n_scenes), n_frames)
 
 
-@pytest.fixture(scope="module")
-def leak():
-    features, codes, groups = make_scenes(24, seed=0)
+def test_a_random_split_claims_more_than_it_keeps_and_a_grouped_one_what_it_keeps():
     other = make_scenes(100, seed=1, n_frames=1)[:2]
-    tables = compare_splits(features, codes, groups, other, n_folds=4, n_repeats=3, show_progress=False)
-    return pd.concat(tables).set_index("name")
-
-
-def test_a_random_split_claims_more_than_it_keeps(leak):
+    tables = compare_splits(*make_scenes(24, seed=0), other, n_folds=4, n_repeats=3, show_progress=False)
+    leak = pd.concat(tables).set_index("name")
     assert leak.loc["random split, claimed", "value"] > 0.95
     assert leak.loc["random minus grouped", "low"] > 0 and leak.loc["random minus truth", "low"] > 0
-
-
-def test_a_grouped_split_claims_what_it_keeps(leak):
     assert leak.loc["grouped minus truth", "low"] < 0 < leak.loc["grouped minus truth", "high"]
-
-
-def test_scenes_count_not_frames(leak):
-    assert leak.loc["random split, claimed", "n"] == leak.loc["random minus grouped", "n"] == 24
+    assert leak.loc["random split, claimed", "n"] == leak.loc["random minus grouped", "n"] == 24  # scenes, not frames
     assert leak.loc["scenes kept together, on other scenes", "n"] == 100
 
 
@@ -56,12 +45,6 @@ def test_without_groups_there_is_no_leak():
     _, rows = compare_splits(features, codes, groups, (features[:9], codes[:9]), n_folds=4, show_progress=False)
     change = rows.set_index("name").loc["random minus grouped"]
     assert change["low"] < 0 < change["high"]
-
-
-def test_too_few_groups_are_refused():
-    features, codes, groups = make_scenes(4, seed=0)
-    with pytest.raises(ValueError, match="fewer than n_folds"):
-        compare_splits(features, codes, groups, (features, codes), n_folds=5)
 
 
 def test_injected_copies_raise_the_score():
@@ -94,38 +77,30 @@ def make_tables(*, is_paired=True):
 
 
 def test_the_same_scenes_are_compared_in_pairs():
-    rows = measure_shifts(*make_tables()).set_index("shift")
+    test, shifted = make_tables()
+    rows = measure_shifts(test, shifted).set_index("shift")
     assert rows["is_paired"].all()
     night = rows.loc["night"]
     assert (night["accuracy"], night["test_accuracy"], night["n"]) == (0.5, 0.9, 40)
     assert night["value"] == pytest.approx(-0.4) and night["high"] < 0
+    expected = compare_accuracy([1] * 40, shifted["right"][:40].astype(int), test["right"].astype(int))
+    assert (night["low"], night["high"]) == pytest.approx((expected.low, expected.high), abs=0.03)
     assert rows.loc["far", "test_accuracy"] == 1.0  # of its ten scenes only
     assert rows.loc["far", "value"] == 0.0
 
 
-def test_paired_intervals_agree_with_those_of_two_models():
-    test, shifted = make_tables()
-    night = measure_shifts(test, shifted[shifted["shift"] == "night"]).iloc[0]
-    other = compare_accuracy([1] * 40, shifted["right"][:40].astype(int), test["right"].astype(int))
-    assert (night["low"], night["high"]) == pytest.approx((other.low, other.high), abs=0.03)
-
-
-def test_without_scenes_all_images_are_compared():
+def test_without_scenes_and_with_an_unknown_one_all_images_are_compared():
     rows = measure_shifts(*make_tables(is_paired=False)).set_index("shift")
     assert not rows["is_paired"].any() and rows.loc["far", "test_accuracy"] == 0.9
-
-
-def test_one_unknown_scene_ends_the_pairing():
     test, shifted = make_tables()
     shifted.loc[0, "scene"] = "elsewhere"
     assert measure_shifts(test, shifted)["is_paired"].tolist() == [False, True]
 
 
 def make_sizes(widths, *, large, small):
-    return {
-        size: pd.DataFrame({"object_width_fraction": widths, "right": np.asarray(right, bool)})
-        for size, right in ((224, large), (128, small))
-    }
+    answers = {224: large, 128: small}
+    columns = {size: {"object_width_fraction": widths, "right": np.array(answers[size], bool)} for size in answers}
+    return {size: pd.DataFrame(columns[size]) for size in answers}
 
 
 def test_bins_hold_their_lower_limit_and_empty_ones_are_left_out():
@@ -157,18 +132,21 @@ def test_two_input_sizes_are_compared_on_the_same_images():
     assert changes.loc["narrow gain minus wide gain", "low"] > 0
 
 
+SIZES, WIDE = (make_sizes(widths, large=[1, 1], small=[1, 1]) for widths in ([0.1, 0.3], [0.3, 0.4]))
+
+
 @pytest.mark.parametrize(
-    ("sizes", "edges", "widths", "message"),
+    ("call", "message"),
     [
-        pytest.param([224], [0, 1], [0.1, 0.3], "two input sizes", id="one size"),
-        pytest.param([224, 128], [0.3, 0.1], [0.1, 0.3], "increasing edges", id="falling edges"),
-        pytest.param([224, 128], [0, 1], [0.3, 0.4], "2 wide and 0 narrow", id="no narrow object"),
+        pytest.param(lambda: compare_input_sizes({224: WIDE[224]}, edges=[0, 1]), "two input sizes", id="one size"),
+        pytest.param(lambda: compare_input_sizes(SIZES, edges=[0.3, 0.1]), "increasing edges", id="falling edges"),
+        pytest.param(lambda: compare_input_sizes(WIDE, edges=[0, 1]), "2 wide and 0 narrow", id="no narrow object"),
+        pytest.param(lambda: compare_splits(*make_scenes(4, seed=0), ()), "fewer than n_folds", id="too few groups"),
     ],
 )
-def test_sizes_that_cannot_be_compared_are_refused(sizes, edges, widths, message):
-    tables = make_sizes(widths, large=[1, 1], small=[1, 1])
+def test_what_cannot_be_compared_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
-        compare_input_sizes({size: tables[size] for size in sizes}, edges=edges)
+        call()
 
 
 @pytest.fixture
@@ -203,16 +181,13 @@ def test_several_labels_are_refused(image_dir):
         score_images(table, im_size_px=32)
 
 
-def test_only_images_of_known_classes_match(image_dir):
+def test_only_images_of_known_classes_match_and_a_missing_source_is_an_error(image_dir):
     assert load_matching_table(str(image_dir), ["can", "mug"])["label"].unique().tolist() == ["can"]
+    with pytest.raises(FileNotFoundError):
+        load_matching_table("no such folder", ["can"])
 
 
 @pytest.mark.parametrize("source", ["", "own"], ids=["no source", "other classes"])
 def test_nothing_that_matches_gives_an_empty_table_that_joins(image_dir, source):
     empty = load_matching_table(source and str(image_dir), ["mug"])
     assert empty.empty and len(pd.concat([pd.DataFrame({"path": ["a"], "label": ["can"]}), empty])) == 1
-
-
-def test_a_missing_source_is_an_error():
-    with pytest.raises(FileNotFoundError):
-        load_matching_table("no such folder", ["can"])

@@ -1,6 +1,9 @@
 """What is measured about speed: which files, which ways, which settings. Never how long anything takes."""
 
+from types import SimpleNamespace
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -23,27 +26,26 @@ def paths(image_dir):
     return list_image_files(image_dir)
 
 
-class FakeSteps:
-    """Counts steps in place of a network."""
-
-    def __init__(self, backbone):
-        self.sizes = []
-        made.append(self)
-
-    def run_forward(self, pixels):  # noqa: D102
-        self.sizes.append(len(pixels))
-
-    def train_epoch(self, pixels, batch_size):  # noqa: D102
-        self.sizes += [-batch_size] * (len(pixels) // batch_size)
-
-
-made: list[FakeSteps] = []
+@pytest.fixture
+def steps(monkeypatch):
+    """What is run in place of a network: number of images of each forward pass, minus that of each training step."""
+    sizes = []
+    network = SimpleNamespace(
+        run_forward=lambda pixels: sizes.append(len(pixels)),
+        train_epoch=lambda pixels, batch_size: sizes.extend([-batch_size] * (len(pixels) // batch_size)),
+    )
+    monkeypatch.setattr(training_speed, "_TrainingSteps", lambda backbone: network)
+    return sizes
 
 
 @pytest.fixture
-def fake_steps(monkeypatch):
-    made.clear()
-    monkeypatch.setattr(training_speed, "_TrainingSteps", FakeSteps)
+def set_times(monkeypatch):
+    """Let functions take these times, in milliseconds."""
+
+    def measure(functions, times_ms):
+        return pd.DataFrame({"name": list(functions), "median_ms": times_ms})
+
+    return lambda *times_ms: monkeypatch.setattr(training_speed, "measure_in_turn", lambda f, **_: measure(f, times_ms))
 
 
 def test_large_images_have_the_size_asked_for_and_repeat(paths, tmp_path):
@@ -77,19 +79,13 @@ def test_ways_differ_in_how_they_decode(paths, tmp_path, monkeypatch):
     assert wanted == [None, 32, 32] * 2  # one warm-up, one timed
 
 
-def test_times_are_per_image(paths, monkeypatch):
-    monkeypatch.setattr(training_speed, "measure_in_turn", lambda functions, **_: fake_times(functions, [40.0, 10.0]))
+def test_times_are_per_image(paths, set_times, monkeypatch):
+    set_times(40.0, 10.0)
     monkeypatch.setattr(training_speed, "count_cpus", lambda: 1)
     rows = measure_threads(paths[:4], im_size_px=32)
     assert rows.to_dict("list") == {
         "n_threads": [1, 2], "median_ms": [10.0, 2.5], "images_per_second": [100.0, 400.0], "ratio": [1.0, 4.0],
     }  # fmt: skip
-
-
-def fake_times(functions, times_ms):
-    import pandas as pd
-
-    return pd.DataFrame({"name": list(functions), "median_ms": times_ms})
 
 
 @pytest.mark.parametrize(("n_cpus", "counts"), [(1, [1, 2]), (2, [1, 2, 4]), (8, [1, 8, 16])], ids=str)
@@ -104,10 +100,10 @@ def test_every_number_of_threads_opens_all_images(paths, monkeypatch, n_cpus, co
     assert asked == [(3, 32, n) for n in counts] * 2
 
 
-def test_every_batch_size_sees_all_images(fake_steps):
+def test_every_batch_size_sees_all_images(steps):
     rows = measure_batch_sizes([8, 32], im_size_px=8)
     assert rows["batch_size"].tolist() == [8, 32] and rows["ratio"].iloc[0] == 1
-    assert made[0].sizes == [-8, -8, -8, -8, -32] * 4  # one warm-up, three timed
+    assert steps == [-8, -8, -8, -8, -32] * 4  # one warm-up, three timed
 
 
 @pytest.mark.parametrize("sizes", [[5], [4, 5], []], ids=str)
@@ -116,31 +112,20 @@ def test_batch_sizes_that_leave_a_rest_are_refused(sizes):
         measure_batch_sizes(sizes)
 
 
-def test_stages_of_every_kind_add_up(fake_steps, paths):
+def test_stages_of_every_kind_add_up(steps, paths):
     rows = measure_stages({"a": paths, "b": paths[:1]}, im_size_px=32, in_full=["b"])
     assert rows["kind"].tolist() == ["a"] * 5 + ["b"] * 5 and rows["stage"].tolist() == [*STAGES] * 2
     assert rows.groupby("kind")["share_of_ms"].sum().tolist() == pytest.approx([1.0, 1.0])
-    assert made[0].sizes == [16, -16] * 4
+    assert steps == [16, -16] * 4
 
 
-def test_stages_after_decoding_are_the_same_for_every_kind_and_backward_is_what_a_step_takes_more(
-    fake_steps, paths, monkeypatch
-):
-    times = [
-        16.0,
-        320.0,
-        32.0,
-        480.0,
-        64.0,
-        800.0,
-        2880.0,
-    ]  # read and decode a, read and decode b, augment, forward, step
-    monkeypatch.setattr(training_speed, "measure_in_turn", lambda functions, **_: fake_times(functions, times))
+def test_stages_after_decoding_are_the_same_and_backward_is_what_a_step_takes_more(steps, paths, set_times):
+    set_times(16.0, 320.0, 32.0, 480.0, 64.0, 800.0, 2880.0)  # read, decode a; read, decode b; augment, forward, step
     rows = measure_stages({"a": paths, "b": paths}, im_size_px=32)
     assert rows["median_ms"].tolist() == [1.0, 20.0, 4.0, 50.0, 130.0, 2.0, 30.0, 4.0, 50.0, 130.0]
 
 
-def test_only_the_kinds_named_are_decoded_in_full(fake_steps, paths, monkeypatch):
+def test_only_the_kinds_named_are_decoded_in_full(steps, paths, monkeypatch):
     wanted = []
     monkeypatch.setattr(training_speed, "_decode", lambda contents, size, target_px, n: wanted.append(target_px))
     measure_stages({"a": paths, "b": paths}, im_size_px=32, in_full=["b"])

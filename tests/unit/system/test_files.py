@@ -6,48 +6,36 @@ import pytest
 
 from utils_cv.system.files import get_cache_dir, hash_file, write_atomic
 
-FRUIT_SHA256 = hashlib.sha256(b"apple" * 1000).hexdigest()
-
 
 def list_names(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
 
 
-def test_write_atomic_makes_the_file_and_its_folder(tmp_path):
+def test_write_atomic_makes_the_file_and_its_folder_and_says_when_nothing_was_written(tmp_path):
+    with pytest.raises(FileNotFoundError, match="Nothing was written"), write_atomic(tmp_path / "a.txt"):
+        pass
     with write_atomic(tmp_path / "new" / "a.txt") as temporary_path:
         assert temporary_path.suffix == ".txt"
         temporary_path.write_text("done")
     assert list_names(tmp_path) == ["new", "new/a.txt"]
 
 
-def test_readers_see_the_old_file_until_the_new_one_is_whole(tmp_path):
-    path = tmp_path / "a.txt"
-    path.write_text("old")
-    with write_atomic(path) as temporary_path:
-        temporary_path.write_text("new, but not yet")
-        assert temporary_path != path
-        assert path.read_text() == "old"
-    assert path.read_text() == "new, but not yet"
-
-
-def test_write_atomic_keeps_the_old_file_when_the_block_fails(tmp_path):
+def test_readers_see_the_old_file_until_the_new_one_is_whole_also_when_the_block_fails(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
     with pytest.raises(RuntimeError), write_atomic(path) as temporary_path:
         temporary_path.write_text("half")
         raise RuntimeError
-    assert path.read_text() == "old"
-    assert list_names(tmp_path) == ["a.txt"]
-
-
-def test_write_atomic_says_when_nothing_was_written(tmp_path):
-    with pytest.raises(FileNotFoundError, match="Nothing was written"), write_atomic(tmp_path / "a.txt"):
-        pass
+    assert path.read_text() == "old" and list_names(tmp_path) == ["a.txt"]
+    with write_atomic(path) as temporary_path:
+        temporary_path.write_text("new, but not yet")
+        assert temporary_path != path and path.read_text() == "old"
+    assert path.read_text() == "new, but not yet" and list_names(tmp_path) == ["a.txt"]
 
 
 def test_hash_file_equals_hashlib(tmp_path):
     (tmp_path / "a").write_bytes(b"apple" * 1000)
-    assert hash_file(tmp_path / "a") == FRUIT_SHA256
+    assert hash_file(tmp_path / "a") == hashlib.sha256(b"apple" * 1000).hexdigest()
 
 
 def test_get_cache_dir_follows_the_variable(tmp_path, monkeypatch):

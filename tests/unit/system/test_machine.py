@@ -23,57 +23,37 @@ def without_variable(monkeypatch):
     monkeypatch.delenv(machine.DEVICE_VARIABLE, raising=False)
 
 
-def give_devices(monkeypatch, *names):
-    monkeypatch.setattr(machine, "_list_devices", lambda: [*names])
-
-
-def test_the_fastest_kind_is_chosen(monkeypatch):
-    give_devices(monkeypatch, "mps", "cpu")
-    assert choose_device() == "mps"
-
-
-def test_the_variable_decides_and_the_argument_decides_over_it(monkeypatch):
-    give_devices(monkeypatch, "cuda", "cpu")
-    monkeypatch.setenv(machine.DEVICE_VARIABLE, "cpu")
-    assert choose_device() == "cpu" and choose_device("cuda") == "cuda"
-
-
-def test_an_empty_variable_counts_as_none(monkeypatch):
-    give_devices(monkeypatch, "cuda", "cpu")
-    monkeypatch.setenv(machine.DEVICE_VARIABLE, "")
-    assert choose_device() == "cuda"
-
-
-@pytest.mark.parametrize("name", ["cuda", "cuda:0", "mps", "tpu"])
-def test_a_device_that_is_not_there_is_named_with_those_that_are(monkeypatch, name):
-    give_devices(monkeypatch, "cpu")
-    with pytest.raises(ValueError, match=rf"'{name}' is not available.*: cpu\."):
-        choose_device(name)
-
-
-def test_an_error_says_that_the_name_came_from_the_variable(monkeypatch):
-    give_devices(monkeypatch, "cpu")
-    monkeypatch.setenv(machine.DEVICE_VARIABLE, "cuda")
-    with pytest.raises(ValueError, match=machine.DEVICE_VARIABLE):
-        choose_device()
-
-
-@pytest.mark.parametrize(("name", "is_there"), [("cuda:1", True), ("cuda:2", False), ("cuda:x", False)])
-def test_numbered_devices_are_counted(monkeypatch, name, is_there):
-    give_devices(monkeypatch, "cuda", "cpu")
+@pytest.mark.parametrize(
+    ("devices", "variable", "name", "chosen"),
+    [
+        pytest.param(["mps", "cpu"], None, None, "mps", id="the fastest kind"),
+        pytest.param(["cuda", "cpu"], "cpu", None, "cpu", id="the variable decides"),
+        pytest.param(["cuda", "cpu"], "cpu", "cuda", "cuda", id="the argument decides over the variable"),
+        pytest.param(["cuda", "cpu"], "", None, "cuda", id="an empty variable"),
+        pytest.param(["cuda", "cpu"], None, "cuda:1", "cuda:1", id="a numbered device"),
+    ],
+)
+def test_a_device_is_chosen(monkeypatch, devices, variable, name, chosen):
+    monkeypatch.setattr(machine, "_list_devices", lambda: devices)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    if is_there:
-        assert choose_device(name) == name
-    else:
-        with pytest.raises(ValueError, match=name):
-            choose_device(name)
+    if variable is not None:
+        monkeypatch.setenv(machine.DEVICE_VARIABLE, variable)
+    assert choose_device(name) == chosen
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="only Linux has processor affinities")
-def test_processors_that_others_use_do_not_count(monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 5, 7})
-    monkeypatch.setattr(machine, "_read_cpu_quota", lambda _: None)
-    assert count_cpus() == 3
+@pytest.mark.parametrize(
+    ("devices", "name"),
+    [*[("cpu", name) for name in ("cuda", "cuda:0", "mps", "tpu")], ("cuda, cpu", "cuda:2"), ("cuda, cpu", "cuda:x")],
+    ids=str,
+)
+def test_a_device_that_is_not_there_is_named_with_those_that_are_and_with_the_variable(monkeypatch, devices, name):
+    monkeypatch.setattr(machine, "_list_devices", lambda: devices.split(", "))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ValueError, match=rf"'{name}' is not available.*: {devices}\."):
+        choose_device(name)
+    monkeypatch.setenv(machine.DEVICE_VARIABLE, name)
+    with pytest.raises(ValueError, match=rf"'{name}' \(from {machine.DEVICE_VARIABLE}\)"):
+        choose_device()
 
 
 @pytest.mark.parametrize(
@@ -104,19 +84,16 @@ def draw():
     return random.random(), np.random.random(), torch.rand(1).item()
 
 
-def test_a_seed_repeats_every_generator():
+def test_a_seed_in_range_repeats_every_generator():
     set_seed(3)
     first = draw()
     set_seed(3)
     assert draw() == first
     set_seed(4)
     assert all(one != other for one, other in zip(draw(), first, strict=True))
-
-
-@pytest.mark.parametrize("seed", [-1, 2**32])
-def test_a_seed_out_of_range_is_refused(seed):
-    with pytest.raises(ValueError, match="from 0 to"):
-        set_seed(seed)
+    for seed in (-1, 2**32):
+        with pytest.raises(ValueError, match="from 0 to"):
+            set_seed(seed)
 
 
 def test_keeping_memory_is_harmless_twice_and_says_where_it_does_nothing(monkeypatch):

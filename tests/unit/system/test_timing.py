@@ -5,37 +5,31 @@ import time
 
 import pytest
 
-from utils_cv.system.timing import (
-    Timer,
-    measure_fresh_process,
-    measure_in_turn,
-)
+from utils_cv.system.timing import Timer, measure_fresh_process, measure_in_turn
 
 
-def make_steps(*milliseconds):
-    """A clock by which each call takes its own time, and the function to call."""
-    ticks, steps = [0], iter(milliseconds)
+@pytest.fixture
+def make_work(monkeypatch):
+    """Makes a function each call of which takes its own time, in milliseconds, by the clock."""
 
-    def work():
-        ticks[0] += next(steps) * 1_000_000
+    def make(*milliseconds):
+        ticks, steps = [0], iter(milliseconds)
 
-    return work, lambda: ticks[0]
+        def work():
+            ticks[0] += next(steps) * 1_000_000
 
+        monkeypatch.setattr(time, "perf_counter_ns", lambda: ticks[0])
+        return work
 
-def test_timer_stops_when_its_block_is_left(monkeypatch):
-    clock = iter([10.0, 12.5, 99.0])
-    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
-    with Timer() as timer:
-        pass
-    assert timer.seconds == timer.seconds == 2.5
+    return make
 
 
-def test_timer_runs_on_within_its_block(monkeypatch):
-    clock = iter([10.0, 11.0, 13.0, 20.0])
+def test_timer_runs_on_within_its_block_and_stops_when_it_is_left(monkeypatch):
+    clock = iter([10.0, 11.0, 13.0, 20.0, 99.0])
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
     with Timer() as timer:
         assert (timer.seconds, timer.seconds) == (1.0, 3.0)
-    assert timer.seconds == 10.0
+    assert timer.seconds == timer.seconds == 10.0
 
 
 def test_timer_keeps_the_time_of_a_block_that_failed():
@@ -62,28 +56,21 @@ def test_functions_are_called_in_turn_after_a_warm_up_in_turn(monkeypatch, names
     assert table["name"].tolist() == list(names) and set(table["n_repeats"]) == {2}
 
 
-def test_the_call_that_settles_is_not_timed(monkeypatch):
-    work, clock = make_steps(90, 10, 90, 20)  # what the threads of the other function leave behind, and its own time
-    monkeypatch.setattr(time, "perf_counter_ns", clock)
+def test_the_call_that_settles_is_not_timed(make_work):
+    work = make_work(90, 10, 90, 20)  # what the threads of the other function leave behind, and its own time
     table = measure_in_turn({"a": work, "b": lambda: None}, n_warmup=0, n_repeats=2, warn=False)
     assert (table["min_ms"][0], table["median_ms"][0]) == (10, 15)
 
 
-def test_times_are_minimum_median_and_95th_percentile(monkeypatch):
-    work, clock = make_steps(0, 10, 20, 30, 40)  # the first is the warm-up
-    monkeypatch.setattr(time, "perf_counter_ns", clock)
-    row = measure_in_turn({"a": work}, n_warmup=1, n_repeats=4, warn=False).iloc[0]
+def test_times_are_minimum_median_and_95th_percentile(make_work):
+    functions = {"a": make_work(0, 10, 20, 30, 40)}  # the first is the warm-up
+    row = measure_in_turn(functions, n_warmup=1, n_repeats=4, warn=False).iloc[0]
     assert (row["min_ms"], row["median_ms"]) == (10, 25) and row["p95_ms"] == pytest.approx(38.5)
 
 
-def test_waiting_for_a_gpu_is_part_of_the_time(monkeypatch):
-    ticks = [0]
-
-    def wait():
-        ticks[0] += 7_000_000
-
-    monkeypatch.setattr(time, "perf_counter_ns", lambda: ticks[0])
-    assert measure_in_turn({"a": lambda: None}, n_warmup=2, n_repeats=3, synchronize=wait)["median_ms"].item() == 7
+def test_waiting_for_a_gpu_is_part_of_the_time(make_work):
+    times = measure_in_turn({"a": lambda: None}, n_warmup=2, n_repeats=3, synchronize=make_work(*[7] * 5))
+    assert times["median_ms"].item() == 7
 
 
 @pytest.mark.parametrize(
@@ -91,19 +78,11 @@ def test_waiting_for_a_gpu_is_part_of_the_time(monkeypatch):
     [([10] * 20, False), ([10, *[14] * 19], True), ([*[10] * 17, 30, 30, 30], True), ([*[10] * 19, 11], False)],
     ids=["steady", "most calls slow", "some calls very slow", "one a little slow"],
 )
-def test_wide_spread_warns_once_and_names_the_function(monkeypatch, recwarn, milliseconds, is_busy):
-    work, clock = make_steps(*milliseconds)
-    monkeypatch.setattr(time, "perf_counter_ns", clock)
-    table = measure_in_turn({"lite0": work}, n_warmup=0, n_repeats=20)
-    assert table["busy"].tolist() == [is_busy]
+def test_wide_spread_warns_once_where_wanted_and_names_the_function(make_work, recwarn, milliseconds, is_busy):
+    for warn in (True, False):
+        table = measure_in_turn({"lite0": make_work(*milliseconds)}, n_warmup=0, n_repeats=20, warn=warn)
+        assert table["busy"].tolist() == [is_busy]
     assert [("lite0" in str(warning.message)) for warning in recwarn] == [True] * is_busy
-
-
-def test_no_warning_where_none_is_wanted(monkeypatch, recwarn):
-    work, clock = make_steps(10, 50, 50)
-    monkeypatch.setattr(time, "perf_counter_ns", clock)
-    assert measure_in_turn({"a": work}, n_warmup=0, n_repeats=3, warn=False)["busy"].item()
-    assert not list(recwarn)
 
 
 def test_threads_are_stated_as_given_or_as_torch_has_them():
@@ -113,15 +92,25 @@ def test_threads_are_stated_as_given_or_as_torch_has_them():
     assert measure_in_turn({"a": int}, n_repeats=1, warn=False)["n_threads"].item() == torch.get_num_threads()
 
 
-@pytest.mark.parametrize(("functions", "n_repeats"), [({}, 3), ({"a": int}, 0)], ids=["no function", "no repeat"])
-def test_nothing_to_time_is_refused(functions, n_repeats):
-    with pytest.raises(ValueError, match="nothing to time"):
-        measure_in_turn(functions, n_repeats=n_repeats)
-
-
-def test_errors_of_a_function_are_not_hidden():
-    with pytest.raises(ZeroDivisionError):
-        measure_in_turn({"a": lambda: 1 / 0})
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        pytest.param(lambda: measure_in_turn({}), ValueError, "nothing to time", id="no function"),
+        pytest.param(lambda: measure_in_turn({"a": int}, n_repeats=0), ValueError, "nothing to time", id="no repeat"),
+        pytest.param(lambda: measure_in_turn({"a": lambda: 1 / 0}), ZeroDivisionError, "zero", id="error inside"),
+        pytest.param(
+            lambda: measure_fresh_process("raise ValueError('too hot')"),
+            RuntimeError, r"status 1:[\s\S]*ValueError: too hot", id="a script that fails",
+        ),
+        pytest.param(
+            lambda: measure_fresh_process("import time; time.sleep(60)", timeout_s=0.5),
+            subprocess.TimeoutExpired, "timed out", id="a script that hangs",
+        ),
+    ],
+)  # fmt: skip
+def test_errors_say_why(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
 
 
 def test_fresh_process_gives_output_and_memory_of_its_own():
@@ -134,13 +123,3 @@ def test_fresh_process_gives_output_and_memory_of_its_own():
 def test_fresh_process_knows_nothing_of_this_one(tmp_path):
     done = measure_fresh_process("import os, sys; print('pytest' in sys.modules, os.getcwd())", folder=tmp_path)
     assert done.output.split(maxsplit=1) == ["False", f"{tmp_path.resolve()}\n"]
-
-
-def test_a_script_that_fails_says_why():
-    with pytest.raises(RuntimeError, match=r"status 1:[\s\S]*ValueError: too hot"):
-        measure_fresh_process("raise ValueError('too hot')")
-
-
-def test_a_script_that_hangs_is_ended():
-    with pytest.raises(subprocess.TimeoutExpired):
-        measure_fresh_process("import time; time.sleep(60)", timeout_s=0.5)

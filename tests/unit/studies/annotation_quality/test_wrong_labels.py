@@ -42,45 +42,29 @@ def test_fewer_wrong_labels_are_among_more_and_the_argument_stays():
     assert (few != inject_wrong_labels(LABELS, 0.1, n_classes=3, seed=6)).any()
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [{"fraction": 1.1}, {"fraction": -0.1}, {"n_classes": 1}, {"source": 1, "target": 1}],
-    ids=["above 1", "below 0", "one class", "the class itself"],
-)
-def test_labels_that_cannot_be_injected(arguments):
-    with pytest.raises(ValueError, match="expected a fraction"):
-        inject_wrong_labels(LABELS, **({"fraction": 0.1, "n_classes": 3} | arguments))
-
-
 @pytest.fixture(scope="module")
 def noise():
     task = make_task(*make_data(n_train=40, n_features=60, distance=0.5))
     return measure_label_noise(task, [0.4], n_seeds=3, show_progress=False)
 
 
-def test_every_kind_is_measured_without_wrong_labels_too(noise):
+def test_every_kind_is_measured_with_and_without_its_number_of_wrong_labels(noise):
     assert noise.groupby(["kind", "rate"]).size().eq(3).all()
     assert set(noise["rate"]) == {0.0, 0.4} and set(noise["kind"]) == set(KINDS)
+    is_wrong, wrong_fraction = noise["rate"] == 0.4, noise["wrong_fraction"]
+    for kind, n_wrong in (("random", 48), ("one class", 16)):
+        np.testing.assert_allclose(wrong_fraction[is_wrong & (noise["kind"] == kind)], n_wrong / 120)
 
 
-@pytest.mark.parametrize(("kind", "n_wrong"), [("random", 48), ("one class", 16)])
-def test_number_of_wrong_labels(noise, kind, n_wrong):
-    of_kind = noise[(noise["kind"] == kind) & (noise["rate"] == 0.4)]
-    np.testing.assert_allclose(of_kind["wrong_fraction"], n_wrong / 120)
-
-
-def test_each_seed_confuses_another_class_and_it_suffers_most(noise):
+def test_wrong_labels_cost_accuracy_and_each_seed_confuses_another_class_which_suffers_most(noise):
+    summary = summarize(noise, ["kind", "rate"], baseline={"rate": 0.0}).set_index(["kind", "rate"])
+    assert (summary.xs(0.4, level="rate")["difference"] < 0).all()
     of_kind = noise[noise["kind"] == "one class"]
     noisy = of_kind[of_kind["rate"] == 0.4]
     assert noisy["source"].nunique() == 3 and (noisy["source"] != noisy["target"]).all()
     recall = of_kind.groupby("rate")["source_recall"].mean()
     assert recall[0.4] < recall[0.0] - 0.05
     assert noise.loc[noise["kind"] == "random", "source_recall"].isna().all()
-
-
-def test_wrong_labels_cost_accuracy(noise):
-    summary = summarize(noise, ["kind", "rate"], baseline={"rate": 0.0}).set_index(["kind", "rate"])
-    assert (summary.xs(0.4, level="rate")["difference"] < 0).all()
 
 
 def test_the_confused_class_is_the_most_similar_one():
@@ -104,28 +88,18 @@ def test_c_is_chosen_on_the_wrong_labels_unless_the_kind_says_otherwise(monkeypa
     assert seen == [None, FIXED_C, None]
 
 
-@pytest.fixture(scope="module")
-def correction():
+def test_rounds_correct_what_they_check_and_suspects_find_far_more_than_chance():
     task = make_task(*make_data(n_train=40, distance=1.2))
     options = {"wrong_fraction": 0.3, "round_fraction": 0.2, "n_rounds": 2, "n_seeds": 2}
-    return measure_correction(task, **options, show_progress=False)
-
-
-def test_rounds_check_as_many_images_as_asked_and_correct_what_they_see(correction):
-    rounds = correction.groupby(["policy", "round"], sort=False)[["n_checked", "n_wrong"]].mean()
+    rows = measure_correction(task, **options, show_progress=False)
+    rounds = rows.groupby(["policy", "round"], sort=False)[["n_checked", "n_wrong"]].mean()
     assert rounds["n_checked"].tolist() == [0, 24, 48] * 2
     assert rounds.xs(0, level="round")["n_wrong"].eq(36).all()
     assert rounds.groupby("policy")["n_wrong"].apply(lambda n: n.is_monotonic_decreasing).all()
-
-
-def test_suspects_find_far_more_than_chance(correction):
-    left = correction.groupby(["policy", "round"])["n_wrong"].mean().xs(2, level="round")
+    left = rounds.xs(2, level="round")["n_wrong"]
     assert left[POLICIES[0]] < 10
     assert left[POLICIES[1]] == pytest.approx(36 * 0.6, abs=8)  # two fifths of the images were checked
-
-
-def test_both_policies_begin_with_the_same_labels(correction):
-    first = correction[correction["round"] == 0].pivot(index="seed", columns="policy", values="right")
+    first = rows[rows["round"] == 0].pivot(index="seed", columns="policy", values="right")  # the same wrong labels
     np.testing.assert_array_equal(*(np.stack(first[policy]) for policy in POLICIES))
 
 
@@ -137,6 +111,16 @@ def test_copies_of_a_group_do_not_vouch_for_each_other():
     options = {"wrong_fraction": 0.1, "round_fraction": 0.4, "n_rounds": 1, "n_seeds": 1, "show_progress": False}
     rows = measure_correction(task, **options)
     assert rows[rows["policy"] == POLICIES[0]]["n_wrong"].tolist()[1] < 6
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"fraction": 1.1}, {"fraction": -0.1}, {"n_classes": 1}, {"source": 1, "target": 1}],
+    ids=["above 1", "below 0", "one class", "the class itself"],
+)
+def test_labels_that_cannot_be_injected(arguments):
+    with pytest.raises(ValueError, match="expected a fraction"):
+        inject_wrong_labels(LABELS, **({"fraction": 0.1, "n_classes": 3} | arguments))
 
 
 @pytest.mark.parametrize(

@@ -14,34 +14,19 @@ def rows():
     return measure_imbalance(task, ratio=10, n_seeds=2, show_progress=False)
 
 
-def test_every_class_is_rare_in_turn_by_every_method(rows):
+def test_every_class_is_rare_in_turn_with_the_numbers_of_images_of_every_method(rows):
     assert len(rows) == 3 * 2 * len(METHODS)
     assert rows.groupby("method")["rare"].nunique().eq(3).all()
-
-
-@pytest.mark.parametrize(
-    ("method", "n_rare", "n_other"),
-    [
-        ("plain", 4, 40),
-        ("logit adjustment", 4, 40),
-        ("class weights", 4, 40),
-        ("oversampling", 4, 40),
-        ("undersampling", 4, 4),
-        ("balanced", 28, 28),
-    ],
-)
-def test_numbers_of_images(rows, method, n_rare, n_other):
-    of_method = rows[rows["method"] == method]
-    assert (of_method["n_rare"] == n_rare).all() and (of_method["n_other"] == n_other).all()
+    expected = {method: [4, 40] for method in METHODS} | {"undersampling": [4, 4], "balanced": [28, 28]}
+    for method, numbers in expected.items():
+        assert (rows.loc[rows["method"] == method, ["n_rare", "n_other"]] == numbers).all(axis=None)
 
 
 def test_a_rare_class_is_missed_and_adjusting_finds_more_of_it_at_a_price(rows):
     summary = summarize_imbalance(rows).set_index("method")
     recall = summary["rare_recall"]
-    assert (
-        recall["plain"] < recall["class weights"] < recall["logit adjustment"]
-        and recall["plain"] < recall["balanced"] - 0.1
-    )
+    assert recall["plain"] < recall["class weights"] < recall["logit adjustment"]
+    assert recall["plain"] < recall["balanced"] - 0.1
     assert recall["class weights"] == pytest.approx(recall["oversampling"], abs=0.05)
     assert summary.loc["logit adjustment", "false_rare"] > summary.loc["plain", "false_rare"]
     assert summary.loc["logit adjustment", "accuracy"] > summary.loc["plain", "accuracy"]
@@ -49,13 +34,10 @@ def test_a_rare_class_is_missed_and_adjusting_finds_more_of_it_at_a_price(rows):
 
 def test_summary_is_the_mean_of_the_trials_and_changes_are_differences_from_plain(rows):
     summary = summarize_imbalance(rows).set_index("method")
-    means = (
-        rows.assign(rare_recall=rows["right_rare"].map(np.mean), accuracy=rows["right"].map(np.mean))
-        .groupby("method")[["rare_recall", "accuracy", "false_rare"]]
-        .mean()
-    )
+    scores = {"rare_recall": rows["right_rare"].map(np.mean), "accuracy": rows["right"].map(np.mean)}
+    means = rows.assign(**scores).groupby("method")[["rare_recall", "accuracy", "false_rare"]].mean()
     np.testing.assert_allclose(summary.loc[means.index, means.columns], means)
-    for score in ("rare_recall", "accuracy"):
+    for score in scores:
         change = summary[[f"{score}_change_low", f"{score}_change", f"{score}_change_high"]].drop(index="plain")
         np.testing.assert_allclose(change[f"{score}_change"], (summary[score] - summary.loc["plain", score])[1:])
         assert change.apply(lambda row: row.is_monotonic_increasing, axis=1).all()

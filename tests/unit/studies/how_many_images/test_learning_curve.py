@@ -41,11 +41,6 @@ def test_sizes_end_at_the_smallest_class(n_train, smallest, sizes):
     assert list_sizes(task, smallest=smallest) == sizes
 
 
-def test_sizes_of_a_class_with_one_image():
-    with pytest.raises(ValueError, match="1 images to learn from"):
-        list_sizes(make_task(*make_data(n_train=1)))
-
-
 def test_fit_recovers_a_known_curve_beyond_what_was_measured():
     rows = make_rows([5, 10, 20, 40, 80], lambda n: 0.8 * n**-0.5 + 0.02)
     predicted = fit_curve(rows.sample(frac=1, random_state=0), n_bootstrap=200).predict([80, 320])
@@ -54,21 +49,15 @@ def test_fit_recovers_a_known_curve_beyond_what_was_measured():
     assert (predicted["accuracy_low"] <= truth).all() and (truth <= predicted["accuracy_high"]).all()
 
 
-def test_gain_of_doubling_agrees_with_the_curve():
-    gain = fit_curve(make_rows([5, 10, 20, 40, 80], lambda n: 0.8 * n**-0.5), n_bootstrap=200).predict_gain()
-    truth = 0.8 * (80**-0.5 - 160**-0.5)
+def test_gain_of_doubling_and_plateau_agree_with_the_curve():
+    fit = fit_curve(make_rows([5, 10, 20, 40, 80], lambda n: 0.8 * n**-0.5), n_bootstrap=200)
+    gain, truth = fit.predict_gain(), 0.8 * (80**-0.5 - 160**-0.5)
     assert gain.value == pytest.approx(truth, abs=0.004)
     assert gain.low <= truth <= gain.high and gain.n == 4000
-
-
-def test_plateau_is_where_a_doubling_buys_less_than_asked():
-    fit = fit_curve(make_rows([5, 10, 20, 40, 80], lambda n: 0.8 * n**-0.5), n_bootstrap=200)
-    low, high = fit.find_plateau(0.02)
+    low, high = fit.find_plateau(0.02)  # where a doubling buys less than this
     truth = (0.8 * (1 - 0.5**0.5) / 0.02) ** 2
     assert truth / 2 < low <= truth <= high < 2 * truth
     assert fit.find_plateau(0.0005)[1] == 8000  # the most that is said: a hundred times the largest size
-    with pytest.raises(ValueError, match="above 0"):
-        fit.find_plateau(0.0)
 
 
 @pytest.mark.parametrize(
@@ -102,14 +91,21 @@ def test_the_band_holds_the_true_curve_in_nearly_all_simulated_studies():
     assert np.mean([band["accuracy_low"] <= truth <= band["accuracy_high"] for band in bands]) >= 0.92
 
 
+ERROR_02 = make_rows([5, 10], lambda n: 0.2)
+
+
 @pytest.mark.parametrize(
-    "rows",
-    [make_rows([5], lambda n: 0.2), make_rows([5, 10], lambda n: 0.2).iloc[:-1]],
-    ids=["one size", "a seed is missing"],
+    ("call", "message"),
+    [
+        pytest.param(lambda: list_sizes(make_task(*make_data(n_train=1))), "1 images to learn from", id="one image"),
+        pytest.param(lambda: fit_curve(ERROR_02[:3]), "two sizes or more, and the same seeds", id="one size"),
+        pytest.param(lambda: fit_curve(ERROR_02[:-1]), "two sizes or more, and the same seeds", id="a seed is missing"),
+        pytest.param(lambda: fit_curve(ERROR_02).find_plateau(0.0), "above 0", id="no gain asked for"),
+    ],
 )
-def test_rows_that_cannot_be_fitted(rows):
-    with pytest.raises(ValueError, match="two sizes or more, and the same seeds"):
-        fit_curve(rows)
+def test_what_cannot_be_drawn_or_fitted_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
 
 
 def test_probe_and_fine_tuning_learn_the_same_images_and_none_is_held_out(monkeypatch):
