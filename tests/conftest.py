@@ -34,6 +34,13 @@ def draw_image(label: str, seed: int) -> Image.Image:
     return image
 
 
+def make_exif(orientation: int) -> bytes:
+    """EXIF data that say how an image is turned."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif.tobytes()
+
+
 @pytest.fixture
 def image_dir(tmp_path: Path) -> Path:
     """A folder of two classes with ten learnable images each."""

@@ -1,18 +1,10 @@
 """The strict notebook runner: what is refused before it runs, and what is left when a cell fails."""
 
-from typing import NamedTuple
-
 import nbformat
 import pytest
 
-from utils_cv.notebooks import (
-    RESULTS_MIME,
-    NotebookError,
-    list_parameters,
-    read_results,
-    run_notebook,
-    show_results,
-)
+from utils_cv.evaluation.intervals import Score
+from utils_cv.notebooks import RESULTS_MIME, NotebookError, list_parameters, read_results, run_notebook, show_results
 
 SHOW = "from utils_cv.notebooks import show_results\n"
 
@@ -77,15 +69,6 @@ def displayed(monkeypatch):
     return shown
 
 
-class Score(NamedTuple):
-    """A value with its interval, as utils_cv.evaluation has it."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-
 def test_a_score_is_shown_with_its_interval_and_recorded_by_its_parts(displayed):
     rows = [{"size": 5, "accuracy": Score(0.5, 0.25, 0.75, 8)}]
     show_results({"accuracy": Score(0.9, 0.8, 0.95, 160)}, recorded={"curve": rows})
@@ -99,9 +82,8 @@ def test_a_score_is_shown_with_its_interval_and_recorded_by_its_parts(displayed)
 
 def test_names_and_values_are_escaped(displayed):
     show_results({"<b>class</b>": "<script>alert(1)</script>"})
-    assert "<script>" not in displayed[0]["text/html"]
-    assert "<b>class" not in displayed[0]["text/html"]
-    assert "&lt;script&gt;" in displayed[0]["text/html"]
+    html = displayed[0]["text/html"]
+    assert "&lt;script&gt;" in html and "<script>" not in html and "<b>class" not in html
 
 
 @pytest.mark.parametrize(
@@ -121,23 +103,19 @@ def test_what_cannot_be_recorded_is_refused(displayed, headlines, recorded, mess
     assert not displayed
 
 
-def test_a_failing_cell_is_named_and_the_copy_is_kept(tmp_path):
-    path = write(tmp_path / "a.ipynb", "N = 0", "x = 1 / N")
-    with pytest.raises(NotebookError, match=r"(?s)cell 3 \('x = 1 / N'\).*ZeroDivisionError"):
-        run_notebook(path, tmp_path / "out.ipynb", {"N": 0}, show_progress=False)
+@pytest.mark.parametrize(
+    ("source", "timeout_s", "message"),
+    [
+        pytest.param("x = 1 / N", 60, r"(?s)cell 3 \('x = 1 / N'\).*ZeroDivisionError", id="a cell fails"),
+        pytest.param("import time; time.sleep(60)", 2, "limit of 2 s was up", id="the time is up"),
+        pytest.param("N + 1", 60, "holds no recorded results", id="no results"),
+    ],
+)
+def test_what_goes_wrong_is_named_and_the_copy_is_kept(tmp_path, source, timeout_s, message):
+    path, error = write(tmp_path / "a.ipynb", "N = 1", source), ValueError if "recorded" in message else NotebookError
+    with pytest.raises(error, match=message):
+        run_notebook(path, tmp_path / "out.ipynb", {"N": 0}, timeout_s=timeout_s, show_progress=False)
     assert (tmp_path / "out.ipynb").exists()
-
-
-def test_the_time_limit_stops_a_notebook(tmp_path):
-    path = write(tmp_path / "a.ipynb", "N = 0", "import time; time.sleep(60)")
-    with pytest.raises(NotebookError, match="limit of 2 s was up"):
-        run_notebook(path, tmp_path / "out.ipynb", timeout_s=2, show_progress=False)
-
-
-def test_a_notebook_without_results_says_so(tmp_path):
-    path = write(tmp_path / "a.ipynb", "N = 0")
-    with pytest.raises(ValueError, match="holds no recorded results"):
-        run_notebook(path, tmp_path / "out.ipynb", show_progress=False)
 
 
 def test_a_missing_notebook_names_its_neighbors(tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from tests.conftest import make_exif
 from tests.unit.audit.photos import make_photo
 from utils_cv.audit.image_quality import measure_blur, measure_image
 
@@ -35,12 +36,6 @@ def save_as(file_format, **options):
             image.save(file, file_format, **options)
 
     return save
-
-
-def make_exif(orientation):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    return exif.tobytes()
 
 
 PHOTO = make_photo(0)

@@ -46,11 +46,10 @@ def test_a_csv_file_may_name_its_columns_otherwise(image_dir):
     write_csv(image_dir, filename=["can\\0.png", "carton/0.png"], subset=[" Val ", ""], **labels)
     table = load_image_table(image_dir)
     assert list(table.columns) == ["image", "path", "label", "split", "group", "weight_g"]
-    assert list(table["image"]) == ["can/0.png", "carton/0.png"]
-    assert list(table["label"]) == ["can|carton", "can"]
-    assert list(table["split"]) == ["valid", ""]
-    assert list(table["group"]) == ["01", "2"]
-    assert list(table["weight_g"]) == [1.5, 2.0]
+    assert table.drop(columns="path").to_numpy().tolist() == [
+        ["can/0.png", "can|carton", "valid", "01", 1.5],
+        ["carton/0.png", "can", "", "2", 2.0],
+    ]
 
 
 def test_labels_that_look_like_numbers_stay_text(image_dir):
@@ -63,27 +62,12 @@ def test_a_set_of_one_class_loads_on_request(image_dir):
     assert set(load_image_table(image_dir, min_classes=1)["label"]) == {"carton"}
 
 
-def clear(folder):
+def replace_content(folder, *paths):
     shutil.rmtree(folder)
     folder.mkdir()
-
-
-def keep_only_texts(folder):
-    clear(folder)
-    (folder / "notes").mkdir()
-    (folder / "notes" / "a.txt").write_text("no image")
-
-
-def keep_only_folders(folder):
-    clear(folder)
-    (folder / "can").mkdir()
-
-
-def take_images_out_of_their_folders(folder):
-    for path in (folder / "can").iterdir():
-        shutil.copy(path, folder / path.name)
-    shutil.rmtree(folder / "can")
-    shutil.rmtree(folder / "carton")
+    for path in paths:
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).touch()
 
 
 def make_split_folders(folder, *, without_train=(), strays=()):
@@ -98,12 +82,20 @@ def make_split_folders(folder, *, without_train=(), strays=()):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        pytest.param(clear, "The folder is empty", id="empty folder"),
-        pytest.param(keep_only_texts, r"1 folders: notes\. Extensions of the 1 files below it: \.txt", id="text files"),
-        pytest.param(keep_only_folders, "No file lies in any of them", id="folders without files"),
+        pytest.param(replace_content, "The folder is empty", id="empty folder"),
+        pytest.param(
+            lambda d: replace_content(d, "notes/a.txt"), r"1 folders: notes\. Ext.* below it: \.txt", id="texts"
+        ),
+        pytest.param(
+            lambda d: [path.unlink() for path in d.glob("*/*")],
+            "No file lies in any of them",
+            id="folders without files",
+        ),
         pytest.param(lambda d: shutil.rmtree(d / "can"), "one class, 'carton'; expected at least two", id="one class"),
         pytest.param(lambda d: (d / "bottle").mkdir(), "no image in class folder 'bottle'", id="empty class"),
-        pytest.param(take_images_out_of_their_folders, "10 images beside each other", id="no class folders"),
+        pytest.param(
+            lambda d: replace_content(d, "0.png", "1.png"), "2 images beside each other", id="no class folders"
+        ),
         pytest.param(lambda d: make_split_folders(d, strays=["can"]), "train/ and also can", id="class beside train"),
         pytest.param(lambda d: make_split_folders(d, without_train=["can"]), "classes can have test", id="no train"),
         pytest.param(lambda d: write_csv(d, image=["a.png"], label=["can"]), "lists 1 of 1 images", id="no file"),

@@ -93,11 +93,15 @@ def test_an_unknown_name_gets_close_names(name, close):
         load_backbone(name)
 
 
+def write_weights(weights, path):
+    save_file(weights, path) if path.suffix == ".safetensors" else torch.save(weights, path)
+    return path
+
+
 @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
 def test_weights_of_a_file_replace_those_of_the_package(tmp_path, lite0, ending):
-    path = tmp_path / f"other{ending}"
     other = {key: value + 1 if value.is_floating_point() else value for key, value in lite0.state_dict().items()}
-    save_file(other, path) if ending == ".safetensors" else torch.save(other, path)
+    path = write_weights(other, tmp_path / f"other{ending}")
     loaded = load_backbone("efficientnet_lite0", weights_path=path).state_dict()
     assert all(torch.equal(loaded[key], other[key]) for key in other)
 
@@ -105,21 +109,17 @@ def test_weights_of_a_file_replace_those_of_the_package(tmp_path, lite0, ending)
 @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
 @pytest.mark.parametrize("n_bytes", [0, 20, -20], ids=["empty", "only its start", "end missing"])
 def test_a_file_cut_short_is_refused(tmp_path, ending, n_bytes):
-    path, weights = tmp_path / f"a{ending}", {"layer.weight": torch.arange(6.0)}
-    save_file(weights, path) if ending == ".safetensors" else torch.save(weights, path)
+    path = write_weights({"layer.weight": torch.arange(6.0)}, tmp_path / f"a{ending}")
     path.write_bytes(path.read_bytes()[:n_bytes])
     with pytest.raises(ValueError, match=f"a{ending} cannot be read as weights.*cut short"):
         load_backbone(weights_path=path)
 
 
-class Harmful:
-    """Pickled, it makes a file when it is read."""
-
-    def __init__(self, path):
-        self.path = path
+class Harmful(str):
+    """Path of a file, which is made when the pickled path is read."""
 
     def __reduce__(self):
-        return open, (str(self.path), "w")
+        return open, (str(self), "w")
 
 
 def test_pickled_code_is_not_run(tmp_path):
@@ -135,7 +135,7 @@ def test_pickled_code_is_not_run(tmp_path):
 @pytest.mark.parametrize("content", [[torch.zeros(2)], {"epoch": 3}, torch.zeros(2)], ids=["list", "number", "tensor"])
 def test_other_content_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "a.pth")
-    with pytest.raises(ValueError, match="expected tensors by name"):
+    with pytest.raises(ValueError, match="does not hold tensors by name"):
         load_backbone(weights_path=tmp_path / "a.pth")
 
 
