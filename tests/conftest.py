@@ -34,6 +34,14 @@ def draw_image(label: str, seed: int) -> Image.Image:
     return image
 
 
+def make_photo(seed: int, size: tuple[int, int] = (160, 120)) -> Image.Image:
+    """Smooth color cells with grain: as detailed as a photograph, and unlike those of other seeds."""
+    random = np.random.default_rng(seed)
+    cells = Image.fromarray(random.integers(0, 255, (9, 12, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    grain = random.normal(0, 6, (size[1], size[0], 1))
+    return Image.fromarray(np.clip(np.asarray(cells) + grain, 0, 255).astype(np.uint8))
+
+
 def make_exif(orientation: int) -> bytes:
     """EXIF data that say how an image is turned."""
     exif = Image.Exif()

@@ -13,40 +13,33 @@ def write(path, *cells, tag="parameters"):
     notebook = nbformat.v4.new_notebook()
     for i, source in enumerate(cells):
         cell = nbformat.v4.new_code_cell(source)
-        if i == 0 and tag:
+        if i == 0:
             cell.metadata["tags"] = [tag]
         notebook.cells.append(cell)
     nbformat.write(notebook, path)
     return path
 
 
+CELL = "EPOCHS = 3\nNAME = 'x'"
+
+
 @pytest.mark.parametrize(
-    ("parameters", "message"),
+    ("source", "tag", "parameters", "message"),
     [
-        pytest.param({"EPOCH": 1}, "no parameter EPOCH. It has: EPOCHS, NAME", id="misspelled"),
-        pytest.param({"EPOCHS": "1"}, "type str, expected int", id="text for a number"),
-        pytest.param({"EPOCHS": True}, "type bool, expected int", id="flag for a number"),
-        pytest.param({"EPOCHS": 0.5}, "type float, expected int", id="fraction for a count"),
+        pytest.param(CELL, "parameters", {"EPOCH": 1}, "no parameter EPOCH. It has: EPOCHS, NAME", id="misspelled"),
+        pytest.param(CELL, "parameters", {"EPOCHS": "1"}, "type str, expected int", id="text for a number"),
+        pytest.param(CELL, "parameters", {"EPOCHS": True}, "type bool, expected int", id="flag for a number"),
+        pytest.param(CELL, "parameters", {"EPOCHS": 0.5}, "type float, expected int", id="fraction for a count"),
+        pytest.param("A = 1", "other", {}, "has 0 cells tagged", id="no tag"),
+        pytest.param("A = int('1')", "parameters", {}, "expected a literal", id="computed"),
+        pytest.param("import os", "parameters", {}, "expected NAME = literal", id="statement"),
     ],
 )
-def test_wrong_parameters_are_refused(tmp_path, parameters, message):
-    path = write(tmp_path / "a.ipynb", "EPOCHS = 3\nNAME = 'x'")
+def test_wrong_parameters_and_their_cells_are_refused(tmp_path, source, tag, parameters, message):
+    path = write(tmp_path / "a.ipynb", source, tag=tag)
     with pytest.raises(ValueError, match=message):
         run_notebook(path, tmp_path / "out.ipynb", parameters)
     assert not (tmp_path / "out.ipynb").exists()
-
-
-@pytest.mark.parametrize(
-    ("source", "tag", "message"),
-    [
-        pytest.param("A = 1", None, "has 0 cells tagged", id="no tag"),
-        pytest.param("A = int('1')", "parameters", "expected a literal", id="computed"),
-        pytest.param("import os", "parameters", "expected NAME = literal", id="statement"),
-    ],
-)
-def test_wrong_parameter_cells_are_refused(tmp_path, source, tag, message):
-    with pytest.raises(ValueError, match=message):
-        list_parameters(write(tmp_path / "a.ipynb", source, tag=tag))
 
 
 def test_results_come_back_with_the_parameters(tmp_path):

@@ -1,19 +1,10 @@
 """Images for the tests of the audit: as detailed as photographs, and all unlike each other."""
 
-import numpy as np
 import pandas as pd
 from PIL import Image
 
 from tests.conftest import ROOT
 from utils_cv.data.image_table import load_image_table
-
-
-def make_photo(seed, size=(160, 120)):
-    """Smooth color cells with grain."""
-    random = np.random.default_rng(seed)
-    cells = Image.fromarray(random.integers(0, 255, (9, 12, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
-    grain = random.normal(0, 6, (size[1], size[0], 1))
-    return Image.fromarray(np.clip(np.asarray(cells) + grain, 0, 255).astype(np.uint8))
 
 
 def make_table(folder, rows):

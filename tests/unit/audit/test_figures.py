@@ -3,7 +3,8 @@
 import pytest
 from PIL import Image
 
-from tests.unit.audit.photos import make_photo, make_table
+from tests.conftest import make_photo
+from tests.unit.audit.photos import make_table
 from utils_cv.audit.figures import plot_duplicates, plot_low_quality
 from utils_cv.audit.report import audit_images
 
@@ -30,14 +31,10 @@ def test_duplicates_stand_side_by_side_the_least_similar_first(audit):
     assert [title.split()[0] for title in read_titles(plot_duplicates(report, "label_conflicts"))] == ["can", "carton"]
 
 
-def test_images_of_low_quality_say_why(audit):
-    report = audit((make_photo(0), "can", ""), (Image.new("RGB", (90, 90)), "carton", ""))
-    assert read_titles(plot_low_quality(report)) == ["dark, nearly empty"]
-
-
-def test_at_most_eight_images_are_shown(audit):
-    report = audit(*[(Image.new("RGB", (90, 90)), "can", "")] * 11)
-    assert len(plot_duplicates(report, "duplicates")) == len(plot_low_quality(report)) == 8
+def test_at_most_eight_images_are_shown_and_those_of_low_quality_say_why(audit):
+    report = audit((make_photo(0), "can", ""), *[(Image.new("RGB", (90, 90)), "can", "")] * 11)
+    assert read_titles(plot_low_quality(report)) == ["dark, nearly empty"] * 8
+    assert len(plot_duplicates(report, "duplicates")) == 8
     assert read_titles(plot_duplicates(report, "duplicates"))[:2] == ["can", "can the same file"]  # without a split
 
 

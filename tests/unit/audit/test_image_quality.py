@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from tests.conftest import make_exif
-from tests.unit.audit.photos import make_photo
+from tests.conftest import make_exif, make_photo
 from utils_cv.audit.image_quality import measure_blur, measure_image
 
 
@@ -30,14 +29,6 @@ def test_an_image_without_issues(tmp_path):
     assert facts.contrast == pytest.approx(grey.std(), abs=0.02)
 
 
-def save_as(file_format, **options):
-    def save(image, path):
-        with path.open("wb") as file:
-            image.save(file, file_format, **options)
-
-    return save
-
-
 PHOTO = make_photo(0)
 TRANSPARENT = PHOTO.convert("RGBA")
 TRANSPARENT.putalpha(100)
@@ -49,27 +40,28 @@ GREY, CMYK, GIF = PHOTO.convert("L"), PHOTO.convert("CMYK"), {"save_all": True, 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
-    ("image", "name", "save", "expected"),
+    ("image", "name", "file_format", "options", "expected"),
     [
-        pytest.param(PHOTO, "a.jpg", save_as("PNG"), "named .jpg, but is PNG", id="PNG named .jpg"),
-        pytest.param(PHOTO, "a.png", save_as("JPEG"), "named .png, but is JPEG", id="JPEG named .png"),
-        pytest.param(PHOTO, "photo", save_as("JPEG"), "named without an extension, but is JPEG", id="no extension"),
-        pytest.param(PHOTO, "a.JPEG", save_as("JPEG"), "", id="another spelling of the extension"),
-        pytest.param(PHOTO, "a.jpg", save_as("MPO"), "", id="JPEG with a preview, of a phone"),
-        pytest.param(PHOTO, "a.jpg", save_as("JPEG", exif=make_exif(6)), "turned by EXIF (orientation 6)", id="turned"),
-        pytest.param(PHOTO, "a.jpg", save_as("JPEG", exif=make_exif(1)), "", id="EXIF that says upright"),
-        pytest.param(PHOTO, "a.jpg", save_as("JPEG", exif=BROKEN_EXIF), BROKEN, id="broken EXIF"),
-        pytest.param(TRANSPARENT, "a.png", save_as("PNG"), "transparent", id="transparent"),
-        pytest.param(PHOTO.convert("RGBA"), "a.png", save_as("PNG"), "", id="alpha that hides nothing"),
-        pytest.param(CMYK, "a.jpg", save_as("JPEG"), "CMYK", id="CMYK"),
-        pytest.param(DEEP, "a.png", save_as("PNG"), "more than 8 bits", id="16 bits"),
-        pytest.param(CMYK, "a.png", save_as("JPEG", exif=make_exif(3)), SEVERAL, id="several"),
-        pytest.param(GREY, "a.png", save_as("PNG"), "", id="grey"),
-        pytest.param(PHOTO, "a.gif", save_as("GIF", **GIF), "animated or several pages", id="animated"),
+        pytest.param(PHOTO, "a.jpg", "PNG", {}, "named .jpg, but is PNG", id="PNG named .jpg"),
+        pytest.param(PHOTO, "a.png", "JPEG", {}, "named .png, but is JPEG", id="JPEG named .png"),
+        pytest.param(PHOTO, "photo", "JPEG", {}, "named without an extension, but is JPEG", id="no extension"),
+        pytest.param(PHOTO, "a.JPEG", "JPEG", {}, "", id="another spelling of the extension"),
+        pytest.param(PHOTO, "a.jpg", "MPO", {}, "", id="JPEG with a preview, of a phone"),
+        pytest.param(PHOTO, "a.jpg", "JPEG", {"exif": make_exif(6)}, "turned by EXIF (orientation 6)", id="turned"),
+        pytest.param(PHOTO, "a.jpg", "JPEG", {"exif": make_exif(1)}, "", id="EXIF that says upright"),
+        pytest.param(PHOTO, "a.jpg", "JPEG", {"exif": BROKEN_EXIF}, BROKEN, id="broken EXIF"),
+        pytest.param(TRANSPARENT, "a.png", "PNG", {}, "transparent", id="transparent"),
+        pytest.param(PHOTO.convert("RGBA"), "a.png", "PNG", {}, "", id="alpha that hides nothing"),
+        pytest.param(CMYK, "a.jpg", "JPEG", {}, "CMYK", id="CMYK"),
+        pytest.param(DEEP, "a.png", "PNG", {}, "more than 8 bits", id="16 bits"),
+        pytest.param(CMYK, "a.png", "JPEG", {"exif": make_exif(3)}, SEVERAL, id="several"),
+        pytest.param(GREY, "a.png", "PNG", {}, "", id="grey"),
+        pytest.param(PHOTO, "a.gif", "GIF", GIF, "animated or several pages", id="animated"),
     ],
 )
-def test_issues_of_files(tmp_path, image, name, save, expected):
-    save(image, tmp_path / name)
+def test_issues_of_files(tmp_path, image, name, file_format, options, expected):
+    with (tmp_path / name).open("wb") as file:
+        image.save(file, file_format, **options)
     facts, _ = measure_image(tmp_path / name)
     assert (facts.cause, facts.file_issues) == ("", expected)
 
@@ -86,9 +78,7 @@ def test_a_file_that_cannot_be_opened_is_a_fact(tmp_path, content, cause):
     if content is not None:
         (tmp_path / "a.jpg").write_bytes(content)
     facts, thumbnail = measure_image(tmp_path / "a.jpg")
-    assert cause in facts.cause
-    assert facts.width_px == 0
-    assert thumbnail.shape == (32, 32)
+    assert cause in facts.cause and (facts.width_px, thumbnail.shape) == (0, (32, 32))
 
 
 def test_the_thumbnail_is_the_whole_image_upright(tmp_path):
@@ -106,11 +96,7 @@ def test_blur_rises_with_every_step():
     assert 0 <= values[0] < 0.3 < 0.58 < values[-1] <= 1
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (11, 300), (50, 50)])
-def test_blur_of_tiny_and_flat_images_is_zero(shape):
-    assert measure_blur(np.zeros(shape)) == 0
-
-
-def test_blur_does_not_depend_on_brightness_and_contrast():
+def test_blur_does_not_depend_on_brightness_and_contrast_and_is_zero_for_tiny_and_flat_images():
+    assert [measure_blur(np.zeros(shape)) for shape in ((1, 1), (11, 300), (50, 50))] == [0, 0, 0]
     values = np.asarray(make_photo(0, (100, 80)).convert("L"), float)
     assert measure_blur(values) == pytest.approx(measure_blur(values * 0.1 + 30))

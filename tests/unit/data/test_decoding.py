@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, TiffImagePlugin, features
 
-from tests.conftest import make_exif
+from tests.conftest import make_exif, make_photo
 from utils_cv.data.decoding import ImageError, convert_to_rgb, decode_image, read_header, read_upright_size
 
 RED, GREEN, BLUE = (200, 30, 40), (20, 180, 60), (10, 60, 220)
@@ -20,13 +20,6 @@ def encode(image, file_format, **options):
     buffer = io.BytesIO()
     image.save(buffer, file_format, **options)
     return buffer.getvalue()
-
-
-def make_photo(width=120, height=90, seed=0):
-    """A smooth colored image: encoders keep it nearly as it is."""
-    random = np.random.default_rng(seed)
-    cells = Image.fromarray(random.integers(0, 255, (6, 8, 3), dtype=np.uint8))
-    return cells.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def make_corners():
@@ -46,7 +39,7 @@ def is_near(color, expected, tolerance=12):
     return np.abs(np.subtract(color, expected)).max() <= tolerance
 
 
-PHOTO = make_photo()
+PHOTO = make_photo(0, (120, 90))
 JPEG = encode(PHOTO, "JPEG", quality=92)
 PNG = encode(PHOTO, "PNG")
 
@@ -137,6 +130,11 @@ def test_transparent_parts_become_white(content):
     assert image.getpixel((35, 20)) == (255, 255, 255)
 
 
+def make_lab(color):
+    srgb, lab = (ImageCms.createProfile(name) for name in ("sRGB", "LAB"))
+    return ImageCms.profileToProfile(Image.new("RGB", (8, 8), color), srgb, lab, outputMode="LAB")
+
+
 @pytest.mark.parametrize(
     ("image", "options", "expected"),
     [
@@ -148,26 +146,14 @@ def test_transparent_parts_become_white(content):
         pytest.param(Image.new("LA", (8, 8), (70, 255)), {}, (70, 70, 70), id="grey, opaque"),
         pytest.param(Image.new("LA", (8, 8), (70, 0)), {}, (255, 255, 255), id="grey, transparent"),
         pytest.param(Image.new("RGBA", (8, 8), (100, 0, 0, 128)), {}, (177, 127, 127), id="half transparent is mixed"),
+        pytest.param(Image.new("RGB", (8, 8), RED).convert("CMYK"), {}, RED, id="CMYK"),
+        pytest.param(make_lab(RED), {}, RED, id="LAB"),
     ],
 )
-def test_png_modes(image, options, expected):
-    assert open_content(encode(image, "PNG", **options)).getpixel((4, 4)) == expected
-
-
-def make_lab(color):
-    srgb, lab = (ImageCms.createProfile(name) for name in ("sRGB", "LAB"))
-    return ImageCms.profileToProfile(Image.new("RGB", (16, 16), color), srgb, lab, outputMode="LAB")
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        pytest.param(encode(Image.new("RGB", (16, 16), RED).convert("CMYK"), "JPEG"), id="CMYK"),
-        pytest.param(encode(make_lab(RED), "TIFF"), id="LAB"),
-    ],
-)
-def test_other_color_spaces_have_their_colors(content):
-    assert is_near(open_content(content).getpixel((8, 8)), RED)
+def test_every_mode_has_its_colors(image, options, expected):
+    file_format = {"CMYK": "JPEG", "LAB": "TIFF"}.get(image.mode, "PNG")
+    tolerance = 0 if file_format == "PNG" else 12
+    assert is_near(open_content(encode(image, file_format, **options)).getpixel((4, 4)), expected, tolerance)
 
 
 @pytest.mark.parametrize("mode", ["La", "RGBa", "PA", "YCbCr", "HSV", "RGBX"])
@@ -205,7 +191,7 @@ def test_animations_show_their_first_image(file_format):
 
 
 def test_a_large_jpeg_is_decoded_reduced_and_others_are_not():
-    large = make_photo(1600, 1200)
+    large = make_photo(0, (1600, 1200))
     assert open_content(encode(large, "JPEG"), target_px=100).size == (400, 300)
     assert open_content(encode(large, "JPEG"), target_px=1000).size == (1600, 1200)
     assert open_content(encode(large, "PNG"), target_px=100).size == (1600, 1200)
@@ -221,15 +207,14 @@ def test_heic_opens_with_the_extra():
     assert np.abs(np.asarray(image, float) - np.asarray(PHOTO, float)).mean() < 12
 
 
-def make_png_chunk(kind, data, checksum=None):
-    checksum = zlib.crc32(kind + data) if checksum is None else checksum
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)
+def make_png_chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def make_png(width, height, data=b"", depth=8, color_type=2, **options):
-    header = struct.pack(">IIBBBBB", width, height, depth, color_type, 0, 0, 0)
-    chunks = [make_png_chunk(b"IHDR", header, options.get("header_checksum")), make_png_chunk(b"IDAT", data)]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks) + make_png_chunk(b"IEND", b"")
+def make_png(width, height, data=b"", depth=8):
+    header = struct.pack(">IIBBBBB", width, height, depth, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(make_png_chunk(*chunk) for chunk in chunks)
 
 
 GIF_OF_TWO = encode(PHOTO, "GIF", save_all=True, append_images=[Image.new("RGB", PHOTO.size)])
@@ -270,13 +255,11 @@ def cut(content, fraction):
 
 NOISE = np.random.default_rng(0).integers(0, 256, 5000, dtype=np.uint8).tobytes()
 GIF, BMP, WEBP, TIFF, PPM, JP2 = (encode(PHOTO, name) for name in ("GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000"))
-DEFLATED_TIFF = encode(PHOTO, "TIFF", compression="tiff_adobe_deflate")
 PROGRESSIVE = encode(PHOTO, "JPEG", progressive=True, quality=92)
 
 BAD_FILES = {
     "empty": (b"", "the file is empty"),
     "zeros": (bytes(5000), "not an image of a known format"),
-    "noise": (NOISE, "not an image of a known format"),
     "text": (b"These are my notes about fruit.\n" * 50, "not an image of a known format"),
     "web page": (b"<!DOCTYPE html><html><body>404</body></html>", "a web page"),
     "web page without a type": (b"\n  <html><body>404</body></html>", "a web page"),
@@ -290,36 +273,25 @@ BAD_FILES = {
     "MP4 video": (b"\x00\x00\x00\x20ftypisom" + NOISE, "not an image of a known format"),
     "JPEG header alone": (JPEG[:200], "not an image|damaged"),
     "JPEG without its start": (JPEG[2:], "not an image of a known format"),
-    "JPEG cut at a quarter": (cut(JPEG, 0.25), "not an image|damaged"),
     "JPEG cut at half": (cut(JPEG, 0.5), "damaged: image file is truncated"),
     "JPEG cut at nine tenths": (cut(JPEG, 0.9), "damaged: image file is truncated"),
     "progressive JPEG cut at half": (cut(PROGRESSIVE, 0.5), "damaged: image file is truncated"),
-    "JPEG with a wrong start": (bytes(3) + JPEG[3:], "not an image of a known format"),
     "JPEG of height 0": (JPEG.replace(struct.pack(">HH", 90, 120), struct.pack(">HH", 0, 120), 1), "damaged|not an"),
-    "PNG signature alone": (PNG[:8], "not an image|damaged"),
-    "PNG header alone": (PNG[:33], "damaged|not an image"),
     "PNG cut at half": (cut(PNG, 0.5), "damaged"),
-    "PNG cut at nine tenths": (cut(PNG, 0.9), "damaged"),
     "PNG without pixels": (make_png(10, 10), "damaged"),
     "PNG with wrong pixels": (make_png(10, 10, b"not compressed"), "damaged"),
     "PNG with too few pixels": (make_png(100, 100, zlib.compress(bytes(50))), "damaged"),
-    "PNG with a wrong header checksum": (make_png(10, 10, b"", header_checksum=1), "not an image|damaged"),
-    "PNG of no size": (make_png(0, 0, zlib.compress(b"")), "not an image|damaged"),
     "PNG of an unknown depth": (make_png(10, 10, zlib.compress(bytes(400)), depth=77), "not an image|damaged"),
     "PNG bomb": (make_png(30_000, 30_000, zlib.compress(bytes(1000))), "too many pixels"),
     "BMP bomb": (BMP[:18] + struct.pack("<ii", 40_000, 40_000) + BMP[26:], "too many pixels"),
     "GIF bomb": (GIF[:6] + struct.pack("<HH", 65_000, 65_000) + GIF[10:], "too many pixels|damaged"),
-    "GIF header alone": (GIF[:13], "damaged|not an image"),
     "GIF cut at half": (cut(GIF, 0.5), "damaged"),
     "BMP cut at half": (cut(BMP, 0.5), "damaged"),
-    "WebP header alone": (WEBP[:20], "damaged|not an image"),
     "WebP cut at half": (cut(WEBP, 0.5), "damaged|not an image"),
     "TIFF cut at half": (cut(TIFF, 0.5), "damaged|not an image"),
-    "compressed TIFF cut at half": (cut(DEFLATED_TIFF, 0.5), "damaged|not an image"),
     "PPM cut at half": (cut(PPM, 0.5), "damaged"),
     "PPM of a size that is no number": (b"P6\nmany rows\n255\n" + NOISE, "not an image|damaged"),
     "JPEG 2000 cut at half": (cut(JP2, 0.5), "damaged"),
-    "JPEG 2000 header alone": (JP2[:40], "damaged|not an image"),
     "AVIF header alone": (b"\x00\x00\x00\x1cftypavif" + bytes(20), "damaged|not an image"),
 }
 

@@ -23,13 +23,15 @@ def write_csv(folder, **columns):
     pd.DataFrame(columns).to_csv(folder / "labels.csv", index=False)
 
 
-def test_each_folder_is_a_class(image_dir):
+def test_each_folder_is_a_class_and_one_will_do_on_request(image_dir):
     shutil.copytree(image_dir / "can", image_dir / ".ipynb_checkpoints")  # left out
     table = load_image_table(image_dir)
     assert list(table.columns) == ["image", "path", "label", "split"]
     assert table["label"].value_counts().to_dict() == {"can": 10, "carton": 10}
     assert table["image"].iloc[0] == "can/0.png" and Path(table["path"].iloc[0]) == image_dir / "can" / "0.png"
     assert set(table["split"]) == {""}
+    shutil.rmtree(image_dir / "can")
+    assert set(load_image_table(image_dir, min_classes=1)["label"]) == {"carton"}
 
 
 @pytest.mark.parametrize("name", ["val", "valid", "Validation"])
@@ -41,7 +43,7 @@ def test_folders_give_the_splits(image_dir, tmp_path, name):
     assert list(table["split"].unique()) == ["train", "valid", "test"]
 
 
-def test_a_csv_file_may_name_its_columns_otherwise(image_dir):
+def test_a_csv_file_may_name_its_columns_otherwise_and_numbers_stay_text(image_dir):
     labels = {" Labels ": ["carton | can", "can"], "weight_g": [1.5, 2], "Group_ID": ["01", "2"]}
     write_csv(image_dir, filename=["can\\0.png", "carton/0.png"], subset=[" Val ", ""], **labels)
     table = load_image_table(image_dir)
@@ -50,16 +52,8 @@ def test_a_csv_file_may_name_its_columns_otherwise(image_dir):
         ["can/0.png", "can|carton", "valid", "01", 1.5],
         ["carton/0.png", "can", "", "2", 2.0],
     ]
-
-
-def test_labels_that_look_like_numbers_stay_text(image_dir):
     write_csv(image_dir, image=["can/0.png", "carton/0.png"], label=["01", "2"])
     assert list(load_image_table(image_dir / "labels.csv")["label"]) == ["01", "2"]
-
-
-def test_a_set_of_one_class_loads_on_request(image_dir):
-    shutil.rmtree(image_dir / "can")
-    assert set(load_image_table(image_dir, min_classes=1)["label"]) == {"carton"}
 
 
 def replace_content(folder, *paths):

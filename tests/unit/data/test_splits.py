@@ -17,11 +17,8 @@ from utils_cv.data.splits import (
 
 
 def make_table(counts, *, group_size=1):
-    rows = [
-        (f"/data/{label}/{i:04d}.jpg", label, f"{label}{i // group_size}")
-        for label, n in counts.items()
-        for i in range(n)
-    ]
+    images = [(label, i) for label, n in counts.items() for i in range(n)]
+    rows = [(f"/data/{label}/{i:04d}.jpg", label, f"{label}{i // group_size}") for label, i in images]
     return pd.DataFrame(rows, columns=["path", "label", "group"])
 
 
@@ -65,11 +62,6 @@ def test_split_depends_on_seed_and_paths_not_on_row_order(counts, seed, random):
     assert found.equals(expected[found.index])
 
 
-def test_other_seed_other_split():
-    table = make_table({"can": 40, "carton": 40})
-    assert not _split_stratified(table, seed=0).equals(_split_stratified(table, seed=1))
-
-
 @given(class_counts.filter(lambda counts: min(counts.values()) >= 12), st.integers(0, 99))
 def test_groups_stay_whole_and_classes_everywhere(counts, seed):
     table = split_grouped(make_table(counts, group_size=4), seed=seed)
@@ -77,24 +69,22 @@ def test_groups_stay_whole_and_classes_everywhere(counts, seed):
     assert (count_splits(table) > 0).all(axis=None)
 
 
-def test_the_largest_group_is_placed_first():
+def test_the_largest_group_is_placed_first_and_mixed_classes_are_balanced():
     table = make_table({"can": 100}).assign(group=[max(i - 59, 0) for i in range(100)])  # 60 images, then one by one
     assert split_grouped(table)["split"].value_counts().to_dict() == {"train": 60, "valid": 20, "test": 20}
-
-
-def test_groups_of_mixed_classes_are_balanced():
     table = make_table({"can": 60, "carton": 60}).assign(group=[i % 20 for i in range(120)])
     found = count_splits(split_grouped(table))
     assert found.loc["can"].to_dict() == found.loc["carton"].to_dict() == {"train": 36, "valid": 12, "test": 12}
 
 
 @pytest.mark.parametrize("split", [_split_stratified, split_grouped])
-def test_input_is_not_changed_and_other_columns_stay(split):
+def test_input_is_not_changed_other_columns_stay_and_the_seed_counts(split):
     table = make_table({"can": 9, "carton": 9}).assign(width_px=480).set_index(pd.Index(range(5, 23)))
     before = table.copy()
     result = split(table)
     assert table.equals(before)
     assert result.drop(columns="split").equals(table.reset_index(drop=True))
+    assert not result["split"].equals(split(table, seed=1)["split"])
 
 
 def test_blanks_around_names_do_not_make_other_classes():
@@ -201,12 +191,14 @@ def test_folds_hold_out_each_image_once_with_its_share_of_every_class():
 
 @pytest.mark.parametrize("columns", [pytest.param({}, id="no column"), pytest.param({"split": ""}, id="empty")])
 @pytest.mark.parametrize("has_groups", [False, True])
-def test_no_splits_become_three(columns, has_groups):
+def test_no_splits_become_three_which_stay(columns, has_groups):
     table = make_table({"can": 20, "carton": 20}, group_size=2).assign(**columns)
     split = split_grouped if has_groups else _split_stratified
     expected = split(table, seed=1)["split"]
     assert complete_splits(table if has_groups else table.drop(columns="group"), seed=1)["split"].equals(expected)
     assert expected.value_counts().to_dict() == {"train": 24, "valid": 8, "test": 8}
+    done = split(table)[1:]
+    assert complete_splits(done).equals(done.reset_index(drop=True))
 
 
 @pytest.mark.parametrize("second", ["valid", "test"])
@@ -217,8 +209,3 @@ def test_of_two_parts_the_second_becomes_the_test(second):
     assert ((done["split"] == "test") == (table["split"] == second)).all()
     assert count_splits(done)["valid"].tolist() == [5, 5]  # of three groups
     assert done.groupby("group")["split"].nunique().max() == 1
-
-
-def test_three_parts_stay():
-    table = _split_stratified(make_table({"can": 9}))
-    assert complete_splits(table[1:]).equals(table[1:].reset_index(drop=True))

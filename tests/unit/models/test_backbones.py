@@ -39,11 +39,7 @@ def test_packaged_weights_are_bit_equal_to_their_file(name):
 
 @pytest.mark.parametrize(
     ("image", "class_name"),
-    [
-        ("carton/carton_081.jpg", "carton"),
-        ("water_bottle/water_bottle_021.jpg", "pop bottle"),
-        ("water_bottle/water_bottle_046.jpg", "pop bottle"),
-    ],
+    [("carton/carton_081.jpg", "carton"), ("water_bottle/water_bottle_021.jpg", "pop bottle")],
 )
 def test_a_known_image_gets_its_imagenet_class(lite0, image, class_name):
     facts = describe_backbone("efficientnet_lite0")
@@ -193,21 +189,19 @@ def test_stacks_of_stages_count_one_by_one():
     assert [type(block) for block in list_blocks(body)] == [nn.Identity, nn.ReLU, nn.Tanh]
 
 
-class Branches(nn.Module):
+class Branches(nn.Sequential):
     """Two branches side by side, which no row of blocks computes."""
 
-    def __init__(self):
-        super().__init__()
-        self.left, self.right = nn.Conv2d(3, 4, 3, stride=2), nn.Conv2d(3, 4, 3, stride=2)
-
     def forward(self, x):  # noqa: D102
-        return (self.left(x) + self.right(x)).mean(dim=(2, 3))
+        return (self[0](x) + self[1](x)).mean(dim=(2, 3))
 
 
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        pytest.param(Branches(), "cannot be split", id="branches"),
+        pytest.param(
+            Branches(nn.Conv2d(3, 4, 3, stride=2), nn.Conv2d(3, 4, 3, stride=2)), "cannot be split", id="branches"
+        ),
         pytest.param(nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 4)), "has one resolution", id="no maps"),
     ],
 )

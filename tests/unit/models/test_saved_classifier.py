@@ -71,11 +71,7 @@ def test_files_images_and_arrays_give_one_answer_and_no_images_none(saved_folder
     assert classifier.predict([]).shape == (0, 2) and classifier.predict_labels([]) == []
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [3, np.zeros((4, 4)), np.zeros((4, 4, 3)), np.zeros((4, 4, 4), np.uint8)],
-    ids=["number", "grey array", "floating point", "four channels"],
-)
+@pytest.mark.parametrize("wrong", [3, np.zeros((4, 4)), np.zeros((4, 4, 3))], ids=["number", "grey array", "floats"])
 def test_other_things_are_refused(saved_folder, wrong):
     with pytest.raises(TypeError, match="expected a path, a Pillow image, or an RGB array"):
         load_classifier(saved_folder).predict([wrong])
