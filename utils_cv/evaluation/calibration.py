@@ -20,10 +20,22 @@ def measure_calibration_error(
 ) -> Score:
     """Measure the expected calibration error: the mean distance of confidence and accuracy in bins of confidence.
 
-    `y_true` are class codes, `probabilities` (n_images, n_classes) with rows that add up to 1. The error of few images
-    comes out too high: with 160 images 0.09 on average where the truth is 0. So the interval is the basic bootstrap
-    interval, which shifts against this bias, and starts at 0 when a perfectly calibrated model would reach the error by
-    chance in more than 2.5 % of cases (consistency resampling, Bröcker and Smith 2007).
+    The error of few images comes out too high: of 160 images 0.09 on average where the truth is 0. So the interval is
+    the basic bootstrap interval, which shifts against this bias. It starts at 0 when a calibrated model would reach the
+    error by chance in more than 2.5 % of cases (consistency resampling, Bröcker and Smith 2007).
+
+    Args:
+        y_true: Class codes (n_images,).
+        probabilities: (n_images, n_classes), rows add up to 1.
+        n_bins: Number of bins of equal width.
+        n_bootstrap: Resamples behind the interval.
+        seed: Seed of the resamples.
+
+    Returns:
+        The error, in [0, 1]; 0 is perfect.
+
+    Raises:
+        ValueError: If the arrays do not fit each other, or the probabilities look like logits.
 
     Example:
         >>> measure_calibration_error([0, 1], [[1.0, 0.0], [0.5, 0.5]]).value  # confidence 0.75, accuracy 0.5
@@ -49,10 +61,24 @@ def measure_calibration_error(
 
 
 def compute_reliability_table(y_true: Any, probabilities: Any, *, n_bins: int = 10) -> pd.DataFrame:
-    """Compute the numbers of a reliability diagram: one row per bin of equal width that holds images.
+    """Compute the numbers of a reliability diagram, which scikit-learn's `calibration_curve` gives without counts.
 
-    `confidence` (mean probability of the predicted class), `accuracy`, `accuracy_low`, `accuracy_high` (Wilson's 95 %
-    interval), `n` images. Written by hand because scikit-learn's `calibration_curve` counts nothing.
+    Args:
+        y_true: Class codes (n_images,).
+        probabilities: (n_images, n_classes), rows add up to 1.
+        n_bins: Number of bins of equal width.
+
+    Returns:
+        One row per bin that holds images: `confidence` (mean probability of the predicted class), `accuracy`,
+        `accuracy_low`, `accuracy_high` (Wilson's 95 % interval), `n` images.
+
+    Raises:
+        ValueError: As `measure_calibration_error`.
+
+    Example:
+        >>> table = compute_reliability_table([0, 1], [[0.9, 0.1], [0.4, 0.6]])
+        >>> table.shape, table["confidence"].tolist()
+        ((2, 5), [0.6, 0.9])
     """
     confidence, is_right = _compare_confidence(y_true, probabilities)
     rows = pd.DataFrame({"confidence": confidence, "accuracy": is_right.astype(float)})
@@ -65,13 +91,19 @@ def compute_reliability_table(y_true: Any, probabilities: Any, *, n_bins: int = 
 def fit_temperature(y_true: Any, logits: Any) -> float:
     """Fit the temperature that minimizes the mean loss of `logits / temperature` on validation images.
 
-    `logits` are (n_images, n_classes), before softmax; from probabilities, pass `np.log(probabilities)`. `y_true` are
-    class codes, or 0 and 1 (n_images, n_classes). The temperature is in [0.05, 20], above 1 for a model that is too
-    confident; 1.0 where every image is right, so that no temperature is low enough.
+    Args:
+        y_true: Class codes (n_images,), or 0 and 1 (n_images, n_classes).
+        logits: (n_images, n_classes), before softmax; from probabilities, pass `np.log(probabilities)`.
+
+    Returns:
+        The temperature, in [0.05, 20], above 1 for a model that is too confident; 1.0 where every image is right, so
+        that no temperature is low enough.
+
+    Raises:
+        ValueError: If the arrays do not fit each other, or the logits are probabilities or not finite.
 
     Example:
-        >>> temperature = fit_temperature([0, 0, 1], [[4.0, 0.0], [4.0, 0.0], [4.0, 0.0]])
-        >>> round(temperature, 3)  # right in 2 of 3, hence 4 / log(2)
+        >>> round(fit_temperature([0, 0, 1], [[4.0, 0.0], [4.0, 0.0], [4.0, 0.0]]), 3)  # right in 2 of 3: 4 / log(2)
         5.771
     """
     from scipy.optimize import minimize_scalar

@@ -1,7 +1,6 @@
 """Wrong labels, found by the predictions of a model that did not learn the image.
 
-Source of the idea: confident learning (Northcutt, Jiang and Chuang 2021); the same authors with Athalye found 3.3 %
-wrong labels on average in the test sets of ten well-known data sets.
+Source of the idea: confident learning (Northcutt, Jiang and Chuang 2021).
 """
 
 from typing import Any

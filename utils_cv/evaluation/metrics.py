@@ -68,10 +68,6 @@ def measure_f1(y_true: Any, y_pred: Any, *, average: str = "macro", n_bootstrap:
     "macro" is the mean of the classes' F1: rare classes count as much as common ones; a class that is neither true nor
     predicted is left out. "micro" pools all decisions. Labels come in any form of `measure_accuracy`. By hand because
     scikit-learn's `f1_score` takes one resample at a time.
-
-    Example:
-        >>> round(measure_f1([0, 0, 1, 1], [0, 0, 1, 0]).value, 3)  # (0.8 + 0.667) / 2
-        0.733
     """
     if average not in ("macro", "micro"):
         raise ValueError(f"average: expected 'macro' or 'micro', got {average!r}.")

@@ -14,22 +14,14 @@ from .metrics import check_multi_hot, check_probabilities, check_ranking
 
 
 def measure_hamming_accuracy(y_true: Any, y_pred: Any) -> Score:
-    """Measure the fraction of the n_images × n_classes decisions that are right; no label at all scores high.
-
-    The decisions of one image go wrong together, so the interval comes from the spread between images.
-    """
+    """Measure the fraction of n_images × n_classes decisions that are right; those of an image go wrong together."""
     true, predicted = check_multi_hot(y_true=y_true, y_pred=y_pred)
     right, n = (true == predicted).mean(axis=1), len(true)  # (n_images,)
     return make_score(float(right.mean()), float(right.std(ddof=1) / np.sqrt(n)) if n > 1 else 0.0, n)
 
 
 def select_thresholds(y_true: Any, probabilities: Any) -> np.ndarray:
-    """Select the thresholds with the highest F1 on validation images, of equally good ones the nearest to 0.5.
-
-    Example:
-        >>> select_thresholds([[1], [1], [0]], [[0.4], [0.3], [0.1]]).round(2)
-        array([0.2])
-    """
+    """Select the thresholds with the highest F1 on validation images, of equally good ones the nearest to 0.5."""
     true, probabilities = check_ranking(y_true, probabilities)
     absent = np.flatnonzero(~true.any(axis=0)).tolist()
     if absent:
@@ -38,12 +30,7 @@ def select_thresholds(y_true: Any, probabilities: Any) -> np.ndarray:
 
 
 def apply_thresholds(probabilities: Any, thresholds: Any = 0.5) -> np.ndarray:
-    """Decide which labels are predicted: those with a probability of at least the threshold, one or one per class.
-
-    Example:
-        >>> apply_thresholds([[0.9, 0.2]], [0.5, 0.1])
-        array([[ True,  True]])
-    """
+    """Decide which labels are predicted: those with a probability of at least the threshold, one or one per class."""
     probabilities, thresholds = check_probabilities(probabilities), np.asarray(thresholds, dtype=float)
     if thresholds.ndim and thresholds.shape != probabilities.shape[1:]:
         expected = f"one number or one for each of {probabilities.shape[1]} classes"

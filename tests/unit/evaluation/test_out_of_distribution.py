@@ -6,7 +6,7 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from utils_cv.evaluation.intervals import make_fraction_score, make_score
-from utils_cv.evaluation.out_of_distribution import fit_ood_detector, measure_auroc, measure_rejected
+from utils_cv.evaluation.out_of_distribution import measure_auroc, measure_feature_distance, measure_rejected
 
 CENTERS = np.random.default_rng(9).normal(0, 3, (5, 40))
 
@@ -18,21 +18,25 @@ def draw_features(n, *, seed, away=0.0):
     return (centers + rng.normal(0, 1, (n, 40))).astype(np.float32)
 
 
-TRAIN, HELD_OUT = draw_features(200, seed=0), draw_features(100, seed=1)
-DETECTOR = fit_ood_detector(TRAIN, HELD_OUT)
+TRAIN = draw_features(200, seed=0)
+
+
+def measure(n, *, seed, away=0.0):
+    return measure_feature_distance(draw_features(n, seed=seed, away=away), TRAIN)
 
 
 def test_ood_images_are_rejected_and_others_as_often_as_asked_for():
-    ood = draw_features(100, seed=3, away=1.0)
-    assert 0.01 <= DETECTOR.is_ood(draw_features(400, seed=2)).mean() <= 0.12
-    assert DETECTOR.is_ood(ood).mean() > 0.9
-    assert DETECTOR.measure_distance(TRAIN).max() < DETECTOR.measure_distance(ood).min()
+    held_out = measure(100, seed=1)
+    assert 0.01 <= measure_rejected(measure(400, seed=2), held_out).value <= 0.12
+    assert measure_rejected(measure(100, seed=3, away=1.0), held_out).value > 0.9
 
 
-def test_the_threshold_is_the_quantile_of_the_held_out_images():
-    strict, loose = (fit_ood_detector(TRAIN, HELD_OUT, expected=expected) for expected in (0.01, 0.2))
-    assert loose.is_ood(HELD_OUT).sum() == 20
-    assert strict.threshold > loose.threshold
+def test_distance_is_the_mean_of_the_three_nearest_directions():
+    features = draw_features(20, seed=4) * 7
+    lengths = np.outer(np.linalg.norm(features, axis=1), np.linalg.norm(TRAIN, axis=1))
+    cosine = features @ TRAIN.T / lengths
+    expected = np.sort(np.sqrt(2 - 2 * cosine), axis=1)[:, :3].mean(axis=1)
+    np.testing.assert_allclose(measure_feature_distance(features, TRAIN), expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("ties", [False, True], ids=["all different", "with ties"])
@@ -68,22 +72,6 @@ def test_the_interval_of_auroc_holds_the_truth():
 
 
 @pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        pytest.param(lambda: measure_auroc([], [1.0]), "at least one of each", id="area of nothing"),
-        pytest.param(lambda: DETECTOR.measure_distance(np.zeros((3, 7))), r"\(n_images, 40\)", id="other backbone"),
-        pytest.param(lambda: fit_ood_detector(TRAIN[:3], HELD_OUT), "more than 3", id="too few to have neighbors"),
-        pytest.param(lambda: fit_ood_detector(TRAIN, HELD_OUT[:10]), "at least 1 / expected", id="too few held out"),
-        pytest.param(lambda: fit_ood_detector(TRAIN, HELD_OUT, expected=1.0), "a fraction", id="everything rejected"),
-        pytest.param(lambda: fit_ood_detector(TRAIN, HELD_OUT, expected=0.0), "a fraction", id="nothing rejected"),
-    ],
-)
-def test_what_cannot_be_fitted_or_measured_is_refused(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()
-
-
-@pytest.mark.parametrize(
     ("scores", "share"),
     [
         pytest.param(np.full(50, 2.0), 1.0, id="far away"),
@@ -94,3 +82,19 @@ def test_what_cannot_be_fitted_or_measured_is_refused(call, message):
 def test_as_many_held_out_images_are_rejected_as_asked_for(scores, share):
     rejected = measure_rejected(scores, np.arange(100) / 100, expected=0.1)
     assert rejected == make_fraction_score(share * len(scores), len(scores))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        pytest.param(lambda: measure_auroc([], [1.0]), "0 in-distribution and 1 OOD images", id="no known image"),
+        pytest.param(lambda: measure_auroc([1.0], []), "expected at least one of each", id="no OOD image"),
+        pytest.param(lambda: measure_rejected([], [1.0]), "0 scores", id="nothing to reject"),
+        pytest.param(lambda: measure_rejected([1.0], []), "0 held-out scores", id="no held-out image"),
+        pytest.param(lambda: measure_feature_distance(TRAIN, TRAIN[:2]), "at least 3", id="too few neighbors"),
+        pytest.param(lambda: measure_feature_distance(TRAIN[:, :7], TRAIN), "of one backbone", id="another backbone"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
