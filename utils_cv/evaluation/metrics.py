@@ -218,15 +218,10 @@ def check_multi_hot(**tables: Any) -> list[np.ndarray]:
         if array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
             limits = f"{array.min()} to {array.max()}. Probabilities become 0 and 1 by multilabel.apply_thresholds"
             raise ValueError(f"{name}: expected only 0 and 1, got values from {limits}.")
-    _check_same_shape(**arrays)
+    if len({array.shape for array in arrays.values()}) != 1:
+        listed = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        raise ValueError(f"Expected equal shapes (n_images, n_classes), got {listed}.")
     return [array.astype(bool) for array in arrays.values()]
-
-
-def check_ranking(y_true: Any, probabilities: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return a table of 0 and 1 and the probabilities of the same images and classes, both (n_images, n_classes)."""
-    (true,), probabilities = check_multi_hot(y_true=y_true), check_probabilities(probabilities)
-    _check_same_shape(y_true=true, probabilities=probabilities)
-    return true, probabilities
 
 
 def check_probabilities(probabilities: Any, *, rows_sum_to_one: bool = False) -> np.ndarray:
@@ -242,9 +237,3 @@ def check_probabilities(probabilities: Any, *, rows_sum_to_one: bool = False) ->
     if rows_sum_to_one and abs(sums[worst] - 1) > 0.01:  # half precision needs such a margin
         raise ValueError(f"probabilities: expected every row to add up to 1, got {sums[worst]:.4g} in row {worst}.")
     return np.minimum(array, 1.0)
-
-
-def _check_same_shape(**arrays: np.ndarray) -> None:
-    if len({array.shape for array in arrays.values()}) != 1:
-        listed = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
-        raise ValueError(f"Expected equal shapes (n_images, n_classes), got {listed}.")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .intervals import Score, make_score
-from .metrics import check_multi_hot, check_probabilities, check_ranking
+from .metrics import check_multi_hot, check_probabilities
 
 
 def measure_hamming_accuracy(y_true: Any, y_pred: Any) -> Score:
@@ -22,7 +22,9 @@ def measure_hamming_accuracy(y_true: Any, y_pred: Any) -> Score:
 
 def select_thresholds(y_true: Any, probabilities: Any) -> np.ndarray:
     """Select the thresholds with the highest F1 on validation images, of equally good ones the nearest to 0.5."""
-    true, probabilities = check_ranking(y_true, probabilities)
+    (true,), probabilities = check_multi_hot(y_true=y_true), check_probabilities(probabilities)
+    if true.shape != probabilities.shape:
+        raise ValueError(f"Expected equal shapes, got y_true {true.shape}, probabilities {probabilities.shape}.")
     absent = np.flatnonzero(~true.any(axis=0)).tolist()
     if absent:
         warnings.warn(f"Columns {absent} have no true image; their thresholds stay at 0.5.", stacklevel=2)

@@ -109,3 +109,8 @@ def test_selected_thresholds_lie_halfway_and_of_equals_the_nearest_to_a_half():
 def test_class_without_a_true_image_keeps_a_half_and_says_so():
     with pytest.warns(UserWarning, match=r"Columns \[1\]"):
         assert select_thresholds([[1, 0], [0, 0]], [[0.9, 0.1], [0.7, 0.2]])[1] == 0.5
+
+
+def test_thresholds_of_other_images_are_refused():
+    with pytest.raises(ValueError, match=r"y_true \(1, 2\), probabilities \(2, 2\)"):
+        select_thresholds([[1, 0]], [[0.5, 0.5]] * 2)
