@@ -143,7 +143,7 @@ def _select(found: pd.DataFrame, image: str, column: str = "image") -> list:
 def audit_images(table: pd.DataFrame, *, limits: AuditLimits | None = None, show_progress: bool = True) -> AuditReport:
     """Open every image of a table once and report what deserves a look. Nothing is changed.
 
-    Memory grows by about 4 MB per 1,000 images, time in proportion to their number. Of injected copies (exact,
+    Memory grows by about 5 MB per 1,000 images, time in proportion to their number. Of injected copies (exact,
     re-encoded, half the size, mirrored, cropped by 5 %, 10 % brighter) at least 99 % were found, of those cropped by
     10 % or 25 % brighter at least 89 %, with at most 3 false alarms (benchmarks/README.md).
 
