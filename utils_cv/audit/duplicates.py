@@ -39,7 +39,7 @@ _PAIRS_PER_STEP = 64  # larger steps leave the processor's cache and take severa
 def find_duplicates(hashes: np.ndarray, thumbnails: np.ndarray) -> np.ndarray:
     """Number the groups (n,) of images that are the same file, re-encoded, resized, brighter, cropped or mirrored.
 
-    Takes the hash (n,) of each file, empty where it cannot be opened, and grey thumbnails (n, 32, 32) uint8.
+    Takes the hash (n,) of each file, empty where it cannot be opened, and gray thumbnails (n, 32, 32) uint8.
     """
     positions = np.arange(len(hashes))
     first = pd.Series(positions).groupby(hashes).transform("min").to_numpy()

@@ -29,13 +29,13 @@ class ImageFacts(NamedTuple):
     height_px: int = 0  # as seen upright
     megapixels: float = 0.0  # width × height in 10**6
     file_issues: str = ""  # what is unusual about the file, joined by `; `
-    brightness: float = 0.0  # mean grey value, 0 black to 1 white
-    contrast: float = 0.0  # standard deviation of the grey values, 0 (a single color) to 0.5
+    brightness: float = 0.0  # mean gray value, 0 black to 1 white
+    contrast: float = 0.0  # standard deviation of the gray values, 0 (a single color) to 0.5
     blur: float = 0.0  # 0 sharp to 1 blurred, see `measure_blur`
 
 
 def measure_image(path: str | Path) -> tuple[ImageFacts, np.ndarray]:
-    """Read a file once: its facts, and a grey thumbnail (32, 32) uint8, black where the file cannot be opened."""
+    """Read a file once: its facts, and a gray thumbnail (32, 32) uint8, black where the file cannot be opened."""
     path = Path(path)
     black = np.zeros((THUMBNAIL_PX, THUMBNAIL_PX), np.uint8)
     try:
@@ -47,8 +47,8 @@ def measure_image(path: str | Path) -> tuple[ImageFacts, np.ndarray]:
         image, header = decode_image(content, path, target_px=_VIEW_PX)
     except ImageError as error:
         return known._replace(cause=error.cause), black
-    grey = image.convert("L")
-    values = np.asarray(_shrink_to_view(grey), np.float32) / 255
+    gray = image.convert("L")
+    values = np.asarray(_shrink_to_view(gray), np.float32) / 255
     facts = known._replace(
         format=header.format,
         mode=header.mode,
@@ -60,7 +60,7 @@ def measure_image(path: str | Path) -> tuple[ImageFacts, np.ndarray]:
         contrast=float(values.std()),
         blur=measure_blur(values),
     )
-    return facts, np.asarray(grey.resize((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.BOX))
+    return facts, np.asarray(gray.resize((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.BOX))
 
 
 def _list_file_issues(path: Path, header: HeaderFacts) -> list[str]:
@@ -79,18 +79,18 @@ def _list_file_issues(path: Path, header: HeaderFacts) -> list[str]:
     return [issue for issue, applies in checks.items() if applies]
 
 
-def _shrink_to_view(grey: Image.Image) -> Image.Image:
-    scale = _VIEW_PX / min(grey.size)
+def _shrink_to_view(gray: Image.Image) -> Image.Image:
+    scale = _VIEW_PX / min(gray.size)
     if scale >= 1:
-        return grey
-    size_wh = max(1, round(grey.width * scale)), max(1, round(grey.height * scale))
-    return grey.resize(size_wh, Image.Resampling.BILINEAR)
+        return gray
+    size_wh = max(1, round(gray.width * scale)), max(1, round(gray.height * scale))
+    return gray.resize(size_wh, Image.Resampling.BILINEAR)
 
 
 def measure_blur(values: np.ndarray) -> float:
     """Measure how little an image changes when it is blurred once more: a sharp one changes much, a blurred one little.
 
-    Takes grey values (height, width) of any scale. Returns 0 sharp to 1 blurred; 0 also for images without any detail,
+    Takes gray values (height, width) of any scale. Returns 0 sharp to 1 blurred; 0 also for images without any detail,
     or with a side below 12 pixels. By hand, because scikit-image, which has the same measure, would be one more
     dependency. Source: Crété, Dolmiere, Ladret and Nicolas, "The blur effect: perception and estimation with a new
     no-reference perceptual blur metric", 2007.

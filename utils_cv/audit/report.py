@@ -25,8 +25,8 @@ class AuditLimits:
     them, blurred on purpose (standard deviation 4 of 256 pixels), the limit of blur finds at least 95 and 99 %.
 
     Attributes:
-        min_brightness: Mean grey value, 0 black to 1 white, below which an image is dark.
-        min_contrast: Standard deviation of the grey values, below which it is nearly empty.
+        min_brightness: Mean gray value, 0 black to 1 white, below which an image is dark.
+        min_contrast: Standard deviation of the gray values, below which it is nearly empty.
         max_blur: From 0 sharp to 1 blurred, see `utils_cv.audit.image_quality.measure_blur`.
         min_side_px: Shorter side below which it is tiny.
         max_megapixels: Width × height in 10**6 above which it is worth downsizing.

@@ -24,9 +24,9 @@ def test_an_image_without_issues(tmp_path):
     content = (tmp_path / "a.jpg").read_bytes()
     assert facts.size_mb == len(content) / 1e6
     assert facts.sha256 == hashlib.sha256(content).hexdigest()
-    grey = np.asarray(photo.convert("L"), float) / 255
-    assert facts.brightness == pytest.approx(grey.mean(), abs=0.01)
-    assert facts.contrast == pytest.approx(grey.std(), abs=0.02)
+    gray = np.asarray(photo.convert("L"), float) / 255
+    assert facts.brightness == pytest.approx(gray.mean(), abs=0.01)
+    assert facts.contrast == pytest.approx(gray.std(), abs=0.02)
 
 
 PHOTO = make_photo(0)
@@ -35,7 +35,7 @@ TRANSPARENT.putalpha(100)
 DEEP = Image.fromarray((np.arange(64 * 64, dtype=np.uint16) * 16).reshape(64, 64))
 BROKEN, BROKEN_EXIF = "broken EXIF: nothing in them can be read", b"Exif\x00\x00" + bytes(40)
 SEVERAL = "named .png, but is JPEG; turned by EXIF (orientation 3); CMYK"
-GREY, CMYK, GIF = PHOTO.convert("L"), PHOTO.convert("CMYK"), {"save_all": True, "append_images": [make_photo(1)]}
+GRAY, CMYK, GIF = PHOTO.convert("L"), PHOTO.convert("CMYK"), {"save_all": True, "append_images": [make_photo(1)]}
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -55,7 +55,7 @@ GREY, CMYK, GIF = PHOTO.convert("L"), PHOTO.convert("CMYK"), {"save_all": True, 
         pytest.param(CMYK, "a.jpg", "JPEG", {}, "CMYK", id="CMYK"),
         pytest.param(DEEP, "a.png", "PNG", {}, "more than 8 bits", id="16 bits"),
         pytest.param(CMYK, "a.png", "JPEG", {"exif": make_exif(3)}, SEVERAL, id="several"),
-        pytest.param(GREY, "a.png", "PNG", {}, "", id="grey"),
+        pytest.param(GRAY, "a.png", "PNG", {}, "", id="gray"),
         pytest.param(PHOTO, "a.gif", "GIF", GIF, "animated or several pages", id="animated"),
     ],
 )
