@@ -1,4 +1,4 @@
-"""Images for the tests of the audit: as detailed as photographs, and all unlike each other."""
+"""Tables and demo images for the tests of the audit."""
 
 import pandas as pd
 from PIL import Image

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.unit.audit.photos import make_photo, make_table
+from tests.conftest import make_photo
+from tests.unit.audit.photos import make_table
 from utils_cv.audit.report import audit_images
 from utils_cv.studies.dataset_loading import corrupt_images
 
