@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from utils_cv.evaluation.intervals import compare_repeated, measure_repeated
+from utils_cv.studies import experiment
 from utils_cv.studies.experiment import TrialError, join_results, make_task, run_trials, summarize
 
 
@@ -140,3 +141,18 @@ def test_summary_holds_scores_and_differences_of_the_same_seeds():
         assert row["seed_sd"] == pytest.approx(right[row["rate"]].mean(axis=1).std(ddof=1))
         expected = [np.nan] * 3 if row["rate"] == 0 else change[:3]
         np.testing.assert_equal([row[f"difference{end}"] for end in ("", "_low", "_high")], expected)
+
+
+def test_images_of_a_group_are_kept_together_where_c_is_chosen(monkeypatch):
+    table, features = make_data()
+    task = make_task(table.assign(group=table.index // 5), features)
+    seen = []
+
+    def fit(features, labels, *, n_classes, **options):
+        seen.append(options)
+        return np.zeros((n_classes, features.shape[1])), np.zeros(n_classes)
+
+    monkeypatch.setattr(experiment, "fit_linear_head", fit)
+    task.predict(task.pool_rows, C=None, seed=4)
+    assert seen[0]["groups"].tolist() == (task.pool_rows // 5).tolist()
+    assert seen[0]["C"] is None and seen[0]["seed"] == 4
