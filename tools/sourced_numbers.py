@@ -176,6 +176,7 @@ def list_unsourced_numbers(text: str, given: Mapping[str, str]) -> list[str]:
     prose = re.sub(r"<!--.*?-->|<[^>]+>|`[^`]*`|!\[[^\]]*\]\([^)]*\)", " ", prose, flags=re.DOTALL)
     prose = re.sub(r"\[[^\]]*\]\([^)]*\.ipynb\)", " ", prose)  # names of notebooks are numbered
     prose = re.sub(r"\]\([^)]*\)|https?://\S+", "] ", prose)
+    prose = re.sub(r"\b(notebook|section)s?\s+\d+(\s+to\s+\d+)?", r"\1", prose, flags=re.IGNORECASE)  # where to look
     prose = re.sub(r"^#+ .*$|^\s*\d+\. ", " ", prose, flags=re.MULTILINE)
     for phrase in sorted(given, key=len, reverse=True):
         pattern = r"\s+".join(re.escape(word) for word in phrase.split())  # a line may break anywhere
