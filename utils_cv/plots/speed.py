@@ -106,7 +106,7 @@ def _describe_setting(row: Any, markers: Mapping[str, str]) -> tuple[str, dict[s
     if np.isnan(row.value):
         return "not trained", {**look, "marker": "x", "markeredgecolor": style.GRAY}
     if not row.is_offered:
-        text = f"{row.runtime or 'gray'}: failed its accuracy\nor speed check, not offered"
+        text = f"{row.runtime or 'gray'}: not offered, accuracy\nor speed not confirmed"
         return text, {**look, "markeredgecolor": style.GRAY, "markerfacecolor": style.LIGHT_GRAY}
     face = style.COLORS[0] if row.is_best else "white"
     return row.runtime * (len(markers) > 1), {**look, "markeredgecolor": style.INK, "markerfacecolor": face}

@@ -94,7 +94,7 @@ def test_what_failed_its_check_is_gray_explained_and_never_on_the_front():
     ax = plot_accuracy_vs_latency(rows.assign(is_offered=rows["runtime"] != "int8"))
     assert 1.0 not in get_front(ax) and sorted(read_names(ax)) == ["a0 224 px", "a1 224 px"]
     assert [line.get_markerfacecolor() for line in ax.lines if line.get_xdata().tolist() == [1.0]] == ["#D0D0D0"] * 2
-    assert "int8: failed its accuracy or speed check, not offered" in read_legend(ax)
+    assert "int8: not offered, accuracy or speed not confirmed" in read_legend(ax)
 
 
 @pytest.mark.parametrize(
