@@ -12,7 +12,7 @@ from tests.notebooks.table import CASES
 from utils_cv.notebooks import RESULTS_MIME, list_parameters
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-MAX_BYTES = 1_000_000
+MAX_BYTES = 1_500_000
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
