@@ -31,6 +31,8 @@ GIVEN = {
     "95 of 100 cases": "definition of the intervals",
     "leaves out 0": "the zero of a difference",
     "most certain 80 %": "a choice of notebook 15",
+    "at 10 images per class": "a parameter of notebook 10",
+    "points at 40": "a parameter of notebook 10",
     "20 %": "the rule that an experiment tests",
     "4 megapixels": "the rule that an experiment tests",
     "10 times": "the claim that an experiment tests",
