@@ -1,3 +1,3 @@
-"""Small helpers for image classification in notebooks; import the file you need, such as `utils_cv.metrics`."""
+"""Small helpers for image classification in notebooks; import what you need, such as `utils_cv.evaluation.metrics`."""
 
 __version__ = "0.1.0"

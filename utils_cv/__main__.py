@@ -53,7 +53,7 @@ def _run(options: argparse.Namespace) -> None:
         rows.append((out_path, time.perf_counter() - start))
     for out_path, seconds in rows:
         print(f"\n{out_path} ({seconds:.0f} s)\n  {_summarize(read_results(out_path, headlines_only=True))}")
-    print("\nLook at them with: make lab")
+    print(f"\nThe executed copies are in {options.output_dir}: open them in JupyterLab (make lab).")
 
 
 def _parse_parameters(path: Path, texts: list[str]) -> dict[str, Any]:
