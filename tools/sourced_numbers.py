@@ -142,7 +142,7 @@ def find_value(results: Mapping[str, Any], source: str, key: str) -> Any:
         rows = table[int(condition) :][:1]
     else:
         wanted = dict(part.partition("=")[::2] for part in condition.split(","))
-        rows = [row for row in table if all(_show(row.get(key)) == value for key, value in wanted.items())]
+        rows = [row for row in table if all(_show(row.get(part)) == text for part, text in wanted.items())]
     if len(rows) != 1 or column not in rows[0]:
         raise ValueError(
             f"Notebook {source}: {key} fits {len(rows)} of {len(table)} rows, expected one with that column. "

@@ -8,7 +8,6 @@ from matplotlib.axes import Axes
 
 from . import style
 
-_MAX_CURVES = 6  # more lines in one figure cannot be told apart
 _MAX_MATRIX_INCHES = 13.0  # side of a confusion matrix with numbers
 _BAR_COLORS = [style.COLORS[i] for i in (0, 5, 4, 2, 1)]
 _HATCHES = ("", "///", "...", "xxx")
