@@ -8,13 +8,15 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "utils_cv"
 TESTS = PACKAGE.parent / "tests"
+# 9,500 lines and 220 names held what the library did when it was rebuilt. Whoever adds a function raises them by what it needs,
+# after looking for what can go: here for imbalance, stable splits, more layouts and tables, unknown images, wider intervals.
 LIMITS = {
-    "lines": 9_500,
+    "lines": 10_150,
     "files": 65,
-    "public names": 220,
+    "public names": 238,
     "lines of the longest file": 400,
     "median lines of a function body": 9,
-    "lines of tests": 8_000,
+    "lines of tests": 9_400,
 }
 
 
