@@ -8,8 +8,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "utils_cv"
 TESTS = PACKAGE.parent / "tests"
-# 9,500 lines and 220 names held what the library did when it was rebuilt. Whoever adds a function raises them by what it
-# needs, after looking for what can go: here for imbalance, stable splits, more layouts and tables, and unknown images.
+# 9,500 lines and 220 names held what the library did when it was rebuilt. Whoever adds a function raises them by what
+# it needs, after looking for what can go: here for imbalance, stable splits, more layouts and tables, unknown images.
 LIMITS = {
     "lines": 10_150,
     "files": 65,
