@@ -3,12 +3,11 @@
 import argparse
 import ast
 import sys
-import textwrap
 import time
 from pathlib import Path
 from typing import Any
 
-from utils_cv.notebooks import NotebookError, Results, list_parameters, read_results, run_notebook
+from utils_cv.notebooks import NotebookError, list_parameters, read_headlines, run_notebook
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -52,7 +51,7 @@ def _run(options: argparse.Namespace) -> None:
         run_notebook(path, out_path, parameters, timeout_s=options.timeout_s)
         rows.append((out_path, time.perf_counter() - start))
     for out_path, seconds in rows:
-        print(f"\n{out_path} ({seconds:.0f} s)\n  {_summarize(read_results(out_path, headlines_only=True))}")
+        print(f"\n{out_path} ({seconds:.0f} s)\n{read_headlines(out_path)}")
     print(f"\nThe executed copies are in {options.output_dir}: open them in JupyterLab (make lab).")
 
 
@@ -72,19 +71,6 @@ def _parse_parameters(path: Path, texts: list[str]) -> dict[str, Any]:
         except (ValueError, SyntaxError):
             parameters[name] = value  # run_notebook says that the type is wrong
     return parameters
-
-
-def _summarize(results: Results) -> str:
-    """Join the headline results in a line, a score with its interval."""
-    words = []
-    for name, value in results.items():
-        if name.endswith(("_low", "_high", "_n")):
-            continue
-        shown = f"{value:.3g}" if isinstance(value, float) else str(value)
-        if f"{name}_low" in results:
-            shown += f" ({results[f'{name}_low']:.2f} to {results[f'{name}_high']:.2f})"
-        words.append(f"{name} {shown}")
-    return textwrap.shorten(", ".join(words), 160, placeholder=" ...")
 
 
 if __name__ == "__main__":

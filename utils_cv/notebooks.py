@@ -61,12 +61,11 @@ def show_results(
     display({"text/plain": text, "text/html": shown, RESULTS_MIME: content}, raw=True)
 
 
-def read_results(path: str | Path, *, headlines_only: bool = False) -> Results:
+def read_results(path: str | Path) -> Results:
     """Read what `show_results` recorded in an executed notebook.
 
     Args:
         path: The executed notebook.
-        headlines_only: Leave out what was recorded without being shown.
 
     Returns:
         The names and values of its last results cell; a table is a list of rows.
@@ -77,12 +76,21 @@ def read_results(path: str | Path, *, headlines_only: bool = False) -> Results:
     Example:
         >>> read_results("outputs/01_training_introduction.ipynb")["accuracy"]  # doctest: +SKIP
     """
-    notebook = nbformat.read(path, as_version=4)
-    for cell in reversed(notebook.cells):
+    content = _find_results(path)[RESULTS_MIME]
+    return {**content["headlines"], **content["recorded"]}
+
+
+def read_headlines(path: str | Path) -> str:
+    """Read the table of headline results as an executed notebook shows it, as text."""
+    return str(_find_results(path)["text/plain"])
+
+
+def _find_results(path: str | Path) -> Results:
+    """Find the last output of `show_results`, by media type."""
+    for cell in reversed(nbformat.read(path, as_version=4).cells):
         for output in cell.get("outputs", []):
             if RESULTS_MIME in output.get("data", {}):
-                content = output["data"][RESULTS_MIME]
-                return dict(content["headlines"]) | ({} if headlines_only else dict(content["recorded"]))
+                return dict(output["data"])
     raise ValueError(
         f"{path} holds no recorded results: expected an output of show_results. "
         "Was the notebook executed to its end? Run it with utils_cv.notebooks.run_notebook."

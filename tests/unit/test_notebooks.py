@@ -4,7 +4,15 @@ import nbformat
 import pytest
 
 from utils_cv.evaluation.intervals import Score
-from utils_cv.notebooks import RESULTS_MIME, NotebookError, list_parameters, read_results, run_notebook, show_results
+from utils_cv.notebooks import (
+    RESULTS_MIME,
+    NotebookError,
+    list_parameters,
+    read_headlines,
+    read_results,
+    run_notebook,
+    show_results,
+)
 
 SHOW = "from utils_cv.notebooks import show_results\n"
 
@@ -44,13 +52,13 @@ def test_wrong_parameters_and_their_cells_are_refused(tmp_path, source, tag, par
 
 def test_results_come_back_with_the_parameters(tmp_path):
     recorded = "pd.DataFrame({'name': ['a'], 'value': np.float32([0.5]), 'gap': [np.nan]})"
-    call = f"show_results({{'n': np.int64(N + 1)}}, recorded={{'who': WHO, 'rows': {recorded}}})"
+    call = f"show_results({{'who': WHO, 'n': np.int64(N + 1)}}, recorded={{'rows': {recorded}}})"
     cell = f"{SHOW}import numpy as np, pandas as pd\n{call}"
     path = write(tmp_path / "a.ipynb", "N = 1\nWHO = 'x'", cell)
     results = run_notebook(path, tmp_path / "out.ipynb", {"N": 4, "WHO": "a=b"}, show_progress=False)
     assert results == {"n": 5, "who": "a=b", "rows": [{"name": "a", "value": 0.5, "gap": None}]}
     assert read_results(tmp_path / "out.ipynb") == results
-    assert read_results(tmp_path / "out.ipynb", headlines_only=True) == {"n": 5}
+    assert read_headlines(tmp_path / "out.ipynb") == "Results\n  who: a=b\n  n: 5"
     assert list_parameters(path) == {"N": 1, "WHO": "x"}
 
 
