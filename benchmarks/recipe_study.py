@@ -83,6 +83,12 @@ class Cell:
         self.images = take(images, self.train, self.test)
         self.truth = encode_labels(self.images.table["label"], images.class_names)[len(self.train) :]
 
+    def list_units(self) -> dict[str, Any]:
+        """Which test images are not independent of each other: codes of their groups."""
+        test = self.images.table.iloc[len(self.train) :]
+        codes = test.get("group", test["image"]).factorize()[0]
+        return {"cell": ("units", self.name), "units": codes.tolist()}
+
     def compute_features(self, backbone: str = DEFAULT_BACKBONE, images: TableImages | None = None) -> np.ndarray:
         """Features of the train and test images; computed for the whole set once."""
         images = images or self.all_images
@@ -208,7 +214,7 @@ def run_folds(cell: Cell) -> Rows:
     if count_units(table["label"].to_numpy(), groups) < N_FOLDS:
         return [{"set": cell.name, "n_per_class": cell.n_per_class, "seed": cell.seed, "recipe": "too few for folds"}]
     activations, features = cell.compute_activations(), cell.compute_features()
-    names, truth, found, start = ("probe", *(f"weights {alpha}" for alpha in ALPHAS), "last_stage"), [], [], 0.0
+    names, truth, found = ("probe", *(f"weights {alpha}" for alpha in ALPHAS), "last_stage"), [], []
     start = time.process_time()
     for _, held_out in split_folds(table["label"].to_numpy(), groups, n_folds=N_FOLDS, seed=cell.seed):
         split = cell.images.table["split"].to_numpy(copy=True)
@@ -222,20 +228,26 @@ def run_folds(cell: Cell) -> Rows:
         truth.append(held_out)
     order, logits = np.concatenate(truth), np.concatenate(found, axis=1)
     codes = encode_labels(table["label"].iloc[order], cell.images.class_names)
-    rows = []
+    unit = np.arange(len(order)) if groups is None else groups.factorize()[0][order]
+    np.savez(get_cache_dir("recipe_study") / f"folds_{cell.name}_{cell.n_per_class}_{cell.seed}", logits, codes, unit)
+    rows, bases = [], {}
     for name, values in zip(names, logits, strict=True):
-        temperature = max(1.0, fit_temperature(codes, values))
-        losses = compute_losses(codes, values / temperature)
         row = {"set": cell.name, "n_per_class": cell.n_per_class, "seed": cell.seed, "recipe": f"folds: {name}"}
-        row |= {"loss": round(float(losses.mean()), 4), "temperature": round(float(temperature), 3)}
         row |= {"accuracy": round(float((values.argmax(axis=1) == codes).mean()), 4)}
-        unit = np.arange(len(order)) if groups is None else groups.factorize()[0][order]
-        probe_losses = losses if not rows else probe_losses
-        sums = np.bincount(unit, weights=probe_losses - losses - (probe_losses - losses).mean())
-        error = np.sqrt((sums**2).sum() * len(sums) / (len(sums) - 1)) / len(losses)
-        row |= {"gain": round(float((probe_losses - losses).mean()), 5), "gain_error": round(float(error), 5)}
+        row |= {"temperature": round(fit_temperature(codes, values), 3)}
+        for kind, least in (("", 1.0), ("free_", 0.1)):  # temperatures below 1 make a timid model bolder
+            losses = compute_losses(codes, values / max(least, row["temperature"]))
+            gain, error = measure_gain(bases.setdefault(kind, losses) - losses, unit)
+            row |= {f"{kind}loss": round(float(losses.mean()), 4), f"{kind}gain": gain, f"{kind}gain_error": error}
         rows.append(row | {"cpu_s": round(time.process_time() - start, 2)})
     return rows
+
+
+def measure_gain(gains: np.ndarray, unit: np.ndarray) -> tuple[float, float]:
+    """Mean gain, and its standard error over units."""
+    sums = np.bincount(unit, weights=gains - gains.mean())
+    error = np.sqrt((sums**2).sum() * len(sums) / (len(sums) - 1)) / len(gains)
+    return round(float(gains.mean()), 5), round(float(error), 5)
 
 
 def run_longer(cell: Cell) -> Rows:
@@ -360,8 +372,9 @@ def main() -> None:
     for key in list_cells(arguments.parts, arguments.seeds):
         if key in done or key[1] not in arguments.sets:
             continue
-        start = time.process_time()
-        rows = PARTS[key[0]](Cell(load, *key[1:]))
+        cell, start = Cell(load, *key[1:]), time.process_time()
+        rows = PARTS[key[0]](cell) if ("units", key[1]) in done else [cell.list_units(), *PARTS[key[0]](cell)]
+        done.add(("units", key[1]))
         with arguments.results.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps({"cell": key} | row) + "\n" for row in rows)
         print(*key, f"{time.process_time() - start:.0f} CPU s", flush=True)
