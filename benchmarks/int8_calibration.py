@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from onnxruntime.quantization import CalibrationMethod
-from recipes_by_size import load_sets
 
 from utils_cv.data.image_table import TableImages, load_image_table, load_table_images
 from utils_cv.data.splits import complete_splits
@@ -43,9 +43,11 @@ CHOICES: dict[str, dict[str, Any]] = {
 
 def load_images(data_dir: str, im_size_px: int) -> TableImages:
     """Open a folder, or the demo set with two more sets as test images."""
-    if not data_dir:
-        return load_sets(im_size_px)
-    return load_table_images(complete_splits(load_image_table(data_dir)), im_size_px)
+    table = complete_splits(load_image_table(data_dir or "data/fridge_objects"))
+    names = () if data_dir else ("fridge_objects_video", "fridge_objects_shifted")
+    more = [load_image_table(f"data/{name}").assign(split="test") for name in names]
+    columns = ["image", "path", "label", "split"]
+    return load_table_images(pd.concat([part[columns] for part in (table, *more)], ignore_index=True), im_size_px)
 
 
 def predict(path: Path, pixels: np.ndarray) -> np.ndarray:

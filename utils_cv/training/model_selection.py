@@ -25,6 +25,8 @@ from .learner import TrainedModel, compute_logits, find_rows, make_dataloaders, 
 from .linear_probe import C_GRID, compute_rows_features, count_units, find_right, fit_linear_head, linear_probe
 
 RECIPES = ("probe", "last_stage", "all", "averaged")
+# Split of a fold's own images. Not "valid": no epoch is chosen by the images that then judge it.
+HELD_OUT = "held out"
 # By how much a gain must exceed its standard error to count: one-sided 95 %.
 N_STANDARD_ERRORS = 1.65
 
@@ -63,8 +65,9 @@ def select_recipe(
     Train and validation images are cut into folds; each fold is predicted by a probe, and by fine-tuned networks, that
     have not learned it. So all of them decide, not a fifth. Images of one `group` of the table stay in one fold. A
     recipe replaces the best one before it where its accuracy is not lower and its loss is lower by more than 1.65
-    standard errors (one-sided 95 %). Fine-tuned networks are too confident, so losses are compared at each recipe's
-    best temperature, and the logits of the returned model are divided by it. The test images are never looked at.
+    standard errors (one-sided 95 %). A probe of few images is timid, a fine-tuned network too bold, so losses are
+    compared at each recipe's best temperature; the logits of the returned model are divided by it where it is above 1.
+    The test images are never looked at.
 
     Args:
         images: Opened images; those of the splits `train` and `valid` are learned.
@@ -96,13 +99,13 @@ def select_recipe(
         logits: dict[str, list[np.ndarray]] = {recipe: [] for recipe in recipes}
         for fold in folds:
             for recipe, model in _train(fold, recipes, backbone, shared, options).items():
-                logits[recipe].append(compute_logits(model.learn.model, fold.pixels[find_rows(fold)[1]]))
+                logits[recipe].append(compute_logits(model.learn.model, fold.pixels[fold.table["split"] == HELD_OUT]))
             bar.update()
         scores = _compare(folds, {recipe: np.concatenate(parts) for recipe, parts in logits.items()})
         best = scores.loc[scores["is_selected"]].iloc[0]
         needed = list(recipes)[: list(recipes).index(best["recipe"]) + 1][-2 if best["recipe"] == "averaged" else -1 :]
         model = _train(learned, needed, backbone, shared, options)[best["recipe"]]
-        _scale_head_by_temperature(model.learn.model, best["temperature"])
+        _scale_head_by_temperature(model.learn.model, max(1.0, best["temperature"]))  # few images would sharpen any
         bar.update()
     return Selection(model, best["recipe"], scores, timer.seconds)
 
@@ -232,7 +235,7 @@ def _learn_all(images: TableImages) -> TableImages:
 
 
 def _make_folds(images: TableImages, n_folds: int, seed: int) -> list[TableImages]:
-    """Make the images once for each fold, its own as split `valid`."""
+    """Make the images once for each fold, its own as split `HELD_OUT`."""
     train = images.table[images.table["split"] == "train"]
     # Combinations of several labels are too rare for each fold to get its share of them.
     labels = np.zeros(len(train)) if images.is_multilabel else train["label"].to_numpy()
@@ -246,19 +249,21 @@ def _make_folds(images: TableImages, n_folds: int, seed: int) -> list[TableImage
     folds = []
     for _, held_out in split_folds(labels, groups, n_folds=n_folds, seed=seed):
         split = images.table["split"].copy()
-        split.loc[train.index[held_out]] = "valid"
+        split.loc[train.index[held_out]] = HELD_OUT
         folds.append(dataclasses.replace(images, table=images.table.assign(split=split)))
     return folds
 
 
 def _compare(folds: Sequence[TableImages], logits: dict[str, np.ndarray]) -> pd.DataFrame:
     """Score the held-out predictions of all folds together; each recipe against the best one before it."""
-    held_out = pd.concat([fold.table.iloc[find_rows(fold)[1]] for fold in folds])
+    held_out = pd.concat([fold.table[fold.table["split"] == HELD_OUT] for fold in folds])
     targets = encode_labels(held_out["label"], folds[0].class_names, multilabel=folds[0].is_multilabel)
     rows: list[dict[str, Any]] = []
     for recipe, values in logits.items():
-        temperature = max(1.0, fit_temperature(targets, values))  # a few images that are all right would sharpen any
-        losses, accuracy = compute_losses(targets, values / temperature), float(find_right(targets, values).mean())
+        accuracy = float(find_right(targets, values).mean())
+        temperature = fit_temperature(targets, values)
+        # Where every answer is right, no temperature is low enough: the loss falls to 0 with it.
+        losses = compute_losses(targets, values / temperature) if accuracy < 1 else np.zeros(len(targets))
         if not rows:
             selected, best_losses, best_accuracy = recipe, losses, accuracy
         gain, error = _measure_gain(best_losses - losses, held_out.get("group"))

@@ -55,7 +55,8 @@ def test_the_selected_recipe_is_trained_on_train_and_validation_images(small_ima
     assert selection.recipe == "last_stage"
     assert selection.scores["n"].tolist() == [24, 24]
     folds = [call[1] for call in calls]
-    assert folds == [{"train": 12, "valid": 12, "test": 6}] * 2 + [{"train": 24, "test": 6}]
+    # no validation images: an epoch that was chosen by the held-out images would score too well
+    assert folds == [{"train": 12, "held out": 12, "test": 6}] * 2 + [{"train": 24, "test": 6}]
     assert len({id(call[2]) for call in calls}) == 1  # the frozen part ran once for all trainings
 
 
@@ -94,7 +95,7 @@ def make_logits(confidence, right, n=90):
 
 
 def compare(images, logits, **columns):
-    table = pd.DataFrame({"label": ["can"] * 90, "split": "valid"} | columns)
+    table = pd.DataFrame({"label": ["can"] * 90, "split": model_selection.HELD_OUT} | columns)
     split = dataclasses.replace(images, table=pd.concat([table, table.assign(split="train")], ignore_index=True))
     return model_selection._compare([split], logits).set_index("recipe")
 
@@ -113,8 +114,16 @@ def test_a_shown_gain_selects_and_a_lower_accuracy_does_not(small_images):
     assert scores["gain_error"].iloc[1] == pytest.approx(gains.std(ddof=1) / np.sqrt(90))
     by_chance = noisy + rng.normal(size=noisy.shape) * 0.01
     assert compare(small_images, {"probe": noisy, "last_stage": by_chance})["is_selected"].tolist() == [True, False]
-    scores = compare(small_images, {"probe": make_logits(0.2, 0.8), "last_stage": make_logits(2.0, 0.78)})
+    sure_where_right = make_logits(2.0, 0.78) * np.where(np.arange(90) < 70, 5, 0.1)[:, None]
+    scores = compare(small_images, {"probe": noisy, "last_stage": sure_where_right})
     assert scores["gain"].iloc[1] > 1.65 * scores["gain_error"].iloc[1] and not scores["is_selected"].iloc[1]
+
+
+@pytest.mark.parametrize("right", [0.95, 1.0], ids=["some wrong", "all right"])
+def test_the_same_answers_given_more_boldly_are_no_gain(small_images, right):
+    scores = compare(small_images, {"probe": make_logits(0.5, right), "last_stage": make_logits(5.0, right)})
+    assert scores["is_selected"].tolist() == [True, False]
+    assert scores["gain"].iloc[1] == pytest.approx(0, abs=1e-4)
 
 
 def test_images_of_one_group_count_as_one(small_images):
@@ -128,7 +137,7 @@ def test_folds_keep_groups_together_without_being_asked(small_images):
     groups = [f"scene {i // 3}" for i in range(30)]
     images = dataclasses.replace(small_images, table=small_images.table.assign(split="train", group=groups))
     folds = model_selection._make_folds(images, 3, 0)
-    held_out = [set(fold.table.index[fold.table["split"] == "valid"]) for fold in folds]
+    held_out = [set(fold.table.index[fold.table["split"] == model_selection.HELD_OUT]) for fold in folds]
     assert set.union(*held_out) == set(range(30)) and sum(map(len, held_out)) == 30
     for fold in folds:
         assert fold.table.groupby("group")["split"].nunique().max() == 1
