@@ -49,6 +49,21 @@ def make_exif(orientation: int) -> bytes:
     return exif.tobytes()
 
 
+def make_broken_dir(root: Path) -> Path:
+    """Three splits of two classes with broken files in each, and a class of three images."""
+    for n, (split, n_images) in enumerate({"train": 12, "val": 5, "test": 5}.items()):
+        for label in (*COLORS, "rare"):
+            folder = root / split / label
+            folder.mkdir(parents=True)
+            for i in range(1 if label == "rare" else n_images):
+                draw_image(label if label in COLORS else "can", seed=100 * n + i).save(folder / f"{i}.png")
+            if label in COLORS:
+                (folder / "empty.jpg").write_bytes(b"")
+                (folder / "text.png").write_text("no image")
+                (folder / "1.png").write_bytes((folder / "1.png").read_bytes()[:300])
+    return root
+
+
 @pytest.fixture
 def image_dir(tmp_path: Path) -> Path:
     """A folder of two classes with ten learnable images each."""

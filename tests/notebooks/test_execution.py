@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.conftest import make_broken_dir
 from tests.notebooks.running import NOTEBOOKS_DIR, run_in_process
 from tests.notebooks.table import CASES, OTHER_SET
 from utils_cv.notebooks import list_parameters, run_notebook
@@ -19,6 +20,18 @@ def test_it_runs_as_papermill_runs_it(name, fast_parameters, tmp_path):
     in_path, out_path = NOTEBOOKS_DIR / f"{name}.ipynb", tmp_path / f"{name}.ipynb"
     results = run_notebook(in_path, out_path, parameters, timeout_s=600, show_progress=False)
     assert CASES[name].check(results), results
+
+
+@pytest.mark.notebooks
+@pytest.mark.parametrize("name", [grouped("00_dataset_loading"), grouped("02_training_accuracy_vs_speed")])
+def test_broken_files_in_every_split_stop_nothing(name, tmp_path):
+    in_path, out_path = NOTEBOOKS_DIR / f"{name}.ipynb", tmp_path / f"{name}.ipynb"
+    parameters = {**CASES[name].fast, "DATA_DIR": str(make_broken_dir(tmp_path / "data"))}
+    results = run_notebook(in_path, out_path, parameters, timeout_s=600, show_progress=False)
+    if name.startswith("00"):
+        assert (results["n_images"], results["n_unreadable"]) == (59, 18)
+    else:
+        assert results["settings"][0]["n_valid"] == results["test_accuracy_n"] == 9  # 4 + 4 + 1 in each of the two
 
 
 @pytest.mark.parametrize(("name", "parameter"), [grouped(name, key) for name in CASES for key in CASES[name].changes])

@@ -1,6 +1,7 @@
 """From the bytes of a file to an upright RGB image, whatever its format, orientation and depth."""
 
 import io
+import os
 import warnings
 from functools import cache
 from pathlib import Path
@@ -46,10 +47,15 @@ class ImageError(ValueError):
     def __init__(self, path: str | Path, cause: str) -> None:
         self.path = Path(path)
         self.cause = cause
-        super().__init__(f"{path}: {cause}")
+        super().__init__(f"{make_printable(path)}: {cause}")
 
     def __reduce__(self) -> tuple:  # exceptions with two arguments do not travel between processes without it
         return type(self), (self.path, self.cause)
+
+
+def make_printable(path: str | Path) -> str:
+    """Spell a path whose bytes are not UTF-8 so that it can be printed and saved; others stay as they are."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 class HeaderFacts(NamedTuple):
@@ -127,6 +133,11 @@ def _list_formats() -> tuple[str, ...]:
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
+def is_supported(file_format: str | None) -> bool:
+    """Tell whether files of a format, as Pillow calls it, are opened."""
+    return file_format in {*_FORMATS, "MPO", "HEIF"}
+
+
 def _is_heif(content: bytes) -> bool:
     # An AVIF file may call itself mif1 first and avif among its compatible brands.
     return content[4:8] == b"ftyp" and content[8:12] in _HEIF_BRANDS and b"avif" not in content[8:64]
@@ -159,7 +170,7 @@ def make_upright(image: Image.Image, path: str | Path = "image") -> Image.Image:
 def warn_of_exif(problem: str, path: str | Path) -> None:
     """Warn that EXIF data cannot be read, unless `problem` is empty."""
     if problem:
-        warnings.warn(f"{path}: EXIF data are broken ({problem}); taken as upright.", stacklevel=3)
+        warnings.warn(f"{make_printable(path)}: EXIF data are broken ({problem}); taken as upright.", stacklevel=4)
 
 
 def _turn(image: Image.Image, orientation: int) -> Image.Image:

@@ -3,22 +3,27 @@
 import errno
 import os
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import IO, TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from PIL import Image
 
 from ..system.machine import count_cpus
 from ..system.threads import map_in_threads
-from .decoding import ImageError, convert_to_rgb, decode_image, make_upright, warn_of_exif
+from .decoding import ImageError, convert_to_rgb, decode_image, is_supported, make_upright, warn_of_exif
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Fit = Literal["squash", "crop", "pad"]
-ImageLike: TypeAlias = str | Path | Image.Image | np.ndarray
+ImageLike: TypeAlias = str | Path | bytes | IO[bytes] | Image.Image | np.ndarray
+_EXPECTED = (
+    "expected a path, the bytes of a file, a file opened in binary mode, a Pillow image, or an array of uint8: grey "
+    "(height, width), RGB (height, width, 3) or RGBA"
+)
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # of arrays, by the number of channels
 # Grey is near the mean of photographs: after normalization a network sees about zero in the padding.
 _PADDING = (128, 128, 128)
 # The same on every system: the tables of file types that Python asks the operating system for differ.
@@ -92,19 +97,32 @@ def load_image(path: str | Path, *, target_px: int | None = None) -> Image.Image
         >>> load_image("data/fridge_negatives/box/box_00.jpg").size  # doctest: +SKIP
         (400, 300)
     """
-    path = Path(path)
+    path = expand_home(path)
     try:
         content = path.read_bytes()
-    except OSError as error:
-        raise ImageError(path, _explain_os_error(error)) from error
+    except (OSError, ValueError) as error:  # the latter for names with a zero byte
+        raise ImageError(path, _explain_reading(error, path)) from error
+    return _decode(content, path, target_px)
+
+
+def expand_home(path: str | Path) -> Path:
+    """Put the home folder in place of a leading `~`; a file whose name begins with `~` stays as it is."""
+    path = Path(path)
+    return path.expanduser() if path.parts[:1] == ("~",) else path
+
+
+def _explain_reading(error: OSError | ValueError, path: Path) -> str:
+    is_pattern = bool(set("*?[") & set(path.name))
+    missing = "there is no such file" + "; for a pattern pass Path(folder).glob(pattern)" * is_pattern
+    folder = "a folder, not a file; list_image_files lists what is in it"
+    known = {errno.ENOENT: missing, errno.EISDIR: folder, errno.EACCES: "no permission"}
+    return known.get(getattr(error, "errno", None) or 0, f"cannot be read: {error}")
+
+
+def _decode(content: bytes, path: str | Path, target_px: int | None) -> Image.Image:
     image, header = decode_image(content, path, target_px=target_px)
     warn_of_exif(header.exif_problem, path)
     return image
-
-
-def _explain_os_error(error: OSError) -> str:
-    known = {errno.ENOENT: "there is no such file", errno.EISDIR: "a folder, not a file", errno.EACCES: "no permission"}
-    return known.get(error.errno or 0, f"cannot be read: {error}")
 
 
 def resize_image(image: Image.Image, size_px: int, *, fit: Fit = "squash") -> Image.Image:
@@ -136,34 +154,79 @@ def resize_image(image: Image.Image, size_px: int, *, fit: Fit = "squash") -> Im
 
 
 def load_pixels(image: ImageLike, size_px: int, *, fit: Fit = "squash") -> np.ndarray:
-    """Open a file, a Pillow image of any mode or an RGB array (uint8) as uint8 (size_px, size_px, 3).
+    """Open one image, of any kind that `ImageLike` names, as uint8 (size_px, size_px, 3).
 
-    The result may be read-only, and is the given array itself where that has this size. A file that cannot be opened is
-    an ImageError, something of another kind a TypeError.
+    A Pillow image that has not been loaded yet is read from its file and gives the same pixels as its path. A loaded
+    one has been decoded at its full size; a large JPEG then differs a little from its path, which is decoded reduced.
+
+    The result may be read-only, and is the given array itself where that has this size. What cannot be opened is an
+    ImageError, something of another kind a TypeError.
 
     Example:
         >>> load_pixels(np.zeros((480, 640, 3), np.uint8), 224).shape
         (224, 224, 3)
     """
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.shape == (size_px, size_px, 3):
+        return np.ascontiguousarray(image)  # every fit would leave it as it is, at a tenth of a network's time
+    return np.asarray(resize_image(_open(image, size_px), size_px, fit=fit))
+
+
+def _open(image: ImageLike, target_px: int) -> Image.Image:
     if isinstance(image, str | Path):
-        opened = load_image(image, target_px=size_px)
-    elif isinstance(image, Image.Image):
-        opened = convert_to_rgb(make_upright(image))
-    elif isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
-        if image.shape == (size_px, size_px, 3):  # every fit would leave it as it is, at a tenth of a network's time
-            return np.ascontiguousarray(image)
-        opened = Image.fromarray(image)
-    else:
-        shape = f" of shape {image.shape} and type {image.dtype}" if isinstance(image, np.ndarray) else ""
-        raise TypeError(
-            f"Got {type(image).__name__}{shape}; expected a path, a Pillow image, or an RGB array "
-            "(height, width, 3) of uint8."
-        )
-    return np.asarray(resize_image(opened, size_px, fit=fit))
+        return load_image(image, target_px=target_px)
+    if isinstance(image, bytes | bytearray | memoryview):
+        return _decode(bytes(image), "bytes", target_px)
+    if isinstance(image, Image.Image):
+        return _open_pillow(image, target_px)
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.size and image.ndim in (2, 3):
+        n_channels = image.shape[2] if image.ndim == 3 else 1
+        if n_channels in _MODES:
+            shape = image.shape if n_channels > 1 else image.shape[:2]
+            return convert_to_rgb(Image.fromarray(np.ascontiguousarray(image).reshape(shape)))
+    content = read_from_start(image) if hasattr(image, "read") else None  # type: ignore[arg-type]
+    if isinstance(content, bytes):
+        return _decode(content, str(getattr(image, "name", "file")), target_px)
+    shape_words = f" of shape {image.shape} and type {image.dtype}" if isinstance(image, np.ndarray) else ""
+    raise TypeError(f"Got {type(image).__name__}{shape_words}; {_EXPECTED}.")
+
+
+def _open_pillow(image: Image.Image, target_px: int) -> Image.Image:
+    path = str(getattr(image, "filename", "") or "image")
+    file = getattr(image, "fp", None)
+    if file is not None and getattr(image, "tile", None) and image.tell() == 0 and is_supported(image.format):
+        return _decode(read_from_start(file), path, target_px)
+    try:
+        return convert_to_rgb(make_upright(image, path))
+    except Exception as error:  # Pillow's decoders raise a dozen unrelated kinds for damaged data
+        raise ImageError(path, f"damaged: {str(error) or type(error).__name__}") from error
+
+
+def read_from_start(file: IO[bytes]) -> bytes:
+    """Read all of an open file, and leave it where it stood; what cannot go back is read from where it stands."""
+    if not file.seekable():
+        return file.read()
+    position = file.tell()
+    try:
+        file.seek(0)
+        return file.read()
+    finally:
+        file.seek(position)
+
+
+def iterate_images(images: ImageLike | Iterable[ImageLike]) -> Iterator[ImageLike]:
+    """Give images one by one: those of a list, an array (n, height, width, 3), a generator or glob; or the only one."""
+    is_one = isinstance(images, str | bytes | bytearray | memoryview | Path | Image.Image) or hasattr(images, "read")
+    if is_one or (isinstance(images, np.ndarray) and images.ndim in (2, 3)):
+        return iter([images])  # type: ignore[list-item]
+    has_order = isinstance(images, Iterable) and not isinstance(images, dict | set | frozenset)
+    if not has_order or hasattr(images, "columns"):
+        hint = " Of an image table pass the column: table['path']." if hasattr(images, "columns") else ""
+        raise TypeError(f"Got {type(images).__name__}; {_EXPECTED}; or a list or generator of these.{hint}")
+    return iter(images)  # type: ignore[arg-type]
 
 
 def load_images(
-    paths: Sequence[str | Path],
+    paths: Iterable[ImageLike],
     size_px: int,
     *,
     fit: Fit = "squash",
@@ -175,7 +238,7 @@ def load_images(
     All pixels are held in memory: 0.15 MB per image at 224 px.
 
     Args:
-        paths: The files.
+        paths: The files, in any iterable; or any other kind of image that `ImageLike` names.
         size_px: Side of the square that every image is resized to, in pixels.
         fit: "squash" keeps all of the image, "crop" its center, "pad" its proportions; see `resize_image`.
         n_threads: Files worked on at a time. Default: one per processor that this process may use.
@@ -193,7 +256,7 @@ def load_images(
     """
     import pandas as pd  # only here: predicting one image starts twice as fast without it
 
-    paths = [Path(path) for path in paths]
+    paths = list(iterate_images(paths))
     pixels = np.empty((len(paths), size_px, size_px, 3), np.uint8)
 
     def load_into_row(row: int) -> str | None:
@@ -207,7 +270,8 @@ def load_images(
     done = map_in_threads(load_into_row, rows, n_threads=n_threads, description=words, show_progress=show_progress)
     causes = list(done)
     opened = np.flatnonzero([cause is None for cause in causes])
-    failed = [(str(path), cause) for path, cause in zip(paths, causes, strict=True) if cause is not None]
+    names = [str(path) if isinstance(path, str | Path) else f"image {row}" for row, path in enumerate(paths)]
+    failed = [(name, cause) for name, cause in zip(names, causes, strict=True) if cause is not None]
     for new_row, row in enumerate(opened):  # close the gaps in place: a copy would need the memory twice
         if new_row != row:
             pixels[new_row] = pixels[row]

@@ -1,5 +1,7 @@
 """Notebook 00: a small copy of a data set with ten faults, to see whether an audit finds what is known to be wrong."""
 
+import math
+import os
 import shutil
 from pathlib import Path
 
@@ -8,9 +10,12 @@ import pandas as pd
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from utils_cv.data.image_table import SPLIT_NAMES
-from utils_cv.data.images import load_image
+from utils_cv.data.images import load_image, load_images
 
 _MAX_PER_SPLIT = 70  # in three splits about 200 images: seconds, whatever the size of the data set
+_HUGE_PX = 3200 * 2400  # about 8 megapixels
+_MAX_JPEG_SIDE_PX = 65_000
+_MAX_NAME_BYTES = 240  # file systems allow 255, and copies get up to 13 in front
 _LEAK, _CONFLICT = "copied into another split", "mirrored, cropped, darker, with another label"
 _FAULTS = {  # and the words that a report on the image must hold
     "truncated file": "unreadable",
@@ -30,7 +35,7 @@ def corrupt_images(table: pd.DataFrame, out_dir: str | Path, *, seed: int = 0) -
     """Copy at most 210 images of a table into an empty folder and inject ten faults there, each into another copy.
 
     Args:
-        table: An image table with splits, of images that can be opened. Their files stay as they are.
+        table: An image table with splits. Its files stay as they are; those that cannot be opened are left out.
         out_dir: The folder, empty or not there yet.
         seed: Which images are copied, and which of the copies get a fault.
 
@@ -44,13 +49,14 @@ def corrupt_images(table: pd.DataFrame, out_dir: str | Path, *, seed: int = 0) -
     Example:
         >>> corrupted, injected = corrupt_images(table, "outputs/corrupted")  # doctest: +SKIP
     """
-    out_dir, splits, labels = Path(out_dir), table["split"].value_counts().to_dict(), sorted(set(table["label"]))
+    out_dir, sample = Path(out_dir), _draw_sample(table, np.random.default_rng(seed))
+    splits, labels = sample["split"].value_counts().to_dict(), sorted(set(sample["label"]))
     if out_dir.exists() and any(out_dir.iterdir()):
         raise FileExistsError(f"{out_dir} holds files already; remove it or choose another folder.")
     if splits.get("train", 0) < len(_FAULTS) or len(splits) < 2 or len(labels) < 2:
         expected = f"expected 2 labels, {len(_FAULTS)} train images and another split"
         raise ValueError(f"Got labels {labels[:9]} and splits {splits}; {expected}. See utils_cv.data.splits.")
-    copies = _copy_sample(table, out_dir, np.random.default_rng(seed))
+    copies = _copy_sample(sample, out_dir)
     places = dict(zip(_FAULTS, copies[copies["split"] == "train"].to_dict("records"), strict=False))
     other_label = next(label for label in labels if label != places[_CONFLICT]["label"])
     last_split = copies["split"].iloc[-1]
@@ -63,11 +69,17 @@ def corrupt_images(table: pd.DataFrame, out_dir: str | Path, *, seed: int = 0) -
     return corrupted, pd.DataFrame(injected, columns=["fault", "image", "expected"])
 
 
-def _copy_sample(table: pd.DataFrame, out_dir: Path, random: np.random.Generator) -> pd.DataFrame:
-    """Copy files to `split/number_name`: whatever the source's tree, names are new, flat and unlike each other."""
+def _draw_sample(table: pd.DataFrame, random: np.random.Generator) -> pd.DataFrame:
     rows = [random.permutation(np.flatnonzero(table["split"] == name))[:_MAX_PER_SPLIT] for name in SPLIT_NAMES]
-    sample = table.iloc[np.concatenate(rows)].reset_index(drop=True)
-    images = [f"{row.split}/{row.Index:03d}_{Path(row.path).name}" for row in sample.itertuples()]
+    sample = table.iloc[np.concatenate(rows)]
+    return sample.iloc[load_images(sample["path"], 32).rows].reset_index(drop=True)
+
+
+def _copy_sample(sample: pd.DataFrame, out_dir: Path) -> pd.DataFrame:
+    """Copy files to `split/number_name`: whatever the source's tree, names are new, flat and unlike each other."""
+    names = [Path(path).name for path in sample["path"]]
+    names = [name if len(os.fsencode(name)) <= _MAX_NAME_BYTES else Path(name).suffix for name in names]
+    images = [f"{split}/{i:03d}_{name}" for i, (split, name) in enumerate(zip(sample["split"], names, strict=True))]
     for image, source in zip(images, sample["path"], strict=True):
         (out_dir / image).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, out_dir / image)
@@ -100,7 +112,8 @@ def _inject(fault: str, path: Path) -> None:
         case "blurred":
             _save(image.filter(ImageFilter.GaussianBlur(min(image.size) / 40)), path)
         case "huge":
-            _save(ImageOps.scale(image, 2400 / min(image.size)), path)  # about 8 megapixels
+            scale = min(math.sqrt(_HUGE_PX / (image.width * image.height)), _MAX_JPEG_SIDE_PX / max(image.size))
+            _save(ImageOps.scale(image, scale), path)
         case "mirrored, cropped, darker, with another label":
             cropped = image.crop((0, 0, round(image.width * 0.95), round(image.height * 0.95)))
             _save(ImageEnhance.Brightness(ImageOps.mirror(cropped)).enhance(0.85), path)

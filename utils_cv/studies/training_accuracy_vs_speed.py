@@ -177,8 +177,9 @@ def _find_models_dir(table: pd.DataFrame, seed: int) -> Path:
     """The folder of the user's cache for these images, this seed, these versions and this code."""
     digest = hashlib.sha256(json.dumps([seed, list_versions()]).encode() + _hash_code())
     for row in table[["path", "image", "label", "split"]].itertuples(index=False):
-        n_bytes = Path(str(row.path)).stat().st_size
-        digest.update(f"{row.image}\t{row.label}\t{row.split}\t{n_bytes}\n".encode())
+        path = Path(str(row.path))
+        n_bytes = path.stat().st_size if path.is_file() else 0  # what is not there is skipped when images are opened
+        digest.update(f"{row.image}\t{row.label}\t{row.split}\t{n_bytes}\n".encode("utf-8", "surrogateescape"))
     return get_cache_dir("studies") / f"accuracy_vs_speed_{digest.hexdigest()[:16]}"
 
 

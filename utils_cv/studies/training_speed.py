@@ -52,6 +52,7 @@ def write_large_images(
     """
     height = round(math.sqrt(megapixels * 1e6 * 3 / 4))
     width, rng = round(height * 4 / 3), np.random.default_rng(seed)
+    paths = _keep_readable(paths)
     tiles = np.stack([_add_grain(np.asarray(load_image(path).resize(_TILE_PX)), rng) for path in paths])
     n_rows, n_columns = -(-height // _TILE_PX[1]), -(-width // _TILE_PX[0])
     written = []
@@ -121,7 +122,7 @@ def measure_threads(paths: Sequence[str | Path], *, im_size_px: int = 224, n_rep
         >>> measure_threads(paths)["ratio"].round(1).tolist()  # doctest: +SKIP
         [1.0, 1.8, 1.8]
     """
-    counts = sorted({1, count_cpus(), 2 * count_cpus()})
+    counts, paths = sorted({1, count_cpus(), 2 * count_cpus()}), _keep_readable(paths)
     functions = {str(n): functools.partial(load_images, paths, im_size_px, n_threads=n) for n in counts}
     return _time_images(pd.DataFrame({"n_threads": counts}), functions, len(paths), n_repeats)
 
@@ -151,7 +152,8 @@ def measure_stages(
     """
     steps, functions = _TrainingSteps(backbone), dict[str, Callable[[], object]]()
     pixels = _draw_noise(_STEP_SIZE, im_size_px)
-    for kind, paths in kinds.items():
+    for kind, given in kinds.items():
+        paths = _keep_readable(given)
         files = [Path(paths[i % len(paths)]) for i in range(_STEP_SIZE)]
         contents, target_px = [path.read_bytes() for path in files], None if kind in in_full else im_size_px
         functions[f"read {kind}"] = functools.partial(_read_files, files)
@@ -208,6 +210,14 @@ def _time_images(
     ms = times["median_ms"] / n_images
     first = ms.groupby(rows[by]).transform("first") if by else ms.iloc[0]
     return rows.assign(median_ms=ms, images_per_second=1000 / ms, ratio=first / ms)
+
+
+def _keep_readable(paths: Sequence[str | Path]) -> list[str | Path]:
+    """Leave out files that cannot be opened, so that none stops a measurement."""
+    loaded = load_images(paths, 32)
+    if not len(loaded.rows):
+        raise ValueError(f"Got {len(paths)} files; none can be opened. {loaded.failures.head(1).to_dict('records')}")
+    return [paths[row] for row in loaded.rows]
 
 
 def _add_grain(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:

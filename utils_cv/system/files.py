@@ -34,8 +34,10 @@ def write_atomic(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The extension is kept because many writers (Pillow, numpy, pandas) choose the format by it.
-    temporary_path = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
+    # The extension is kept because many writers (Pillow, numpy, pandas) choose the format by it; the rest is not: a
+    # name may already be as long as the file system allows.
+    suffix = path.suffix if len(path.suffix) <= 16 else ""
+    temporary_path = path.with_name(f".{secrets.token_hex(8)}.tmp{suffix}")
     try:
         yield temporary_path
         if not temporary_path.exists():

@@ -74,7 +74,8 @@ def select_recipe(
         recipes: From the simplest on. "probe" is `linear_probe`, "last_stage" and "all" are `fine_tune` from it; "all"
             takes minutes per fold on a CPU. "averaged", after one of these, has the mean of its weights and the
             probe's (Wortsman et al. 2022), at no cost.
-        n_folds: Trainings of each recipe; more take longer and learn from more images each.
+        n_folds: Trainings of each recipe; more take longer and learn from more images each. Fewer where a class has
+            fewer images (or groups).
         backbone: Any name that `utils_cv.models.backbones.load_backbone` takes.
         seed: Seed of folds and trainings.
         show_progress: Show a bar that counts trainings.
@@ -84,7 +85,7 @@ def select_recipe(
         The selected recipe's model, and how it was selected.
 
     Raises:
-        ValueError: If a recipe is unknown, a class has fewer images (or groups) than there are folds, or as
+        ValueError: If a recipe is unknown, a class has fewer than two images (or groups) to learn from, or as
             `fine_tune` does.
 
     Example:
@@ -241,13 +242,13 @@ def _make_folds(images: TableImages, n_folds: int, seed: int) -> list[TableImage
     labels = np.zeros(len(train)) if images.is_multilabel else train["label"].to_numpy()
     groups = train.get("group")
     n_least = count_units(labels, groups)
-    if n_least < n_folds:
+    if n_least < 2:
         raise ValueError(
             f"The smallest class has {n_least} {'images' if groups is None else 'groups'} to learn from; expected at "
-            f"least n_folds={n_folds}."
+            "least 2, so that each can be predicted by a model that learned another one."
         )
     folds = []
-    for _, held_out in split_folds(labels, groups, n_folds=n_folds, seed=seed):
+    for _, held_out in split_folds(labels, groups, n_folds=min(n_folds, n_least), seed=seed):
         split = images.table["split"].copy()
         split.loc[train.index[held_out]] = HELD_OUT
         folds.append(dataclasses.replace(images, table=images.table.assign(split=split)))

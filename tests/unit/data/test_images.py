@@ -1,10 +1,22 @@
 """Tests of utils_cv.data.images: finding, opening and resizing one image or many."""
 
+import io
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
-from utils_cv.data.images import ImageError, list_image_files, load_image, load_images, load_pixels, resize_image
+from utils_cv.data.images import (
+    ImageError,
+    iterate_images,
+    list_image_files,
+    load_image,
+    load_images,
+    load_pixels,
+    resize_image,
+)
 
 
 def make_photo(width, height, seed=0):
@@ -174,13 +186,100 @@ def test_a_pillow_image_is_turned_upright_and_made_rgb(tmp_path, suffix, options
     assert pixels[0, -1].tolist() == [255, 255, 255] and pixels[0, 0].tolist() == [255, 0, 0]
 
 
-GREY, FOUR_CHANNELS = np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8)
+PIXELS = np.asarray(make_photo(16, 16))
+GREY = PIXELS[..., 0]
+AS_FILE = {
+    "bytes": lambda path: path.read_bytes(),
+    "bytearray": lambda path: bytearray(path.read_bytes()),
+    "upload, read to its end": lambda path: read_to_end(io.BytesIO(path.read_bytes())),
+    "open file": lambda path: path.open("rb"),
+    "Pillow image of the file": Image.open,
+}
 
 
-@pytest.mark.parametrize("given", [None, 3, b"bytes", np.zeros((4, 4, 3)), GREY, FOUR_CHANNELS], ids=repr)
+def read_to_end(file):
+    file.read()
+    return file
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("kind", AS_FILE)
+def test_what_holds_a_file_gives_the_pixels_of_its_path(tmp_path, kind):
+    make_photo(1600, 1200).save(tmp_path / "a.jpg")  # large enough to be decoded reduced
+    given = AS_FILE[kind](tmp_path / "a.jpg")
+    for _ in range(2):  # nothing is used up
+        np.testing.assert_array_equal(load_pixels(given, 64), load_pixels(tmp_path / "a.jpg", 64))
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        pytest.param(GREY, np.dstack([GREY] * 3), id="grey"),
+        pytest.param(GREY[..., None], np.dstack([GREY] * 3), id="grey with an axis"),
+        pytest.param(np.dstack([PIXELS, np.full_like(GREY, 255)]), PIXELS, id="opaque RGBA"),
+        pytest.param(np.dstack([PIXELS, np.zeros_like(GREY)]), np.full_like(PIXELS, 255), id="transparent RGBA"),
+    ],
+)
+def test_arrays_of_one_three_and_four_channels_are_seen_like_files(given, expected):
+    np.testing.assert_array_equal(load_pixels(given, 16), expected)
+
+
+WRONG = [None, 3, np.zeros((4, 4, 3)), np.zeros((4, 4, 2), np.uint8), np.zeros((0, 4, 3), np.uint8), io.StringIO("a")]
+
+
+@pytest.mark.parametrize("given", WRONG, ids=repr)
 def test_other_things_are_refused(given):
-    with pytest.raises(TypeError, match="expected a path, a Pillow image"):
+    with pytest.raises(TypeError, match="expected a path, the bytes of a file"):
         load_pixels(given, 16)
+
+
+def test_a_cut_file_given_as_a_pillow_image_names_the_file_and_the_cause(tmp_path):
+    make_photo(400, 300).save(tmp_path / "a.jpg")
+    (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:5000])
+    with pytest.raises(ImageError, match=r"a\.jpg: damaged: image file is truncated"):
+        load_pixels(Image.open(tmp_path / "a.jpg"), 16)
+
+
+def test_the_home_folder_is_found_and_a_name_with_a_tilde_is_a_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "~b.png"):
+        make_photo(16, 16).save(tmp_path / name)
+    for given in ("~/a.png", "~b.png"):
+        np.testing.assert_array_equal(load_pixels(given, 16), PIXELS)
+
+
+@pytest.mark.parametrize("name", ["caf\udce9.png", "a#b%20$c$.png", "line\nbreak.png", "é🍎.png", "a" * 251 + ".png"])
+def test_any_name_is_opened_and_its_error_can_be_printed(tmp_path, name):
+    make_photo(16, 16).save(tmp_path / "plain.png")
+    (tmp_path / "plain.png").rename(tmp_path / name)
+    assert (load_pixels(tmp_path / name, 16) == PIXELS).all()
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(ImageError, match="the file is empty") as caught:
+        load_pixels(tmp_path / name, 16)
+    assert str(caught.value).encode() and caught.value.path == tmp_path / name
+
+
+@pytest.mark.parametrize("make", [list, tuple, iter, np.array, pd.Series, lambda paths: (path for path in paths)])
+def test_many_images_come_in_any_iterable(make):
+    assert list(iterate_images(make(["a.jpg", "b.jpg"]))) == ["a.jpg", "b.jpg"]
+
+
+@pytest.mark.parametrize("one", ["a.jpg", Path("a.jpg"), b"1", Image.new("L", (2, 2)), PIXELS, GREY], ids=repr)
+def test_one_image_is_a_list_of_one(one):
+    assert [image is one for image in iterate_images(one)] == [True]
+
+
+@pytest.mark.parametrize("wrong", [None, 3, {"a.jpg": 1}, {"a.jpg"}, pd.DataFrame({"path": ["a.jpg"]})], ids=type)
+def test_what_has_no_order_or_is_no_image_is_refused(wrong):
+    with pytest.raises(TypeError, match="or a list or generator of these"):
+        iterate_images(wrong)
+
+
+@pytest.mark.parametrize(("name", "words"), [("*.jpg", r"pass Path\(folder\)\.glob"), ("", "list_image_files lists")])
+def test_a_pattern_and_a_folder_say_what_to_pass(tmp_path, name, words):
+    with pytest.raises(ImageError, match=words):
+        load_image(tmp_path / name)
 
 
 @pytest.mark.parametrize("n_threads", [1, 4])
@@ -197,6 +296,6 @@ def test_failures_are_listed_and_the_rest_goes_on(photo_paths, n_threads):
 
 @pytest.mark.parametrize("names", [[], ["a.jpg", "b.jpg"]], ids=["no path", "no image"])
 def test_nothing_opened_gives_no_pixels(tmp_path, names):
-    loaded = load_images([tmp_path / name for name in names], 16)
+    loaded = load_images((tmp_path / name for name in names), 16)
     assert loaded.pixels.shape == (0, 16, 16, 3)
     assert len(loaded.rows) == 0 and len(loaded.failures) == len(names)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import scipy.special
 import torch
 from PIL import Image
 
+from utils_cv.data.images import ImageError
 from utils_cv.models.model_files import ModelFileError
 from utils_cv.models.saved_classifier import ImageClassifier, load_classifier, save_classifier
 from utils_cv.system.files import hash_file
@@ -71,10 +73,39 @@ def test_files_images_and_arrays_give_one_answer_and_no_images_none(saved_folder
     assert classifier.predict([]).shape == (0, 2) and classifier.predict_labels([]) == []
 
 
-@pytest.mark.parametrize("wrong", [3, np.zeros((4, 4)), np.zeros((4, 4, 3))], ids=["number", "grey array", "floats"])
+@pytest.mark.parametrize("wrong", [3, np.zeros((4, 4)), np.zeros((4, 4, 3))], ids=["number", "grey", "floats"])
 def test_other_things_are_refused(saved_folder, wrong):
-    with pytest.raises(TypeError, match="expected a path, a Pillow image, or an RGB array"):
-        load_classifier(saved_folder).predict([wrong])
+    for given in ([wrong], wrong):
+        with pytest.raises(TypeError, match="expected a path"):
+            load_classifier(saved_folder).predict(given)
+
+
+def test_many_batches_from_a_generator_stay_in_order(saved_folder, paths, expected):
+    classifier = load_classifier(saved_folder)
+    np.testing.assert_allclose(classifier.predict(Path(path).read_bytes() for path in paths), expected, atol=1e-4)
+
+
+def test_a_folder_is_predicted_and_what_cannot_be_opened_is_listed(saved_folder, paths, expected, tmp_path):
+    names = [f"{i:02d}.png" for i in range(len(paths))]
+    for path, name in zip(paths, names, strict=True):
+        shutil.copyfile(path, tmp_path / name)
+    for i in (0, 7, 20):
+        (tmp_path / names[i]).write_bytes(b"")
+    classifier = load_classifier(saved_folder)
+    for given in (tmp_path, str(tmp_path), tmp_path.glob("*.png")):
+        found = classifier.predict_files(given).sort_values("path", ignore_index=True)
+        assert found["path"].tolist() == [str(tmp_path / name) for name in names]
+        is_open = (found["cause"] == "").to_numpy()
+        assert np.flatnonzero(~is_open).tolist() == [0, 7, 20] and set(found["cause"][~is_open]) == {
+            "the file is empty"
+        }
+        assert set(found["label"][~is_open]) == {""} and found["probability"][~is_open].isna().all()
+        np.testing.assert_allclose(found["probability"][is_open], expected.max(axis=1)[is_open], atol=1e-4)
+        labels = np.array(classifier.info.class_names)[expected.argmax(axis=1)]
+        assert found["label"][is_open].tolist() == labels[is_open].tolist()
+    assert len(classifier.predict_files(tmp_path / names[1])) == 1 and classifier.predict_files([]).empty
+    with pytest.raises(ImageError, match=r"00\.png: the file is empty"):
+        classifier.predict(tmp_path / name for name in names)
 
 
 def test_the_facts_are_written(saved_folder, small_images):
@@ -92,6 +123,8 @@ def test_the_facts_are_written(saved_folder, small_images):
 
 def test_the_hash_of_the_table_follows_its_labels(small_images, trained, saved_folder, tmp_path):
     table, hashes = small_images.table, []
+    latin = table.assign(image="caf\udce9/" + table["image"])  # bytes that are not UTF-8, from an old archive
+    save_classifier(trained, tmp_path / "latin", images=dataclasses.replace(small_images, table=latin), onnx=False)
     for changed in (table.sample(frac=1, random_state=0), table.assign(label="can")):
         images = dataclasses.replace(small_images, table=changed)
         hashes.append(save_classifier(trained, tmp_path / str(len(hashes)), images=images, onnx=False).table_sha256)

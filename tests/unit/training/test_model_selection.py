@@ -161,7 +161,6 @@ def test_several_labels_are_selected_by_the_same_call(multilabel_images, tiny_st
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        pytest.param({"n_folds": 500}, "expected at least n_folds=500", id="folds"),
         pytest.param({"recipes": ["top"]}, "expected one or more of probe", id="recipe"),
         pytest.param({"recipes": ["averaged"]}, "'averaged' not first", id="averaged first"),
     ],
@@ -169,6 +168,19 @@ def test_several_labels_are_selected_by_the_same_call(multilabel_images, tiny_st
 def test_wrong_arguments_say_what_is_expected(small_images, arguments, message):
     with pytest.raises(ValueError, match=message):
         select_recipe(small_images, **OPTIONS | arguments)
+
+
+def test_a_class_of_two_images_takes_two_folds_and_one_of_a_single_image_is_refused(small_images):
+    rows = small_images.table.query("split != 'test'").groupby("label").head(4).index
+    few = [rows[small_images.table.loc[rows, "label"] == "can"][:n] for n in (2, 1)]
+    carton = rows[small_images.table.loc[rows, "label"] == "carton"]
+    two, one = (
+        dataclasses.replace(small_images, table=small_images.table.loc[part.append(carton)].assign(split="train"))
+        for part in few
+    )
+    assert len(model_selection._make_folds(two, 3, 0)) == 2
+    with pytest.raises(ValueError, match="The smallest class has 1 images to learn from; expected at least 2"):
+        model_selection._make_folds(one, 3, 0)
 
 
 def make_features(n=120, *, distance=1.5, seed=0):
