@@ -1,102 +1,229 @@
-"""Accuracy, seconds and memory of training, side by side: our recipes and other libraries' recipes on one folder.
+"""Accuracy and time of training, side by side: our recipes and other libraries' recipes on the same images.
 
-    python benchmarks/training_peers.py FOLDER --recipes probe "scikit-learn probe" --out results/
+    python benchmarks/training_peers.py                                   # the demo images only
+    python benchmarks/training_peers.py --photos FOLDER                   # and the photographs in it
+    python benchmarks/training_peers.py --photos FOLDER --recipes probe select_recipe --again
+    python benchmarks/training_peers.py --summarize                       # only the table, from what is there
 
-Every recipe runs in a process of its own. Finished ones are kept in the output folder and not run again, so a long
-comparison can be stopped at any time. Times are good only on a machine that does nothing else.
+Needs `pip install -e '.[benchmarks]'` for Hugging Face. FOLDER holds `ants_bees`, `flowers12` and `magnetic_tiles`.
+
+A cell is one training: a set, 10 or all images per class, a seed, a recipe. Each runs in a fresh process on one
+processor and is written to the results at once, so that the same command goes on after a stop. Cells of other machines,
+and of other versions of torch, timm and fastai, are kept beside. CPU seconds count the training from opening the images
+on, without imports and without the export of our backbone to ONNX, which is done once per machine.
 """
 
 import argparse
 import json
+import multiprocessing
+import os
+import subprocess
 import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from importlib import metadata
 from pathlib import Path
+from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
-from training_recipes import RECIPES, run_recipe
 
-from utils_cv.data.image_table import encode_labels, list_class_names, load_image_table
-from utils_cv.data.splits import complete_splits
-from utils_cv.evaluation.metrics import compare_accuracy, measure_accuracy
-from utils_cv.system.files import write_atomic
-from utils_cv.system.machine import describe_machine
-from utils_cv.system.timing import measure_fresh_process
+# Before torch is imported; the processes of the cells inherit it.
+os.environ |= {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
+HERE = Path(__file__).resolve().parent
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
+
+from training_recipes import HAS_HUGGING_FACE, RECIPES  # noqa: E402
+
+from utils_cv.data.image_table import encode_labels, list_class_names, load_image_table  # noqa: E402
+from utils_cv.data.splits import complete_splits, take_per_class  # noqa: E402
+from utils_cv.system.files import write_atomic  # noqa: E402
+from utils_cv.system.machine import describe_machine, set_seed  # noqa: E402
+
+# Each set, with the column whose equal values are not independent.
+SETS = {"fridge_objects": None, "ants_bees": None, "magnetic_tiles": "group", "flowers12": None}
+SIZES = (10, "all")
+SEEDS = (0, 1, 2)
+OURS = ("probe", "select_recipe")
+# What runs first and last, so that a run which is stopped has what says most.
+QUICK, LAST = ("probe", "select_recipe", "sklearn_probe"), ("hugging_face", "pytorch_tutorial")
+ONE_SEED_SECONDS = 300.0
+PACKAGES = ("torch", "torchvision", "timm", "fastai", "scikit-learn", "transformers", "accelerate", "onnxruntime")
 
 
-def load_table(folder: str) -> pd.DataFrame:
-    """Load the folder with splits `train` and `test`: its own test part, or else its own validation part."""
-    table = load_image_table(folder)
-    if "split" in table and "test" not in set(table["split"]):
-        table["split"] = table["split"].replace({"valid": "test"})
-    table = complete_splits(table)
+class Cell(NamedTuple):
+    """One training."""
+
+    set: str
+    n_per_class: int | str
+    seed: int
+    recipe: str
+
+
+def load_set(name: str, photos: Path | None) -> pd.DataFrame:
+    """Load a set with the splits `train`, validation images included, and `test`."""
+    folder = HERE.parent / "data" / name if name == "fridge_objects" else Path(photos or "") / name
+    table = complete_splits(load_image_table(folder))
     return table.assign(split=table["split"].replace({"valid": "train"}))
 
 
-def run_child(folder: str, recipe: str, seed: int) -> None:
-    """Run one recipe here and print its result as the last line."""
-    seconds, codes = run_recipe(recipe, load_table(folder), seed)
-    print("\n" + json.dumps({"seconds": seconds, "codes": np.asarray(codes).tolist()}))
+def take_images(table: pd.DataFrame, cell: Cell) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Take the train images of a cell, which differ by seed where they are few, and all test images."""
+    if cell.n_per_class != "all":
+        table = take_per_class(table, int(cell.n_per_class), seed=cell.seed)
+    train, test = (table[table["split"] == split].reset_index(drop=True) for split in ("train", "test"))
+    return train, test
 
 
-def measure(folder: str, recipe: str, seed: int, out_dir: Path, timeout_s: float) -> dict[str, object]:
-    """Run one recipe in a fresh process, or read its kept result."""
-    path = out_dir / f"{Path(folder).name}_{recipe.replace(' ', '_')}_{seed}.json"
-    if not path.is_file():
-        argv = [__file__, folder, "--child", recipe, "--seed", str(seed)]
-        here = str(Path(__file__).parent)
-        script = (
-            f"import runpy, sys; sys.argv = {argv!r}; sys.path.insert(0, {here!r}); "
-            f"runpy.run_path({__file__!r}, run_name='__main__')\n"
-        )
-        done = measure_fresh_process(script, timeout_s=timeout_s)
-        print("\n".join(done.output.splitlines()[:-1]), flush=True)
-        result = json.loads(done.output.splitlines()[-1]) | {"peak_memory_mb": done.peak_memory_mb}
-        with write_atomic(path) as out_path:
-            out_path.write_text(json.dumps(result), encoding="utf-8")
-    return json.loads(path.read_text(encoding="utf-8"))
+def run_cell(cell: Cell, table: pd.DataFrame) -> dict[str, Any]:
+    """Train and predict, in the process of a cell; on one processor, which decides how many threads libraries start."""
+    if hasattr(os, "sched_setaffinity"):
+        processors = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {processors[os.getpid() % len(processors)]})
+    train, test = take_images(table, cell)
+    set_seed(cell.seed)
+    wall, cpu = time.perf_counter(), time.process_time()
+    trained = RECIPES[cell.recipe](train, cell.seed)
+    times = {"cpu_seconds": round(time.process_time() - cpu, 2), "seconds": round(time.perf_counter() - wall, 2)}
+    right = trained.predict(test) == encode_labels(test["label"], list_class_names(train))
+    answers = "".join(map(str, right.astype(int)))
+    return cell._asdict() | {"n_train": len(train), "setting": trained.setting, **times, "right": answers}
 
 
-def summarize(table: pd.DataFrame, results: dict[str, dict]) -> pd.DataFrame:
-    """Make one row a recipe: accuracy with interval, seconds, memory, and both against the first recipe."""
-    test = table[table["split"] == "test"]
-    truth = encode_labels(test["label"], list_class_names(table))
-    first = next(iter(results.values()))
+def list_cells(tables: dict[str, pd.DataFrame], chosen: argparse.Namespace) -> list[Cell]:
+    """List all cells in the order of running: seed 0 first, in it what is quick, then few images, then small sets."""
+    n_train = {name: int((table["split"] == "train").sum()) for name, table in tables.items()}
+    cells = [
+        Cell(name, size, seed, recipe)
+        for name in tables
+        for size in chosen.sizes
+        for seed in chosen.seeds
+        for recipe in chosen.recipes
+    ]
+
+    def rank(cell: Cell) -> tuple[int, ...]:
+        is_all = cell.n_per_class == "all"
+        stage = is_all if cell.recipe in QUICK else 4 if cell.recipe in LAST else 2 + is_all
+        return cell.seed > 0, stage, cell.seed, n_train[cell.set], list(RECIPES).index(cell.recipe)
+
+    return sorted(cells, key=rank)
+
+
+def measure_cells(path: Path, tables: dict[str, pd.DataFrame], cells: Sequence[Cell]) -> None:
+    """Run the cells one after another and write each result at once; failures are counted and left for another run."""
+    context = multiprocessing.get_context("forkserver")
+    # A cell starts as a copy of a process that has imported everything and done nothing.
+    context.set_forkserver_preload(["training_recipes"])
+    failed, exported = [], set()
+    for number, cell in enumerate(cells, start=1):
+        if takes_one_seed(read_results(path), cell):
+            continue
+        print(f"{number}/{len(cells)} {' '.join(map(str, cell))}:", end=" ", flush=True)
+        try:
+            for _ in range(1 if cell.recipe in exported else 2):  # the first time may include the export to ONNX
+                with ProcessPoolExecutor(1, mp_context=context) as pool:
+                    row = pool.submit(run_cell, cell, tables[cell.set]).result()
+                if cell.recipe not in OURS:
+                    break
+            exported.add(cell.recipe)
+        except Exception as error:  # any failure of a recipe is a result about it; the others go on
+            print(f"failed, {type(error).__name__}: {error}", flush=True)
+            failed.append(cell)
+            continue
+        results = read_results(path)  # read again, so that another run may add cells meanwhile
+        kept = [old for old in results["cells"] if not is_of(old, cell, results["machine"])]
+        results["cells"] = [*kept, {"machine": results["machine"], "commit": read_commit()} | row]
+        write_results(path, results)
+        print(f"{row['right'].count('1')} of {len(row['right'])}, {row['cpu_seconds']} s of CPU", flush=True)
+    if failed:
+        print(f"{len(failed)} of {len(cells)} cells failed; the same command tries them again.", file=sys.stderr)
+
+
+def is_of(row: dict[str, Any], cell: Cell, machine: str) -> bool:
+    """Tell whether a result is of a cell on a machine."""
+    return row["machine"] == machine and all(row[key] == value for key, value in cell._asdict().items())
+
+
+def takes_one_seed(results: dict[str, Any], cell: Cell) -> bool:
+    """Tell whether a cell is left out because its recipe took over five minutes of CPU with seed 0."""
+    first = [row for row in results["cells"] if is_of(row, cell._replace(seed=0), results["machine"])]
+    return cell.seed > 0 and bool(first) and first[0]["cpu_seconds"] > ONE_SEED_SECONDS
+
+
+def read_commit() -> str:
+    """Read which version of the repository is measured; empty without git."""
+    argv = ["git", "-C", str(HERE), "describe", "--always", "--dirty"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """Read what was measured before, on any machine."""
+    results = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"cells": [], "sets": []}
+    found = {name: version for name in PACKAGES if (version := _read_version(name))}
+    return results | {"machine": describe_machine(), "versions": found}
+
+
+def _read_version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def write_results(path: Path, results: dict[str, Any]) -> None:
+    """Write results as JSON with one line per row, at once or not at all."""
+    parts = []
+    for key, value in results.items():
+        rows = ",\n".join(f" {json.dumps(row, ensure_ascii=False)}" for row in value) if isinstance(value, list) else ""
+        parts.append(f"{json.dumps(key)}: " + (f"[\n{rows}\n]" if rows else json.dumps(value, ensure_ascii=False)))
+    with write_atomic(path) as out_path:
+        out_path.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
+
+
+def describe_sets(tables: dict[str, pd.DataFrame]) -> list[dict[str, Any]]:
+    """Describe sets by what the summary needs: how many images, and which test images belong together."""
     rows = []
-    for name, result in results.items():
-        gain = compare_accuracy(truth, result["codes"], first["codes"])
-        rows.append(
-            {
-                "recipe": name,
-                "accuracy": str(measure_accuracy(truth, result["codes"])),
-                "minus first": f"{gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})",
-                "seconds": round(result["seconds"], 1),
-                "times first": round(result["seconds"] / first["seconds"], 2),
-                "peak MB": round(result["peak_memory_mb"]),
-            }
-        )
-    return pd.DataFrame(rows)
+    for name, table in tables.items():
+        test = table[table["split"] == "test"]
+        units = pd.factorize(test[SETS[name]])[0].tolist() if SETS[name] else list(range(len(test)))
+        row = {"set": name, "n_classes": table["label"].nunique(), "n_train": len(table) - len(test)}
+        rows.append(row | {"n_test": len(test), "test_units": units})
+    return rows
 
 
 def main() -> None:
-    """Read the arguments, run what is missing, print the table."""
+    """Read the arguments, run what is missing, write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", help="images in any layout that load_image_table takes")
+    parser.add_argument("--photos", type=Path, help="folder with the sets of photographs; default: leave them out")
+    parser.add_argument(
+        "--sizes", nargs="+", default=list(SIZES), type=lambda text: text if text == "all" else int(text)
+    )
+    parser.add_argument("--seeds", nargs="+", default=list(SEEDS), type=int)
     parser.add_argument("--recipes", nargs="+", default=list(RECIPES), choices=list(RECIPES), metavar="NAME")
-    parser.add_argument("--out", type=Path, default=Path("training_peers"), help="where results are kept")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--timeout-s", type=float, default=3600)
-    parser.add_argument("--child", choices=list(RECIPES), help=argparse.SUPPRESS)
+    parser.add_argument("--again", action="store_true", help="measure cells again that are there")
+    parser.add_argument("--summarize", action="store_true", help="run nothing")
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "training_peers.json")
     arguments = parser.parse_args()
-    if arguments.child:
-        run_child(arguments.folder, arguments.child, arguments.seed)
-        return
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    results = {}
-    for recipe in arguments.recipes:
-        print(f"{recipe} ...", file=sys.stderr, flush=True)
-        results[recipe] = measure(arguments.folder, recipe, arguments.seed, arguments.out, arguments.timeout_s)
-        print(summarize(load_table(arguments.folder), results).to_string(index=False), flush=True)
-    print(describe_machine())
+    results = read_results(arguments.out)
+    if not arguments.summarize:
+        if not HAS_HUGGING_FACE:
+            arguments.recipes = [name for name in arguments.recipes if not name.startswith("hugging_face")]
+            print("Hugging Face is not run: pip install -e '.[benchmarks]' installs transformers and accelerate.")
+        names = [name for name in SETS if arguments.photos or name == "fridge_objects"]
+        tables = {name: load_set(name, arguments.photos) for name in names}
+        kept = [row for row in results["sets"] if row["set"] not in tables]
+        results["sets"] = kept + describe_sets(tables)
+        write_results(arguments.out, results)
+        cells = list_cells(tables, arguments)
+        if not arguments.again:
+            done = {
+                Cell(*(row[key] for key in Cell._fields))
+                for row in results["cells"]
+                if row["machine"] == results["machine"]
+            }
+            cells = [cell for cell in cells if cell not in done]
+        measure_cells(arguments.out, tables, cells)
 
 
 if __name__ == "__main__":

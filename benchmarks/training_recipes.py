@@ -1,73 +1,75 @@
 """Recipes that `training_peers.py` compares: ours, and other libraries' as their own documentation sets them.
 
-Each takes a table with splits `train` and `test` and returns the seconds of its training, images opened and
-imports excluded, and the predicted class codes of the test images. All use the same pretrained weights of
-`efficientnet_lite0` at 224 px.
+Each learns the rows of a table and returns how it predicts others. All start from the same pretrained weights of
+`efficientnet_lite0` at 224 px and work in one process, without workers that load images.
 """
 
-import dataclasses
+import math
 import tempfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+from fastai.vision.all import CategoryBlock, DataBlock, ImageBlock, Resize, aug_transforms, vision_learner
+from sklearn.linear_model import LogisticRegression
 from torch import nn
+from torchvision.transforms import v2
 
-from utils_cv.data.image_table import encode_labels, list_class_names
+from utils_cv.data.image_table import TableImages, encode_labels, list_class_names, load_table_images
 from utils_cv.data.images import load_image
 from utils_cv.models.backbones import load_backbone
-from utils_cv.system.machine import set_seed
-from utils_cv.system.timing import Timer
+from utils_cv.training.callbacks import FreezeStatistics
+from utils_cv.training.learner import TrainedModel, predict_images
+from utils_cv.training.linear_probe import linear_probe
+from utils_cv.training.model_selection import select_recipe
+
+HAS_HUGGING_FACE = bool(find_spec("transformers") and find_spec("accelerate"))
+if HAS_HUGGING_FACE:
+    from transformers import Trainer, TrainingArguments
 
 NAME, SIZE_PX, MEAN = "efficientnet_lite0", 224, 0.5
-Result = tuple[float, np.ndarray]
+# What a careful user changes: few images in small batches, and enough steps to learn from them.
+SMALL_SET, CAREFUL_BATCHES, CAREFUL_STEPS = 200, (8, 16), 60
+# The tutorial's epochs, as long as so many views of images are not exceeded: about 10 minutes of CPU.
+TUTORIAL_EPOCHS, TUTORIAL_VIEWS = 25, 7500
 
 
-def run_probe(table: pd.DataFrame, seed: int) -> Result:
-    """Our probe; every train image is learned, because cross-validation needs no validation part."""
-    from utils_cv.training.linear_probe import linear_probe
+class Trained(NamedTuple):
+    """What a recipe returns: how it predicts the class codes of rows, and what it set or selected."""
 
-    return _run_ours(table, lambda images: linear_probe(images, seed=seed))
-
-
-def run_fine_tuning(table: pd.DataFrame, seed: int, *, trainable: str) -> Result:
-    """Our fine-tuning from the probe; every train image is learned, and the last epoch is used."""
-    from utils_cv.training.fine_tuning import fine_tune
-
-    return _run_ours(table, lambda images: fine_tune(images, trainable=trainable, seed=seed, show_progress=False))
+    predict: Callable[[pd.DataFrame], np.ndarray]
+    setting: str
 
 
-def run_select_recipe(table: pd.DataFrame, seed: int) -> Result:
-    """The recipe that cross-validation selects, trained on all train images."""
-    from utils_cv.training.model_selection import select_recipe
-
-    def train(images: Any) -> Any:
-        selection = select_recipe(images, seed=seed, show_progress=False)
-        print(selection.scores.round(3).to_string(index=False), "\nselected:", selection.recipe)
-        return dataclasses.replace(selection.model, seconds=selection.seconds)
-
-    return _run_ours(table, train)
+def train_probe(train: pd.DataFrame, seed: int) -> Trained:
+    """Our probe, its regularization chosen by cross-validation."""
+    return _describe_ours(linear_probe(_open_train(train), seed=seed), "")
 
 
-def _run_ours(table: pd.DataFrame, train: Callable[[Any], Any]) -> Result:
-    """Train on the train images and predict the test images."""
-    from utils_cv.data.image_table import load_table_images
-    from utils_cv.training.learner import predict_images
-
-    with Timer() as timer:
-        images = load_table_images(table[table["split"] == "train"].reset_index(drop=True), SIZE_PX)
-    model = train(images)
-    return timer.seconds + model.seconds, predict_images(model, load_table_images(table, SIZE_PX)).y_pred
+def train_select_recipe(train: pd.DataFrame, seed: int) -> Trained:
+    """The recipe that our cross-validation selects, with its defaults."""
+    selection = select_recipe(_open_train(train), seed=seed, show_progress=False)
+    return _describe_ours(selection.model, f"selected {selection.recipe}")
 
 
-def run_sklearn_probe(table: pd.DataFrame, seed: int) -> Result:
+def _open_train(train: pd.DataFrame) -> TableImages:
+    return load_table_images(train.assign(split="train"), SIZE_PX)
+
+
+def _describe_ours(model: TrainedModel, setting: str) -> Trained:
+    def predict(rows: pd.DataFrame) -> np.ndarray:
+        return predict_images(model, load_table_images(rows.assign(split="test"), SIZE_PX)).y_pred
+
+    return Trained(predict, setting)
+
+
+def train_sklearn_probe(train: pd.DataFrame, seed: int) -> Trained:
     """What most people write: features by eager timm in batches of 32, scikit-learn's LogisticRegression."""
-    from sklearn.linear_model import LogisticRegression
-
-    body, train, test = load_backbone(NAME, n_classes=0), *_split(table)
+    body = load_backbone(NAME, n_classes=0).eval()
 
     def compute(rows: pd.DataFrame) -> np.ndarray:
         parts = []
@@ -77,20 +79,19 @@ def run_sklearn_probe(table: pd.DataFrame, seed: int) -> Result:
                 parts.append(body(torch.stack(images)).numpy())
         return np.concatenate(parts)
 
-    with Timer() as timer:
-        model = LogisticRegression(max_iter=1000).fit(compute(train), _encode(table, train))
-    return timer.seconds, model.predict(compute(test))
+    model = LogisticRegression(max_iter=1000).fit(compute(train), _encode(train))
+    return Trained(lambda rows: model.predict(compute(rows)), "")
 
 
-def run_fastai(table: pd.DataFrame, seed: int, *, epochs: int, careful: bool = False) -> Result:
-    """The fine_tune of fastai as it comes; or careful: batches of 16, raised rates of the body, frozen statistics."""
-    from fastai.vision.all import CategoryBlock, DataBlock, ImageBlock, Resize, accuracy, aug_transforms, vision_learner
+def train_fastai(train: pd.DataFrame, seed: int, *, careful: bool = False) -> Trained:
+    """The `fine_tune(4)` of fastai as it comes; or careful.
 
-    from utils_cv.training.callbacks import FreezeStatistics
-
-    train, test = _split(table)
+    Careful means small batches, at least 60 steps, ten times the default rate in the body, and frozen statistics.
+    """
+    size = _choose_batch(len(train)) if careful else min(64, len(train))  # fastai drops a batch that is not full
+    epochs = max(4, math.ceil(CAREFUL_STEPS / (len(train) // size))) if careful else 4
     block = DataBlock(
-        (ImageBlock, CategoryBlock(vocab=list_class_names(table))),
+        (ImageBlock, CategoryBlock(vocab=list_class_names(train))),
         get_x=lambda row: row["path"],
         get_y=lambda row: row["label"],
         splitter=lambda items: (list(range(len(items))), [0, 1]),  # two images: validation costs nothing here
@@ -100,83 +101,75 @@ def run_fastai(table: pd.DataFrame, seed: int, *, epochs: int, careful: bool = F
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "weights.pth"
         torch.save(load_backbone(NAME).state_dict(), weights)
-        with Timer() as timer:
-            loaders = block.dataloaders(train, bs=16 if careful else 64, num_workers=2)
-            overlay = {"file": str(weights)}
-            learn = vision_learner(
-                loaders, "tf_efficientnet_lite0", metrics=accuracy, pretrained_cfg_overlay=overlay, train_bn=not careful
-            )
-            if careful:
-                learn.add_cb(FreezeStatistics())
-            with learn.no_bar(), learn.no_logging():
-                learn.fine_tune(epochs, **({"base_lr": 4e-3, "lr_mult": 10} if careful else {}))
-    with learn.no_bar():
-        probabilities, _ = learn.get_preds(dl=learn.dls.test_dl(test))
-    return timer.seconds, probabilities.argmax(dim=1).numpy()
+        loaders = block.dataloaders(train, bs=size, num_workers=0)
+        overlay = {"file": str(weights)}
+        learn = vision_learner(loaders, "tf_efficientnet_lite0", pretrained_cfg_overlay=overlay, train_bn=not careful)
+    with learn.no_bar(), learn.no_logging():
+        if careful:
+            learn.add_cb(FreezeStatistics())
+        learn.fine_tune(epochs, **({"base_lr": 4e-3, "lr_mult": 10} if careful else {}))
+
+    def predict(rows: pd.DataFrame) -> np.ndarray:
+        with learn.no_bar():
+            return learn.get_preds(dl=learn.dls.test_dl(rows))[0].argmax(dim=1).numpy()
+
+    return Trained(predict, f"{epochs} epochs, batches of {size}")
 
 
-def run_pytorch_tutorial(table: pd.DataFrame, seed: int, *, epochs: int) -> Result:
+def train_pytorch_tutorial(train: pd.DataFrame, seed: int) -> Trained:
     """PyTorch's transfer learning tutorial: batches of 4, SGD at 0.001, a tenth of it after 7 epochs."""
-    train, test = _split(table)
-    model = load_backbone(NAME, n_classes=table["label"].nunique())
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.001, momentum=0.9)
+    network = load_backbone(NAME, n_classes=train["label"].nunique())
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.001, momentum=0.9)
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=7, gamma=0.1)
-    with Timer() as timer:
-        data = TrainImages(train, _encode(table, train))
-        loader = torch.utils.data.DataLoader(data, batch_size=4, shuffle=True, num_workers=2)
-        for _ in range(epochs):
-            model.train()
-            for batch in loader:
-                optimizer.zero_grad()
-                nn.functional.cross_entropy(model(batch["pixel_values"]), batch["labels"]).backward()
-                optimizer.step()
-            schedule.step()
-    return timer.seconds, _predict(model, test)
+    loader = torch.utils.data.DataLoader(TrainImages(train), batch_size=4, shuffle=True)
+    network.train()
+    epochs = min(TUTORIAL_EPOCHS, TUTORIAL_VIEWS // len(train))
+    for _ in range(epochs):
+        for batch in loader:
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(batch["pixel_values"]), batch["labels"]).backward()
+            optimizer.step()
+        schedule.step()
+    return Trained(lambda rows: _predict(network, rows), f"{epochs} epochs")
 
 
-def run_hugging_face(table: pd.DataFrame, seed: int, *, careful: bool = False) -> Result:
-    """Hugging Face's Trainer as its image classification guide sets it; or careful: its step at a rate for a new head.
+def train_hugging_face(train: pd.DataFrame, seed: int, *, careful: bool = False) -> Trained:
+    """Hugging Face's Trainer as its image classification guide sets it; or careful.
 
-    The guide fine-tunes a transformer on thousands of images; a few hundred give it eleven steps.
+    The guide fine-tunes a transformer on thousands of images; a few hundred give it eleven steps. Careful means small
+    batches that are not gathered, at least 60 steps, and the rate of a new head.
     """
-    from transformers import Trainer, TrainingArguments
-
-    train, test = _split(table)
-    model = Wrapped(load_backbone(NAME, n_classes=table["label"].nunique()))
-    with tempfile.TemporaryDirectory() as folder, Timer() as timer:
+    size = _choose_batch(len(train)) if careful else 16
+    epochs = max(3, math.ceil(CAREFUL_STEPS / math.ceil(len(train) / size))) if careful else 3
+    model = Wrapped(load_backbone(NAME, n_classes=train["label"].nunique()))
+    with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             output_dir=folder, remove_unused_columns=False, learning_rate=1e-3 if careful else 5e-5,
-            per_device_train_batch_size=16, gradient_accumulation_steps=1 if careful else 4, num_train_epochs=3,
+            per_device_train_batch_size=size, gradient_accumulation_steps=1 if careful else 4, num_train_epochs=epochs,
             warmup_steps=0.1, logging_steps=10, save_strategy="no",
-            report_to="none", seed=seed, dataloader_num_workers=2, disable_tqdm=True, use_cpu=True,
+            report_to="none", seed=seed, disable_tqdm=True, use_cpu=True,
         )  # fmt: skip
-        Trainer(model=model, args=arguments, train_dataset=TrainImages(train, _encode(table, train))).train()
-    return timer.seconds, _predict(model.network, test)
+        Trainer(model=model, args=arguments, train_dataset=TrainImages(train)).train()
+    return Trained(lambda rows: _predict(model.network, rows), f"{epochs} epochs, batches of {size}")
 
 
-RECIPES: dict[str, Callable[[pd.DataFrame, int], Result]] = {
-    "probe": run_probe,
-    "last_stage": lambda table, seed: run_fine_tuning(table, seed, trainable="last_stage"),
-    "all": lambda table, seed: run_fine_tuning(table, seed, trainable="all"),
-    "select_recipe": run_select_recipe,
-    "scikit-learn probe": run_sklearn_probe,
-    "fastai 1": lambda table, seed: run_fastai(table, seed, epochs=1),
-    "fastai 4": lambda table, seed: run_fastai(table, seed, epochs=4),
-    "fastai 4 careful": lambda table, seed: run_fastai(table, seed, epochs=4, careful=True),
-    "PyTorch tutorial 2": lambda table, seed: run_pytorch_tutorial(table, seed, epochs=2),
-    "PyTorch tutorial 25": lambda table, seed: run_pytorch_tutorial(table, seed, epochs=25),
-    "Hugging Face": run_hugging_face,
-    "Hugging Face careful": lambda table, seed: run_hugging_face(table, seed, careful=True),
+RECIPES: dict[str, Callable[[pd.DataFrame, int], Trained]] = {
+    "probe": train_probe,
+    "select_recipe": train_select_recipe,
+    "sklearn_probe": train_sklearn_probe,
+    "fastai_careful": lambda train, seed: train_fastai(train, seed, careful=True),
+    "hugging_face_careful": lambda train, seed: train_hugging_face(train, seed, careful=True),
+    "fastai": train_fastai,
+    "hugging_face": train_hugging_face,
+    "pytorch_tutorial": train_pytorch_tutorial,
 }
 
 
 class TrainImages(torch.utils.data.Dataset):
     """Random crops and mirror images, as the tutorials of PyTorch and Hugging Face take them."""
 
-    def __init__(self, rows: pd.DataFrame, codes: np.ndarray) -> None:
-        from torchvision.transforms import v2
-
-        self.paths, self.codes = list(rows["path"]), codes
+    def __init__(self, rows: pd.DataFrame) -> None:
+        self.paths, self.codes = list(rows["path"]), _encode(rows)
         self.transform = v2.Compose(
             [v2.RandomResizedCrop(SIZE_PX), v2.RandomHorizontalFlip(), v2.ToImage(), v2.ToDtype(torch.float, True)]
         )
@@ -196,24 +189,18 @@ class Wrapped(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, pixel_values: torch.Tensor, labels: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+    def forward(self, pixel_values: torch.Tensor, labels: torch.Tensor | None = None) -> dict[str, Any]:
         """Give logits, and the loss where there are labels."""
         logits = self.network(pixel_values)
         return {"logits": logits} | ({} if labels is None else {"loss": nn.functional.cross_entropy(logits, labels)})
 
 
-def run_recipe(name: str, table: pd.DataFrame, seed: int) -> Result:
-    """Run one recipe by name, from a seed."""
-    set_seed(seed)
-    return RECIPES[name](table, seed)
+def _choose_batch(n_images: int) -> int:
+    return CAREFUL_BATCHES[n_images >= SMALL_SET]
 
 
-def _split(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    return table[table["split"] == "train"].reset_index(drop=True), table[table["split"] == "test"]
-
-
-def _encode(table: pd.DataFrame, rows: pd.DataFrame) -> np.ndarray:
-    return encode_labels(rows["label"], list_class_names(table))
+def _encode(rows: pd.DataFrame) -> np.ndarray:
+    return encode_labels(rows["label"], list_class_names(rows))
 
 
 def _open(path: str | Path) -> torch.Tensor:
@@ -221,7 +208,7 @@ def _open(path: str | Path) -> torch.Tensor:
     return (torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255 - MEAN) / MEAN
 
 
-def _predict(model: nn.Module, test: pd.DataFrame) -> np.ndarray:
-    model.eval()
+def _predict(network: nn.Module, rows: pd.DataFrame) -> np.ndarray:
+    network.eval()
     with torch.inference_mode():
-        return np.array([int(model(_open(path)[None]).argmax()) for path in test["path"]])
+        return np.array([int(network(_open(path)[None]).argmax()) for path in rows["path"]])
