@@ -58,7 +58,8 @@ lab: $(STAMP) ## Open JupyterLab in notebooks/
 
 refresh: $(STAMP) ## Execute the committed notebooks in place; fill their numbers and figures into the documents
 	"$(VENV_PYTHON)" -m tools.refresh_notebooks $(if $(ONLY_STALE),--only-stale) \
-		--document README.md --document FAQ.md --document notebooks/README.md notebooks/*.ipynb
+		--document README.md --document FAQ.md --document notebooks/README.md --document benchmarks/README.md \
+		notebooks/*.ipynb
 
 clean: ## Remove .venv and outputs/ (nothing else)
 	rm -rf .venv outputs

@@ -3,6 +3,7 @@
 import argparse
 import base64
 import hashlib
+import json
 import math
 import platform
 import sys
@@ -136,15 +137,26 @@ def read_recorded(path: str | Path) -> Results:
     return {**read_results(path), **_describe_run(run)}
 
 
-def find_recorded(notebooks_dir: str | Path, beginning: str) -> Results:
-    """Read the recorded results of the notebook whose file name begins with, for example, `01`.
+def find_recorded(notebooks_dir: str | Path, source: str) -> Results:
+    """Read the recorded results of a source.
+
+    Args:
+        notebooks_dir: The notebooks; the results of benchmarks lie in `benchmarks/results` beside it.
+        source: The beginning of a notebook's file name, for example `01`, or `benchmarks/` and the name of a JSON file.
 
     Raises:
-        FileNotFoundError: If not exactly one notebook's name begins so.
+        FileNotFoundError: If not exactly one notebook's name begins so, or there is no such JSON file.
     """
-    found = sorted(Path(notebooks_dir).glob(f"{beginning}_*.ipynb"))
+    if source.startswith("benchmarks/"):
+        path = Path(notebooks_dir).parent / "benchmarks" / "results" / f"{source.removeprefix('benchmarks/')}.json"
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"No file {path}; run the benchmark that writes it, or correct the name {source!r}."
+            )
+        return json.loads(path.read_text(encoding="utf-8"))
+    found = sorted(Path(notebooks_dir).glob(f"{source}_*.ipynb"))
     if len(found) != 1:
-        raise FileNotFoundError(f"{len(found)} notebooks in {notebooks_dir} begin with {beginning!r}, expected one.")
+        raise FileNotFoundError(f"{len(found)} notebooks in {notebooks_dir} begin with {source!r}, expected one.")
     return read_recorded(found[0])
 
 
@@ -156,8 +168,8 @@ def fill_document(path: str | Path, notebooks_dir: str | Path) -> bool:
     """
     path = Path(path)
     text = path.read_text(encoding="utf-8")
-    beginnings = {number.source for number in list_numbers(text)}
-    recorded = {beginning: find_recorded(notebooks_dir, beginning) for beginning in beginnings}
+    sources = {number.source for number in list_numbers(text)}
+    recorded = {source: find_recorded(notebooks_dir, source) for source in sources}
     filled = fill_numbers(text, recorded.__getitem__)
     if filled != text:
         with write_atomic(path) as temporary:

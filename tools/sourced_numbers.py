@@ -1,4 +1,4 @@
-"""Numbers in Markdown that come from notebooks: filled in by `make refresh`, checked by a test.
+"""Numbers in Markdown that come from notebooks and benchmarks: filled in by `make refresh`, checked by a test.
 
 A number stands between two comments, which a rendered page does not show:
 
@@ -7,6 +7,7 @@ A number stands between two comments, which a rendered page does not show:
 `01` is the beginning of a notebook's file name, `accuracy` a key of its `show_results`, and `.2f` a format of Python.
 A cell of a recorded table is named by its row: `10.curve[n_per_class=80].accuracy` or, where several columns tell rows
 apart, `02.settings[backbone=efficientnet_lite0,runtime=onnx].median_ms`; `[0]` and `[-1]` are the first and last row.
+`benchmarks/peers.table[set=ants_bees,recipe=probe].accuracy` is read from `benchmarks/results/peers.json`.
 A line must not begin with such a comment: Markdown would take the whole line for HTML.
 """
 
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 _NUMBER = re.compile(
-    r"<!--(?P<source>\w+)\.(?P<key>\w+(?:\[[^\]]*\]\.\w+)?)(?P<spec>:[^>]*?)?-->(?P<shown>[^<]*)<!--/-->"
+    r"<!--(?P<source>(?:benchmarks/)?\w+)\.(?P<key>\w+(?:\[[^\]]*\]\.\w+)?)(?P<spec>:[^>]*?)?-->(?P<shown>[^<]*)<!--/-->"
 )
 _FENCED_CODE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
@@ -24,7 +25,7 @@ class SourcedNumber(NamedTuple):
     """A number of a document and where it comes from.
 
     Attributes:
-        source: Beginning of the notebook's file name, such as `01`.
+        source: Beginning of the notebook's file name, such as `01`, or `benchmarks/` and the name of a JSON file.
         key: Name of the result, or of a table with a row and a column.
         spec: Format of Python, such as `.2f`; empty shows the value as it is.
         shown: What the document says now.
@@ -37,7 +38,7 @@ class SourcedNumber(NamedTuple):
 
 
 def list_numbers(text: str) -> list[SourcedNumber]:
-    """List the numbers of a document that come from a notebook, in order.
+    """List the numbers of a document that come from notebooks and benchmarks, in order.
 
     Example:
         >>> list_numbers("It scores <!--01.accuracy:.2f-->0.93<!--/-->.")[0].key
@@ -54,13 +55,13 @@ def fill_numbers(text: str, find_results: Callable[[str], Mapping[str, Any]]) ->
 
     Args:
         text: A Markdown document with numbers between comments.
-        find_results: Gives the results of the notebook whose file name begins with its argument.
+        find_results: Gives the results of a source, such as the notebook whose file name begins with its argument.
 
     Returns:
         The document with the present numbers; everything else stays as it is.
 
     Raises:
-        ValueError: If a notebook did not record a key, or a format does not fit; names both.
+        ValueError: If a source did not record a key, or a format does not fit; names both.
 
     Example:
         >>> fill_numbers("It scores <!--01.accuracy:.2f-->?<!--/-->.", lambda notebook: {"accuracy": 0.925})
@@ -82,8 +83,8 @@ def format_number(results: Mapping[str, Any], source: str, key: str, spec: str) 
     of fractions in percentage points with one decimal. `score`, `score %` and `score points` add the recorded interval.
 
     Args:
-        results: What the notebook recorded.
-        source: The notebook, for the error.
+        results: What the source recorded.
+        source: Its name, for the error.
         key: Which result.
         spec: Format of Python.
 
@@ -98,7 +99,7 @@ def format_number(results: Mapping[str, Any], source: str, key: str, spec: str) 
         else:
             shown = f"{value * 100:.1f}" if spec == "points" else format(value, spec)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"Notebook {source}: {key} is {value!r}, which format {spec!r} does not fit.") from error
+        raise ValueError(f"{source}: {key} is {value!r}, which format {spec!r} does not fit.") from error
     if isinstance(value, str):
         return shown
     return re.sub(r"(?<!\d)-(?=\d)", "−", shown).replace("%", " %")
@@ -133,7 +134,7 @@ def find_value(results: Mapping[str, Any], source: str, key: str) -> Any:
     """
     name, bracket, rest = key.partition("[")
     if name not in results:
-        raise ValueError(f"Notebook {source} recorded no {name!r}; it recorded: {', '.join(results)}.")
+        raise ValueError(f"{source} recorded no {name!r}; it recorded: {', '.join(results)}.")
     if not bracket:
         return results[name]
     condition, _, column = rest.partition("].")
@@ -145,7 +146,7 @@ def find_value(results: Mapping[str, Any], source: str, key: str) -> Any:
         rows = [row for row in table if all(_show(row.get(part)) == text for part, text in wanted.items())]
     if len(rows) != 1 or column not in rows[0]:
         raise ValueError(
-            f"Notebook {source}: {key} fits {len(rows)} of {len(table)} rows, expected one with that column. "
+            f"{source}: {key} fits {len(rows)} of {len(table)} rows, expected one with that column. "
             f"The first row is {table[0] if table else None}."
         )
     return rows[0][column]
@@ -157,7 +158,7 @@ def _show(value: Any) -> str:
 
 
 def list_unsourced_numbers(text: str, given: Mapping[str, str]) -> list[str]:
-    """List the numbers of a document's prose that no notebook recorded.
+    """List the numbers of a document's prose that no notebook or benchmark recorded.
 
     Code, addresses, link targets, names of notebooks, image texts and headings do not count.
 

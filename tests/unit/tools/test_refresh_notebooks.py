@@ -1,6 +1,7 @@
 """The refresh of committed notebooks: clean, atomic, resumable, and the source of figures and numbers."""
 
 import base64
+import json
 
 import nbformat
 import pytest
@@ -63,6 +64,43 @@ def test_documents_get_the_recorded_numbers_and_only_stale_notebooks_run(tmp_pat
     printed = capsys.readouterr().out
     assert "fresh" in printed and "README.md: unchanged" in printed
     assert not fill_document(document, tmp_path)
+
+
+@pytest.fixture
+def benchmark_dirs(tmp_path):
+    """A repository with results of one benchmark; gives its notebooks and its document."""
+    results_dir = tmp_path / "benchmarks" / "results"
+    results_dir.mkdir(parents=True)
+    rows = [{"set": "ants", "recipe": "probe", "accuracy": 0.95}, {"set": "ants", "recipe": "other", "accuracy": 0.9}]
+    (results_dir / "peers.json").write_text(json.dumps({"machine": "AMD EPYC", "table": rows}), encoding="utf-8")
+    return tmp_path / "notebooks", tmp_path / "README.md"
+
+
+def test_documents_get_the_numbers_of_benchmarks(benchmark_dirs):
+    notebooks_dir, document = benchmark_dirs
+    document.write_text("It scores <!--benchmarks/peers.table[set=ants,recipe=probe].accuracy:.2f-->0.94<!--/-->.\n")
+    assert fill_document(document, notebooks_dir)
+    assert ">0.95<" in document.read_text()
+    assert not fill_document(document, notebooks_dir)
+
+
+@pytest.mark.parametrize(
+    ("marker", "message"),
+    [
+        pytest.param("benchmarks/peer.machine", "No file .*peer.json; run the benchmark", id="no file"),
+        pytest.param("benchmarks/peers.table[set=bees].accuracy", "fits 0 of 2 rows", id="no row"),
+        pytest.param("benchmarks/peers.table[set=ants].accuracy", "fits 2 of 2 rows", id="two rows"),
+        pytest.param(
+            "benchmarks/peers.tables[0].accuracy", "recorded no 'tables'; it recorded: machine", id="no table"
+        ),
+    ],
+)
+def test_a_number_without_a_benchmark_is_an_error_and_the_document_stays(benchmark_dirs, marker, message):
+    notebooks_dir, document = benchmark_dirs
+    document.write_text(f"It scores <!--{marker}-->0.94<!--/-->.\n")
+    with pytest.raises((FileNotFoundError, ValueError), match=message):
+        fill_document(document, notebooks_dir)
+    assert ">0.94<" in document.read_text()
 
 
 def test_figures_are_exported_by_their_tag(tmp_path):

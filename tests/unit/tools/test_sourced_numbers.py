@@ -10,6 +10,10 @@ CURVE = [
     {"n": 160, "name": "gain", "value": -0.02, "low": -0.05, "high": 0.011},
 ]
 RESULTS = {"01": {"accuracy": 0.9251, "n_test": 160, "difference": -0.0312, "best": "lite0", "curve": CURVE}}
+RESULTS["benchmarks/peers"] = {
+    "machine": "AMD EPYC",
+    "table": [{"n": "all", "seconds": 3.5}, {"n": 10, "seconds": 1.5}],
+}
 
 
 @pytest.mark.parametrize(
@@ -27,6 +31,8 @@ RESULTS = {"01": {"accuracy": 0.9251, "n_test": 160, "difference": -0.0312, "bes
         pytest.param("01.curve[n=80].accuracy:score", "0.90 (0.85 to 0.95)", id="score"),
         pytest.param("01.curve[n=80].accuracy:score %", "90 % (85 to 95)", id="score in percent"),
         pytest.param("01.curve[name=gain].value:score points", "−2.0 (−5.0 to +1.1)", id="score in points"),
+        pytest.param("benchmarks/peers.machine", "AMD EPYC", id="benchmark"),
+        pytest.param("benchmarks/peers.table[n=all].seconds", "3.5", id="row of a benchmark"),
     ],
 )
 def test_numbers_are_filled_in_and_nothing_else_changes(marker, shown):
