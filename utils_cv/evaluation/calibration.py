@@ -88,12 +88,13 @@ def compute_reliability_table(y_true: Any, probabilities: Any, *, n_bins: int = 
     return table.assign(accuracy_low=low, accuracy_high=high, n=n)
 
 
-def fit_temperature(y_true: Any, logits: Any) -> float:
+def fit_temperature(y_true: Any, logits: Any, *, weights: Any = None) -> float:
     """Fit the temperature that minimizes the mean loss of `logits / temperature` on validation images.
 
     Args:
         y_true: Class codes (n_images,), or 0 and 1 (n_images, n_classes).
         logits: (n_images, n_classes), before softmax; from probabilities, pass `np.log(probabilities)`.
+        weights: How much each loss counts, of the shape of `y_true`. None: all alike.
 
     Returns:
         The temperature, in [0.05, 20], above 1 for a model that is too confident; 1.0 where every image is right, so
@@ -111,24 +112,41 @@ def fit_temperature(y_true: Any, logits: Any) -> float:
     logits = _check_logits(logits)
 
     def compute_loss(log_temperature: float) -> float:
-        return float(compute_losses(y_true, logits / np.exp(log_temperature)).mean())
+        return float(compute_losses(y_true, logits / np.exp(log_temperature), weights=weights).mean())
 
     bounds = np.log(TEMPERATURE_LIMITS)
     best = minimize_scalar(compute_loss, bounds=bounds, method="bounded", options={"xatol": 1e-8})
     return 1.0 if compute_loss(bounds[0]) <= best.fun else float(np.exp(best.x))
 
 
-def compute_losses(y_true: Any, logits: Any) -> np.ndarray:
-    """Compute the loss of each image, (n_images,): cross-entropy; for several labels averaged over the classes."""
+def compute_losses(y_true: Any, logits: Any, *, weights: Any = None) -> np.ndarray:
+    """Compute the loss of each image, (n_images,): cross-entropy; for several labels averaged over the classes.
+
+    Weights are of the shape of `y_true`; None: all losses count alike.
+    """
     from scipy.special import log_softmax
 
     targets, logits = np.asarray(y_true), np.asarray(logits, dtype=float)
     if logits.ndim != 2 or targets.shape not in (logits.shape, logits.shape[:1]):
         raise ValueError(f"Expected y_true of the images of logits, got the shapes {targets.shape} and {logits.shape}.")
+    weights = np.ones(targets.shape) if weights is None else weights
     if targets.ndim == 2:
-        return (np.logaddexp(0, logits) - logits * targets).mean(axis=1)
+        return (weights * (np.logaddexp(0, logits) - logits * targets)).mean(axis=1)
     codes = read_labels(targets, range(logits.shape[1]), name="y_true")
-    return -log_softmax(logits, axis=1)[np.arange(len(codes)), codes]
+    return -weights * log_softmax(logits, axis=1)[np.arange(len(codes)), codes]
+
+
+def weigh_images(targets: Any, learned: Any) -> np.ndarray:
+    """Weights for `compute_losses` with which every class of the learned targets counts alike, as `targets` in shape.
+
+    Targets are class codes (n_images,), or 0 and 1 (n_images, n_classes): then yes and no of each label count alike.
+    The weights of the learned ones are 1 on average, as those of scikit-learn's `compute_sample_weight`.
+    """
+    if learned.ndim == 2:
+        share = learned.mean(axis=0).clip(1 / len(learned), 1 - 1 / len(learned))
+        return np.where(targets > 0.5, 0.5 / share, 0.5 / (1 - share))
+    counts = np.bincount(learned, minlength=int(targets.max()) + 1).clip(1)
+    return (len(learned) / (len(counts) * counts))[targets]
 
 
 def _compare_confidence(y_true: Any, probabilities: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -64,6 +64,20 @@ class StartEpoch(Callback):
             self.rows = list(self.learn.recorder.values)
 
 
+class BalanceValidation(Callback):
+    """Take a loss in which classes count alike for validation, where training draws classes equally often."""
+
+    def __init__(self, loss: Any) -> None:
+        super().__init__()
+        self.balanced = loss
+
+    def before_validate(self) -> None:
+        self.plain, self.learn.loss_func = self.learn.loss_func, self.balanced
+
+    def after_validate(self) -> None:
+        self.learn.loss_func = self.plain
+
+
 class KeepBest(TrackerCallback):
     """Put the weights of the epoch with the lowest validation loss back after the last one.
 

@@ -51,7 +51,7 @@ def fine_tune(
     learning_rate: float | None = None,
     batch_size: int = 16,
     augment: str = "upright",
-    class_weights: str = "none",
+    balance: str = "none",
     activations: "Activations | None" = None,
     checkpoint_dir: str | Path | None = None,
     seed: int = 0,
@@ -80,7 +80,8 @@ def fine_tune(
         batch_size: Images per step; larger ones need more memory and seldom help on small sets.
         augment: One of `utils_cv.training.augmentation.AUGMENTATIONS`: what may change about an image without changing
             its label. `utils_cv.training.augmentation.make_views` shows what it does.
-        class_weights: "balanced" lets every class count alike in the loss, "none" every image.
+        balance: Where some classes are rare: "weights" lets every class count alike in the loss, "sampling" draws all
+            classes equally often, "none" lets every image count alike. The best epoch and the probe are chosen alike.
         activations: From `compute_activations`, to be used by several trainings; None computes them.
         checkpoint_dir: Folder where the training is saved after every epoch. Called again with the same arguments it
             goes on from there, to the same result as without a stop.
@@ -99,26 +100,26 @@ def fine_tune(
     """
     _check_request(trainable, start, pretrained, epochs)
     if pretrained and start is None:
-        start = linear_probe(images, backbone=backbone, seed=seed)
+        start = linear_probe(images, backbone=backbone, balance=balance, seed=seed)
     seconds, backbone = (start.seconds, start.backbone) if start else (0.0, backbone)
     rate = learning_rate or (LEARNING_RATE if pretrained else LEARNING_RATE_FROM_RANDOM)
     settings = {"epochs": epochs, "rate": rate, "batch_size": batch_size, "augment": augment, "seed": seed}
-    settings["trainable"] = trainable
-    options: dict[str, Any] = {"pretrained": pretrained, "class_weights": class_weights}
-    dls = make_dataloaders(images, batch_size=batch_size, augment=augment, seed=seed)
+    settings |= {"trainable": trainable, "pretrained": pretrained, "balance": balance}
+    dls = make_dataloaders(images, batch_size=batch_size, augment=augment, balance=balance, seed=seed)
     network = copy.deepcopy(start.learn.model) if start else None
-    learn = trained = make_learner(dls, backbone, network=network, **options)
+    learn = trained = make_learner(dls, backbone, network=network, pretrained=pretrained)
     checkpoint = None
     if checkpoint_dir:
-        checkpoint = Checkpoint(checkpoint_dir, _make_fingerprint(images, learn.model, settings | options))
+        checkpoint = Checkpoint(checkpoint_dir, _make_fingerprint(images, learn.model, settings))
     if trainable == "last_stage":
         if activations is None:
             activations = compute_activations(
                 images, learn.model, backbone=backbone, augment=augment, seed=seed, show_progress=show_progress
             )
             seconds += activations.seconds
-        loaders = make_item_loaders(images, *_list_items(images, activations), batch_size=batch_size, seed=seed)
-        trained = make_learner(loaders, backbone, network=_LastStage(learn.model, images.pixels.shape[1]), **options)
+        given: dict[str, Any] = {"batch_size": batch_size, "balance": balance, "seed": seed}
+        loaders = make_item_loaders(images, *_list_items(images, activations), **given)
+        trained = make_learner(loaders, backbone, network=_LastStage(learn.model, images.pixels.shape[1]))
     is_flat = trainable == "last_stage" or not pretrained
     rates = rate if is_flat else slice(rate / RATE_RATIO, rate)  # fastai spreads it geometrically over the groups
     with Timer() as timer:

@@ -23,13 +23,14 @@ with warnings.catch_warnings():
     from fastai.data.load import DataLoader
     from fastai.data.transforms import Categorize, IntToFloatTensor, MultiCategorize, OneHotEncode
     from fastai.learner import Learner, ValueMetric
-    from fastai.losses import BCEWithLogitsLossFlat, CrossEntropyLossFlat
+    from fastai.losses import BaseLoss, BCEWithLogitsLossFlat, CrossEntropyLossFlat
     from fastai.metrics import accuracy, accuracy_multi
     from fastai.torch_core import TensorImage
     from fasttransform import Transform
 
 from utils_cv.data.image_table import TableImages, encode_labels, split_labels
 from utils_cv.data.images import Fit, load_pixels
+from utils_cv.evaluation.calibration import weigh_images
 from utils_cv.evaluation.intervals import compute_wilson_interval
 from utils_cv.models.backbones import DEFAULT_BACKBONE, describe_backbone, list_blocks, load_backbone
 from utils_cv.models.features import run_in_batches
@@ -39,11 +40,14 @@ from utils_cv.system.files import get_cache_dir
 from utils_cv.system.machine import choose_device, set_seed, tune_allocator
 
 from .augmentation import make_augmentation
-from .callbacks import FreezeStatistics, StartEpoch
+from .callbacks import BalanceValidation, FreezeStatistics, StartEpoch
+
+# What may be done where classes have unequal numbers of images.
+BALANCES = ("none", "weights", "sampling")
 
 
 def make_dataloaders(
-    images: TableImages, *, batch_size: int = 16, augment: str = "upright", seed: int = 0
+    images: TableImages, *, batch_size: int = 16, augment: str = "upright", balance: str = "none", seed: int = 0
 ) -> DataLoaders:
     """Make fastai's data loaders: they hand the images to the network in batches, shuffled and augmented for training.
 
@@ -52,6 +56,9 @@ def make_dataloaders(
         batch_size: Images per training step, at most the number of train images. A last, smaller batch is left out.
         augment: One of `utils_cv.training.augmentation.AUGMENTATIONS`: what may change about a train image without
             changing its label. Validation images stay as they are.
+        balance: Where some classes are rare: "weights" lets every class count alike in the loss of `make_learner`,
+            "sampling" draws train images so that every class comes equally often, rare ones repeatedly. With either
+            the validation loss lets every class count alike. "none" lets every image count alike.
         seed: Seed of shuffling and augmentation; the random numbers of Python, NumPy and torch start from it.
 
     Returns:
@@ -59,7 +66,8 @@ def make_dataloaders(
         codes (batch_size,), or 0 and 1 (batch_size, n_classes) in multi-label sets.
 
     Raises:
-        ValueError: If there are no train images, an image occurs twice, or the augmentation is unknown.
+        ValueError: If there are no train images, an image occurs twice, the augmentation or the balance is unknown, or
+            images with several labels are to be sampled.
 
     Example:
         >>> dls = make_dataloaders(images, batch_size=16)  # doctest: +SKIP
@@ -80,17 +88,17 @@ def make_dataloaders(
         num_workers=0,  # the images are in memory: forked workers would only copy them
         device=torch.device(choose_device()),
     )
-    return _describe_loaders(loaders, images, seed)
+    return _describe_loaders(loaders, images, balance, seed)
 
 
 def make_item_loaders(
-    images: TableImages, train_items: Any, valid_items: Any, *, batch_size: int, seed: int
+    images: TableImages, train_items: Any, valid_items: Any, *, batch_size: int, balance: str, seed: int
 ) -> DataLoaders:
     """Make loaders of pairs of tensors, such as activations and targets, computed from images."""
     device = torch.device(choose_device())
     train = DataLoader(train_items, bs=min(batch_size, len(train_items)), shuffle=True, drop_last=True, device=device)
     valid = DataLoader(valid_items, bs=64, device=device)
-    return _describe_loaders(DataLoaders(train, valid, device=device), images, seed)
+    return _describe_loaders(DataLoaders(train, valid, device=device), images, balance, seed)
 
 
 def make_learner(
@@ -99,7 +107,6 @@ def make_learner(
     *,
     pretrained: bool = True,
     network: nn.Module | None = None,
-    class_weights: str = "none",
 ) -> Learner:
     """Make fastai's learner: data loaders, a network, a loss and an optimizer (Adam), ready to train.
 
@@ -113,7 +120,6 @@ def make_learner(
         backbone: Any name that `utils_cv.models.backbones.load_backbone` takes.
         pretrained: False gives random weights, and nothing is frozen.
         network: A network with `body` and `head` to go on with, in place of a new one; nothing is frozen.
-        class_weights: "balanced" lets every class count alike in the loss, "none" every image.
 
     Returns:
         fastai's Learner: `learn.lr_find()`, `learn.fit_one_cycle(...)`, `learn.predict("image.jpg")`.
@@ -126,19 +132,22 @@ def make_learner(
         >>> learn.fit_one_cycle(1, 1e-3)  # doctest: +SKIP
     """
     images, start_epoch, is_frozen = dls.images, StartEpoch(dls.seed), pretrained and network is None
+    callbacks = [start_epoch, *_choose_precision(dls.device)] + [FreezeStatistics()] * pretrained
+    if dls.balance == "sampling":
+        callbacks.append(BalanceValidation(_make_loss(images, is_balanced=True, device=dls.device)))
     set_seed(dls.seed)
     network = network or _make_network(images, backbone, pretrained)
     learn = Learner(
         dls,
         # Channels last is the memory order in which convolutions are fastest.
         network.to(dls.device).to(memory_format=torch.channels_last),
-        loss_func=_make_loss(images, class_weights),
+        loss_func=_make_loss(images, is_balanced=dls.balance == "weights"),
         metrics=[
             accuracy_multi if images.is_multilabel else accuracy,
             ValueMetric(lambda: time.perf_counter() - start_epoch.clock, "seconds"),
         ],
         splitter=_split_parameters,
-        cbs=[start_epoch, *([FreezeStatistics()] if pretrained else []), *_choose_precision(dls.device)],
+        cbs=callbacks,
         path=get_cache_dir("fastai"),  # lr_find puts the weights aside in a file; the working folder stays clean
         train_bn=False,  # a frozen body is frozen, its normalization layers too: an epoch of the head is faster
     )
@@ -293,10 +302,20 @@ def find_rows(images: TableImages) -> tuple[list[int], list[int]]:
     return train_rows, valid_rows
 
 
-def _describe_loaders(loaders: DataLoaders, images: TableImages, seed: int) -> DataLoaders:
-    """Note in loaders what `make_learner` asks them for: the images that they are made of, and the seed."""
-    loaders.images, loaders.seed = images, seed
-    loaders.train.rng = random.Random(seed)
+def _describe_loaders(loaders: DataLoaders, images: TableImages, balance: str, seed: int) -> DataLoaders:
+    """Note in loaders what `make_learner` asks them for: the images that they are made of, the balance and the seed."""
+    if balance not in BALANCES:
+        raise ValueError(f"Got balance={balance!r}; expected one of {', '.join(map(repr, BALANCES))}.")
+    loaders.images, loaders.balance, loaders.seed = images, balance, seed
+    train = loaders.train
+    train.rng = random.Random(seed)
+    if balance == "sampling":
+        if images.is_multilabel:
+            raise ValueError("Images with several labels cannot be drawn label by label; use balance='weights'.")
+        codes = encode_labels(images.table["label"], images.class_names, multilabel=False)[find_rows(images)[0]]
+        weights = weigh_images(codes, codes)
+        # The order is drawn from the loader's own random numbers, which every epoch and every process starts alike.
+        train.shuffle_fn = lambda order: train.rng.choices(order, weights=weights[order], k=len(order))
     return loaders
 
 
@@ -327,16 +346,27 @@ def _make_network(images: TableImages, backbone: str, pretrained: bool) -> Norma
     return Normalized(body, facts.mean, facts.std, nn.Linear(n_features, len(images.class_names)))
 
 
-def _make_loss(images: TableImages, class_weights: str) -> nn.Module:
+class _WeightedCrossEntropy(nn.CrossEntropyLoss):
+    """Divides by the number of images; torch divides by their weights, so that a batch of one class has none."""
+
+    def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        losses = nn.functional.cross_entropy(logits, targets, weight=self.weight, reduction="none")
+        return losses.mean() if self.reduction == "mean" else losses
+
+
+def _make_loss(images: TableImages, *, is_balanced: bool, device: torch.device | None = None) -> BaseLoss:
     """Softmax cross-entropy, or one sigmoid per class where an image may have several labels."""
-    if class_weights not in ("none", "balanced"):
-        raise ValueError(f"Got class_weights={class_weights!r}; expected 'none' or 'balanced'.")
-    train_labels = images.table["label"].iloc[find_rows(images)[0]]
-    n_with = encode_labels(train_labels, images.class_names, multilabel=True).sum(axis=0).clip(1)
-    n, is_balanced = len(train_labels), class_weights == "balanced"
-    weights = (n - n_with).clip(1) / n_with if images.is_multilabel else n / (len(n_with) * n_with)
-    given = torch.as_tensor(weights, dtype=torch.float32) if is_balanced else None
-    return BCEWithLogitsLossFlat(pos_weight=given) if images.is_multilabel else CrossEntropyLossFlat(weight=given)
+    if not is_balanced:
+        return BCEWithLogitsLossFlat() if images.is_multilabel else CrossEntropyLossFlat()
+    n_classes, labels = len(images.class_names), images.table["label"].iloc[find_rows(images)[0]]
+    learned = encode_labels(labels, images.class_names, multilabel=images.is_multilabel)
+    asked = [np.zeros(n_classes), np.ones(n_classes)] if images.is_multilabel else [np.arange(n_classes)]
+    weights = [torch.as_tensor(weigh_images(a, learned), dtype=torch.float32, device=device) for a in asked]
+    if images.is_multilabel:
+        return BCEWithLogitsLossFlat(weight=weights[0], pos_weight=weights[1] / weights[0])
+    loss = CrossEntropyLossFlat()
+    loss.func = _WeightedCrossEntropy(weight=weights[0])
+    return loss
 
 
 def _choose_precision(device: torch.device) -> list[MixedPrecision]:

@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from utils_cv.data.image_table import TableImages, encode_labels
 from utils_cv.data.splits import split_folds
-from utils_cv.evaluation.calibration import compute_losses
+from utils_cv.evaluation.calibration import compute_losses, weigh_images
 from utils_cv.models.backbones import DEFAULT_BACKBONE
 from utils_cv.models.features import compute_features
 from utils_cv.system.timing import Timer
@@ -20,11 +20,15 @@ from .learner import TrainedModel, find_rows, make_dataloaders, make_learner, ma
 C_GRID = (0.001, 0.01, 0.03, 0.1, 0.3, 1.0)
 DEFAULT_C = 0.03
 N_FOLDS = 5
-CLASS_WEIGHTS = {"none": None, "balanced": "balanced"}
 
 
 def linear_probe(
-    images: TableImages, *, backbone: str = DEFAULT_BACKBONE, features: np.ndarray | None = None, seed: int = 0
+    images: TableImages,
+    *,
+    backbone: str = DEFAULT_BACKBONE,
+    features: np.ndarray | None = None,
+    balance: str = "none",
+    seed: int = 0,
 ) -> TrainedModel:
     """Train a linear head on the features of a pretrained network: seconds on a CPU, the baseline of all else.
 
@@ -34,6 +38,8 @@ def linear_probe(
             table stay together.
         backbone: Any name that `utils_cv.models.backbones.load_backbone` takes.
         features: Of all images of the table, (n_images, n_features), where they were computed before.
+        balance: Where some classes are rare: "weights" lets every class count alike, in the regularization chosen and
+            in the losses of the history, too. "sampling" is the same here: an image drawn twice counts twice.
         seed: Seed of the folds.
 
     Returns:
@@ -53,17 +59,27 @@ def linear_probe(
     with Timer() as timer:
         if features is None:
             features = compute_rows_features(images, [*train_rows, *valid_rows], backbone)
-        head = fit_linear_head(features[train_rows], targets[train_rows], n_classes=n_classes, groups=groups, seed=seed)
-    learn = make_learner(make_dataloaders(images, seed=seed), backbone)
+        head = fit_linear_head(
+            features[train_rows],
+            targets[train_rows],
+            n_classes=n_classes,
+            groups=groups,
+            balanced=balance != "none",
+            seed=seed,
+        )
+    learn = make_learner(make_dataloaders(images, balance=balance, seed=seed), backbone)
     for parameter, values in zip(learn.model.head.parameters(), head, strict=True):
         parameter.data.copy_(torch.from_numpy(values))
     logits = features @ head[0].T + head[1]
-    losses = compute_losses(targets[train_rows], logits[train_rows])
+
+    def score(rows: list[int]) -> float:
+        weights = weigh_images(targets[rows], targets[train_rows]) if balance != "none" else None
+        return float(compute_losses(targets[rows], logits[rows], weights=weights).mean())
+
     valid_score = [np.nan, np.nan]
     if valid_rows:
-        valid_losses = compute_losses(targets[valid_rows], logits[valid_rows])
-        valid_score = [valid_losses.mean(), find_right(targets[valid_rows], logits[valid_rows]).mean()]
-    return make_trained_model(learn, [[losses.mean(), *valid_score, timer.seconds]], first_epoch=0)
+        valid_score = [score(valid_rows), find_right(targets[valid_rows], logits[valid_rows]).mean()]
+    return make_trained_model(learn, [[score(train_rows), *valid_score, timer.seconds]], first_epoch=0)
 
 
 def fit_linear_head(
@@ -73,7 +89,7 @@ def fit_linear_head(
     n_classes: int,
     C: float | None = None,
     groups: np.ndarray | pd.Series | None = None,
-    class_weights: str = "none",
+    balanced: bool = False,
     seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fit a regularized linear classifier, scikit-learn's LogisticRegression, its C chosen by cross-validated log loss.
@@ -89,22 +105,20 @@ def fit_linear_head(
         C: Inverse of the regularization, as in scikit-learn; None chooses one of `C_GRID`, in ten times the time.
         groups: (n_images,) scene, video or patient of each image; equal ones stay in one fold, because a fold that
             knows the scene asks for too little regularization. None: each image is a group.
-        class_weights: "balanced" lets every class count alike, "none" every image.
+        balanced: Let every class count alike, not every image, in the log loss that C is chosen by as well.
         seed: Seed of the folds.
 
     Returns:
         Weight (n_classes, n_features) and bias (n_classes,), float32.
 
     Raises:
-        ValueError: If a class has no image to learn from, or `class_weights` is unknown.
+        ValueError: If a class has no image to learn from.
 
     Example:
         >>> weight, bias = fit_linear_head(np.eye(4), np.array([0, 0, 1, 1]), n_classes=2, C=1.0)
         >>> weight.shape, bias.shape
         ((2, 4), (2,))
     """
-    if class_weights not in CLASS_WEIGHTS:
-        raise ValueError(f"Got class_weights={class_weights!r}; expected {' or '.join(map(repr, CLASS_WEIGHTS))}.")
     present = targets.any(axis=0) if targets.ndim == 2 else np.bincount(targets, minlength=n_classes) > 0
     if not present.all():
         raise ValueError(f"Classes {np.flatnonzero(~present).tolist()} have no train image; expected one or more each.")
@@ -116,7 +130,7 @@ def fit_linear_head(
         # With fewer images than features the solution lies in the span of the images: the same answer from less.
         is_wide = len(scaled) < scaled.shape[1]
         basis = np.linalg.svd(scaled, full_matrices=False)[2] if is_wide else np.eye(scaled.shape[1])
-        heads = [_fit_logistic(scaled @ basis.T, codes, C, groups, class_weights, seed) for codes in columns]
+        heads = [_fit_logistic(scaled @ basis.T, codes, C, groups, balanced, seed) for codes in columns]
     weight, bias = (np.concatenate(values) for values in zip(*heads, strict=True))
     weight = weight @ basis
     if len(weight) < n_classes:  # two classes share one logit; (-w/2, w/2) gives the same probabilities
@@ -149,16 +163,19 @@ def _fit_logistic(
     codes: np.ndarray,
     C: float | None,
     groups: np.ndarray | pd.Series | None,
-    class_weights: str,
+    balanced: bool,
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fit weight and bias, (1, n_features) and (1,) where there are two classes."""
-    C = _choose_c(projected, codes, groups, seed) if C is None else C
-    model = LogisticRegression(C=C, class_weight=CLASS_WEIGHTS[class_weights], max_iter=1000).fit(projected, codes)
+    weights = weigh_images(codes, codes) if balanced else np.ones(len(codes))
+    C = _choose_c(projected, codes, groups, weights, seed) if C is None else C
+    model = LogisticRegression(C=C, max_iter=1000).fit(projected, codes, weights)
     return model.coef_, model.intercept_
 
 
-def _choose_c(projected: np.ndarray, codes: np.ndarray, groups: np.ndarray | pd.Series | None, seed: int) -> float:
+def _choose_c(
+    projected: np.ndarray, codes: np.ndarray, groups: np.ndarray | pd.Series | None, weights: np.ndarray, seed: int
+) -> float:
     """Choose the C with the lowest cross-validated log loss; each fit starts from the one before it."""
     n_folds = min(N_FOLDS, count_units(codes, groups))
     if n_folds < 2:
@@ -169,6 +186,7 @@ def _choose_c(projected: np.ndarray, codes: np.ndarray, groups: np.ndarray | pd.
             continue  # groups of several classes may leave a fold without one of them
         model = LogisticRegression(max_iter=300, warm_start=True)
         for i, candidate in enumerate(C_GRID):
-            model.set_params(C=candidate).fit(projected[learned], codes[learned])
-            losses[i] += log_loss(codes[held_out], model.predict_proba(projected[held_out]), labels=classes)
+            model.set_params(C=candidate).fit(projected[learned], codes[learned], weights[learned])
+            probabilities, weight = model.predict_proba(projected[held_out]), weights[held_out]
+            losses[i] += log_loss(codes[held_out], probabilities, labels=classes, sample_weight=weight)
     return C_GRID[int(losses.argmin())] if losses.any() else DEFAULT_C

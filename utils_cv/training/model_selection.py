@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from utils_cv.data.image_table import TableImages, encode_labels
 from utils_cv.data.splits import split_folds
-from utils_cv.evaluation.calibration import compute_losses, fit_temperature
+from utils_cv.evaluation.calibration import compute_losses, fit_temperature, weigh_images
 from utils_cv.evaluation.metrics import check_same_length
 from utils_cv.models.backbones import DEFAULT_BACKBONE
 from utils_cv.models.onnx_export import Normalized
@@ -79,7 +79,8 @@ def select_recipe(
         backbone: Any name that `utils_cv.models.backbones.load_backbone` takes.
         seed: Seed of folds and trainings.
         show_progress: Show a bar that counts trainings.
-        **options: Further arguments of `fine_tune`, such as `epochs` or `augment`.
+        **options: Further arguments of `fine_tune`, such as `epochs` or `augment`. With `balance` every class counts
+            alike in the decision, too.
 
     Returns:
         The selected recipe's model, and how it was selected.
@@ -102,7 +103,8 @@ def select_recipe(
             for recipe, model in _train(fold, recipes, backbone, shared, options).items():
                 logits[recipe].append(compute_logits(model.learn.model, fold.pixels[fold.table["split"] == HELD_OUT]))
             bar.update()
-        scores = _compare(folds, {recipe: np.concatenate(parts) for recipe, parts in logits.items()})
+        is_balanced = options.get("balance", "none") != "none"
+        scores = _compare(folds, {recipe: np.concatenate(parts) for recipe, parts in logits.items()}, is_balanced)
         best = scores.loc[scores["is_selected"]].iloc[0]
         needed = list(recipes)[: list(recipes).index(best["recipe"]) + 1][-2 if best["recipe"] == "averaged" else -1 :]
         model = _train(learned, needed, backbone, shared, options)[best["recipe"]]
@@ -206,7 +208,8 @@ def _train(
     images: TableImages, recipes: Sequence[str], backbone: str, shared: _Shared, options: dict[str, Any]
 ) -> dict[str, TrainedModel]:
     """Train recipes in their order, on a fold or on all images."""
-    probe = linear_probe(images, backbone=backbone, features=shared.features, seed=options["seed"])
+    given = {name: options[name] for name in ("balance", "seed") if name in options}
+    probe = linear_probe(images, backbone=backbone, features=shared.features, **given)
     models: dict[str, TrainedModel] = {}
     for recipe in recipes:
         if recipe == "probe":
@@ -255,16 +258,18 @@ def _make_folds(images: TableImages, n_folds: int, seed: int) -> list[TableImage
     return folds
 
 
-def _compare(folds: Sequence[TableImages], logits: dict[str, np.ndarray]) -> pd.DataFrame:
+def _compare(folds: Sequence[TableImages], logits: dict[str, np.ndarray], is_balanced: bool = False) -> pd.DataFrame:
     """Score the held-out predictions of all folds together; each recipe against the best one before it."""
     held_out = pd.concat([fold.table[fold.table["split"] == HELD_OUT] for fold in folds])
     targets = encode_labels(held_out["label"], folds[0].class_names, multilabel=folds[0].is_multilabel)
+    weights = weigh_images(targets, targets) if is_balanced else None
     rows: list[dict[str, Any]] = []
     for recipe, values in logits.items():
-        accuracy = float(find_right(targets, values).mean())
-        temperature = fit_temperature(targets, values)
+        accuracy = float(np.average(find_right(targets, values), weights=weights))
+        temperature = fit_temperature(targets, values, weights=weights)
+        scaled = values / temperature
         # Where every answer is right, no temperature is low enough: the loss falls to 0 with it.
-        losses = compute_losses(targets, values / temperature) if accuracy < 1 else np.zeros(len(targets))
+        losses = compute_losses(targets, scaled, weights=weights) if accuracy < 1 else np.zeros(len(targets))
         if not rows:
             selected, best_losses, best_accuracy = recipe, losses, accuracy
         gain, error = _measure_gain(best_losses - losses, held_out.get("group"))

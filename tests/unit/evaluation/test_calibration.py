@@ -10,12 +10,14 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
+from sklearn.utils.class_weight import compute_sample_weight
 
 from utils_cv.evaluation.calibration import (
     compute_losses,
     compute_reliability_table,
     fit_temperature,
     measure_calibration_error,
+    weigh_images,
 )
 
 BY_HAND = [0, 0, 0, 1, 1, 1], [[0.9, 0.1]] * 4 + [[0.4, 0.6]] * 2  # bins with 4 and 2 images; 3 and 2 of them right
@@ -112,6 +114,30 @@ def test_losses_agree_with_scikit_learn_and_torch():
     expected = torch.nn.functional.binary_cross_entropy_with_logits(torch.tensor(logits), torch.tensor(table))
     assert compute_losses(table, logits).mean() == pytest.approx(float(expected))
     assert compute_losses([1], [[1000.0, -1000.0]]).tolist() == [2000.0]  # finite
+
+
+def test_weights_are_those_of_scikit_learn_and_weigh_losses_and_the_temperature():
+    y_true, logits = draw_calibrated(60)
+    y_true = np.where(np.arange(60) < 40, 0, y_true)
+    weights = compute_sample_weight("balanced", y_true)
+    np.testing.assert_allclose(weigh_images(y_true, y_true), weights)
+    np.testing.assert_allclose(weigh_images(y_true[::3], y_true), weights[::3])
+    expected = log_loss(y_true, softmax(logits, axis=1), sample_weight=weights)
+    assert compute_losses(y_true, logits, weights=weights).mean() == pytest.approx(expected)
+    best = fit_temperature(y_true, logits, weights=weights)
+    losses = [compute_losses(y_true, logits / t, weights=weights).mean() for t in (best, best * 1.05, best / 1.05)]
+    assert losses[0] == min(losses) and best != pytest.approx(fit_temperature(y_true, logits), rel=0.05)
+
+
+def test_yes_and_no_of_every_label_count_alike():
+    table = (np.random.default_rng(0).random((50, 3)) < [0.1, 0.5, 0.95]).astype(float)
+    table[:, 2] = 1  # no image without it
+    weights = weigh_images(table, table)
+    expected = [compute_sample_weight("balanced", column) for column in table.T[:2]]
+    np.testing.assert_allclose(weights.T[:2], expected)
+    assert np.isfinite(weigh_images(1 - table, table)).all()
+    losses = compute_losses(table, np.zeros((50, 3)), weights=weights)
+    np.testing.assert_allclose(losses, np.log(2) * weights.mean(axis=1))
 
 
 @pytest.mark.parametrize(

@@ -62,9 +62,12 @@ def assert_equal(first, second, images):
     np.testing.assert_array_equal(*logits)
 
 
-@pytest.mark.parametrize("trainable", ["all", "last_stage"])
-def test_a_killed_training_ends_like_one_that_was_not(folder, small_images, tiny_start, tmp_path, trainable):
-    settings = SETTINGS | {"trainable": trainable}
+KINDS = [pytest.param("all", "sampling", id="all layers, classes drawn"), pytest.param("last_stage", "none", id="last")]
+
+
+@pytest.mark.parametrize(("trainable", "balance"), KINDS)
+def test_a_killed_training_ends_like_one_that_was_not(folder, small_images, tiny_start, tmp_path, trainable, balance):
+    settings = SETTINGS | {"trainable": trainable, "balance": balance}
     killed = run(folder, settings | {"checkpoint_dir": str(tmp_path)}, is_killed=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
     assert len(torch.load(tmp_path / CHECKPOINT_NAME, weights_only=True)["rows"]) == 1
@@ -107,9 +110,10 @@ def test_a_checkpoint_of_another_training_is_refused(small_images, tiny_start, t
         fine_tune(images, start=start, **settings | ({"seed": 2} if changed == "seed" else {}))
 
 
-@pytest.mark.parametrize("trainable", ["all", "last_stage"])
-def test_two_processes_end_like_one_with_the_same_batch(folder, trainable):
-    settings = SETTINGS | {"trainable": trainable, "augment": "none", "epochs": 2, "learning_rate": 0.01}
+@pytest.mark.parametrize(("trainable", "balance"), KINDS)
+def test_two_processes_end_like_one_with_the_same_batch(folder, trainable, balance):
+    settings = SETTINGS | {"trainable": trainable, "balance": balance}
+    settings |= {"augment": "none", "epochs": 2, "learning_rate": 0.01}
     done = [run(folder, settings)]
     done.append(run(folder, settings, launcher=["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]))
     assert not any(process.returncode for process in done), done[-1].stderr[-3000:]

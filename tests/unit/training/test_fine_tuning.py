@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from utils_cv.evaluation.calibration import compute_losses, weigh_images
 from utils_cv.training import fine_tuning
 from utils_cv.training.fine_tuning import compute_activations, fine_tune
 from utils_cv.training.learner import compute_logits, make_learner, predict_images
@@ -102,16 +103,24 @@ def test_fewer_views(small_images, tiny_start, augment, budget_mb, n_views, monk
     assert any("1 fit into" in str(warning.message) for warning in recwarn) == (augment == "upright")
 
 
-def test_balanced_classes_are_another_training(small_images, tiny_start):
+@pytest.mark.parametrize("trainable", ["all", "last_stage"])
+@pytest.mark.parametrize("balance", ["weights", "sampling"])
+def test_balanced_classes_are_another_training_and_its_epoch_is_the_best_of_balanced_losses(
+    small_images, tiny_start, balance, trainable
+):
     few = small_images.table["split"].where(small_images.table.index % 3 > 0, "test")
     few = few.where(small_images.table["label"] == "can", small_images.table["split"])
     rare = dataclasses.replace(small_images, table=small_images.table.assign(split=few))
-    plain, balanced = (
-        fine_tune(rare, start=tiny_start, class_weights=weights, **OPTIONS) for weights in ("none", "balanced")
-    )
+    options = OPTIONS | {"start": tiny_start, "trainable": trainable}
+    plain, balanced = (fine_tune(rare, balance=value, **options) for value in ("none", balance))
     code = rare.class_names.index("can")
     shares = [predict_images(model, rare).probabilities[:, code].mean() for model in (plain, balanced)]
-    assert shares[1] > shares[0]
+    assert shares[1] > shares[0] if balance == "weights" else shares[1] != shares[0]  # which images are drawn is chance
+    codes = np.array([rare.class_names.index(label) for label in rare.table["label"]])
+    train, valid = (np.flatnonzero(rare.table["split"] == name) for name in ("train", "valid"))
+    weights = weigh_images(codes[valid], codes[train])
+    losses = compute_losses(codes[valid], compute_logits(balanced.learn.model, rare.pixels[valid]), weights=weights)
+    assert losses.mean() == pytest.approx(balanced.history["valid_loss"].iloc[1:].min(), abs=1e-3)
 
 
 def test_random_weights_start_from_nothing_and_learn_statistics(small_images):
@@ -133,7 +142,7 @@ def test_without_a_start_a_probe_is_trained(small_images, small_probe):
 @both_parts
 def test_several_labels(multilabel_images, tiny_start, trainable):
     start = dataclasses.replace(tiny_start, is_multilabel=True)
-    tuned = fine_tune(multilabel_images, trainable=trainable, start=start, class_weights="balanced", **OPTIONS)
+    tuned = fine_tune(multilabel_images, trainable=trainable, start=start, balance="weights", **OPTIONS)
     predictions = predict_images(tuned, multilabel_images)
     assert tuned.is_multilabel and predictions.y_pred.shape == predictions.y_true.shape == (6, 2)
     assert np.abs(predictions.probabilities.sum(axis=1) - 1).max() > 1e-3  # one sigmoid each, not a softmax
@@ -144,7 +153,7 @@ def test_several_labels(multilabel_images, tiny_start, trainable):
     [
         pytest.param({"trainable": "top"}, "'all' or 'last_stage'", id="trainable"),
         pytest.param({"epochs": 0}, "expected 1 or more", id="epochs"),
-        pytest.param({"class_weights": "equal"}, "'none' or 'balanced'", id="weights"),
+        pytest.param({"balance": "equal"}, "'none', 'weights', 'sampling'", id="balance"),
         pytest.param({"augment": "upside_down"}, "any_side_up", id="augmentation"),
         pytest.param({"pretrained": False}, "no start", id="start without pretrained weights"),
         pytest.param({"learning_rate": 1e30}, "lower learning_rate", id="divergence"),

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from sklearn.utils.class_weight import compute_sample_weight
 from torch import nn
 
 from utils_cv.training.learner import (
@@ -74,40 +75,87 @@ MULTI = torch.tensor([[1.0, 0], [1, 1], [0, 0], [1, 0]])
 def make_loss(images, labels, **options):
     images = label(images, labels)
     images = dataclasses.replace(images, is_multilabel=any(len(text.split("|")) != 1 or not text for text in labels))
-    return make_learner(make_dataloaders(images), TINY, pretrained=False, **options).loss_func
+    return make_learner(make_dataloaders(images, **options), TINY, pretrained=False).loss_func
 
 
 @pytest.mark.parametrize(
-    ("labels", "targets", "weights", "expected"),
+    ("labels", "targets", "balance", "expected"),
     [
         pytest.param(["can"] * 3 + ["carton"], CODES, "none", nn.functional.cross_entropy(LOGITS, CODES), id="plain"),
         pytest.param(
-            ["can"] * 3 + ["carton"], CODES, "balanced",
+            ["can"] * 3 + ["carton"], CODES, "weights",
             nn.functional.cross_entropy(LOGITS, CODES, weight=torch.tensor([1.0, 3.0])), id="classes count alike",
+        ),
+        pytest.param(
+            ["can"] * 3 + ["carton"], torch.ones(4, dtype=int), "weights",
+            nn.functional.cross_entropy(LOGITS, torch.ones(4, dtype=int)) * 2, id="so does a batch of one class",
+        ),
+        pytest.param(
+            ["can"] * 3 + ["carton"], CODES, "sampling", nn.functional.cross_entropy(LOGITS, CODES), id="sampling",
         ),
         pytest.param(
             ["can", "can|carton", "", "can"], MULTI, "none",
             nn.functional.binary_cross_entropy_with_logits(LOGITS, MULTI), id="several labels",
         ),
         pytest.param(
-            ["can", "can|carton", "", "can"], MULTI, "balanced",
-            nn.functional.binary_cross_entropy_with_logits(LOGITS, MULTI, pos_weight=torch.tensor([1 / 3, 3.0])),
+            ["can", "can|carton", "", "can"], MULTI, "weights",
+            nn.functional.binary_cross_entropy_with_logits(
+                LOGITS, MULTI, weight=torch.tensor([2.0, 2 / 3]), pos_weight=torch.tensor([1 / 3, 3.0])
+            ),
             id="several labels, classes count alike",
         ),
     ],
 )  # fmt: skip
-def test_the_loss_is_that_of_torch(small_images, labels, targets, weights, expected):
-    loss = make_loss(small_images, labels, class_weights=weights)
+def test_the_loss_is_that_of_torch(small_images, labels, targets, balance, expected):
+    loss = make_loss(small_images, labels, balance=balance)
     assert float(loss(LOGITS, targets)) == pytest.approx(float(expected))
 
 
 def test_a_class_without_images_does_not_divide_by_zero(small_images):
-    assert torch.isfinite(make_loss(small_images, ["can"] * 4, class_weights="balanced").func.weight).all()
+    assert torch.isfinite(make_loss(small_images, ["can"] * 4, balance="weights").func.weight).all()
 
 
-def test_unknown_weights_are_refused(small_images):
-    with pytest.raises(ValueError, match="'none' or 'balanced'"):
-        make_loss(small_images, ["can"] * 4, class_weights="equal")
+@pytest.mark.parametrize(
+    ("labels", "balance", "message"),
+    [
+        pytest.param(["can"], "equal", "'none', 'weights', 'sampling'", id="unknown"),
+        pytest.param(["can", "can|carton"], "sampling", "use balance='weights'", id="several labels drawn"),
+    ],
+)
+def test_a_balance_that_cannot_be_is_refused(small_images, labels, balance, message):
+    with pytest.raises(ValueError, match=message):
+        make_loss(small_images, labels, balance=balance)
+
+
+def test_sampling_draws_every_class_equally_often_and_the_same_from_one_seed(small_images):
+    images = label(small_images, ["can"] * 24 + ["carton"] * 6)
+    drawn = []
+    for seed in (0, 0, 1):
+        dls = make_dataloaders(images, batch_size=30, seed=seed, augment="none", balance="sampling")
+        drawn.append([y.tolist() for _ in range(40) for _, y in dls.train])
+    assert drawn[0] == drawn[1] != drawn[2] and [len(codes) for codes in drawn[0]] == [30] * 40
+    assert np.mean(drawn[0]) == pytest.approx(0.5, abs=0.05)
+
+
+def test_the_validation_loss_lets_classes_count_alike_where_training_does(small_images):
+    table = small_images.table.assign(split="train")
+    table.loc[table.index[:4], "split"] = table.loc[table.index[-9:], "split"] = "valid"
+    images = dataclasses.replace(small_images, table=table)
+    network = make_learner(make_dataloaders(images), TINY, pretrained=False).model
+    losses = {}
+    for balance in ("none", "weights", "sampling"):
+        learn = make_learner(make_dataloaders(images, batch_size=4, balance=balance), TINY, network=network)
+        with learn.no_bar():
+            losses[balance] = learn.validate()[0]
+    rows, names = np.flatnonzero(table["split"] == "valid"), table["label"]
+    logits = torch.tensor(compute_logits(network, images.pixels[rows]))
+    codes = torch.tensor([images.class_names.index(names[row]) for row in rows])
+    weights = compute_sample_weight("balanced", names[table["split"] == "train"])
+    weight_of = dict(zip(names[table["split"] == "train"], weights, strict=True))
+    plain = nn.functional.cross_entropy(logits, codes, reduction="none").numpy()
+    expected = (plain * [weight_of[names[row]] for row in rows]).mean()
+    assert losses["weights"] == pytest.approx(expected, abs=1e-4) == losses["sampling"]
+    assert losses["none"] == pytest.approx(plain.mean(), abs=1e-4) != pytest.approx(expected, abs=1e-3)
 
 
 def test_every_parameter_is_in_one_of_three_groups(small_images):

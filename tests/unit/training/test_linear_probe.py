@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 
+from utils_cv.evaluation.calibration import weigh_images
 from utils_cv.training.learner import predict_images
 from utils_cv.training.linear_probe import C_GRID, DEFAULT_C, fit_linear_head, linear_probe
 
@@ -125,26 +127,45 @@ def test_one_image_per_class_is_enough():
     assert ((features @ weight.T + bias).argmax(axis=1) == codes).all()
 
 
-def test_balanced_weights_count_the_images_of_a_rare_class_more():
+def test_balanced_classes_count_alike_in_the_fit_and_in_the_choice_of_c():
+    from sklearn.model_selection import StratifiedKFold
+    from sklearn.utils.class_weight import compute_sample_weight
+
     features, codes = make_features(2)
-    kept = np.concatenate([np.flatnonzero(codes == 0), np.flatnonzero(codes == 1)[:3]])
-    shares = []
-    for class_weights in ("none", "balanced"):
-        head = fit_linear_head(features[kept], codes[kept], n_classes=2, C=0.001, class_weights=class_weights)
-        shares.append(predict(features, *head)[:, 1].mean())
-    assert shares[1] > shares[0] + 0.1
+    kept = np.concatenate([np.flatnonzero(codes == 0), np.flatnonzero(codes == 1)[:8]])
+    features, codes = features[kept], codes[kept]
+    scaled, weights, losses = scale_like_the_head(features), compute_sample_weight("balanced", codes), []
+    for C in C_GRID:
+        model, parts = LogisticRegression(C=C, max_iter=5000), []
+        for learned, held_out in StratifiedKFold(5, shuffle=True, random_state=0).split(scaled, codes):
+            probabilities = model.fit(scaled[learned], codes[learned], weights[learned]).predict_proba(scaled[held_out])
+            parts.append(log_loss(codes[held_out], probabilities, sample_weight=weights[held_out]))
+        losses.append(np.mean(parts))
+    best = C_GRID[int(np.argmin(losses))]
+    oracle = LogisticRegression(C=best, class_weight="balanced", max_iter=5000).fit(scaled, codes).predict_proba(scaled)
+    found = predict(features, *fit_linear_head(features, codes, n_classes=2, balanced=True))
+    np.testing.assert_allclose(found, oracle, atol=2e-3)
+    plain = predict(features, *fit_linear_head(features, codes, n_classes=2))
+    assert found[:, 1].mean() > plain[:, 1].mean() + 0.05
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        pytest.param({"n_classes": 3}, r"Classes \[2\] have no train image", id="a class without images"),
-        pytest.param({"n_classes": 2, "class_weights": "equal"}, "'none' or 'balanced'", id="weights"),
-    ],
-)
-def test_wrong_arguments_say_what_is_expected(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        fit_linear_head(*make_features(2), **arguments)
+@pytest.mark.parametrize("balance", ["weights", "sampling"])
+def test_the_probe_is_scored_by_what_it_is_balanced_for(small_images, small_probe, balance):
+    table = small_images.table
+    is_left_out = (table["split"] == "train") & (table["label"] == "can") & (table.groupby("label").cumcount() % 3 > 0)
+    images = dataclasses.replace(small_images, table=table.assign(split=table["split"].where(~is_left_out, "test")))
+    probe = linear_probe(images, balance=balance)
+    codes = np.array([images.class_names.index(name) for name in table["label"]])
+    rows = {name: np.flatnonzero(images.table["split"] == name) for name in ("train", "valid")}
+    losses = -np.log(predict_images(probe, images, split="valid").probabilities[range(6), codes[rows["valid"]]])
+    weights = weigh_images(codes[rows["valid"]], codes[rows["train"]])
+    assert probe.history["valid_loss"].item() == pytest.approx((losses * weights).mean(), abs=1e-5)
+    assert probe.learn.dls.balance == balance
+
+
+def test_a_class_without_images_says_so():
+    with pytest.raises(ValueError, match=r"Classes \[2\] have no train image"):
+        fit_linear_head(*make_features(2), n_classes=3)
 
 
 def test_the_probe_learns_and_its_history_is_its_score(small_images, small_probe):

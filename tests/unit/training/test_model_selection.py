@@ -30,7 +30,7 @@ def tiny(monkeypatch, tiny_start):
 
 
 def use_scores(monkeypatch, selected, temperature=1.0):
-    def compare(folds, logits):
+    def compare(folds, logits, is_balanced):
         table = pd.DataFrame({"recipe": list(logits), "n": [len(values) for values in logits.values()]})
         return table.assign(temperature=temperature, is_selected=table["recipe"] == selected)
 
@@ -94,10 +94,10 @@ def make_logits(confidence, right, n=90):
     return np.stack([signs * confidence / 2, -signs * confidence / 2], axis=1)
 
 
-def compare(images, logits, **columns):
+def compare(images, logits, *, is_balanced=False, **columns):
     table = pd.DataFrame({"label": ["can"] * 90, "split": model_selection.HELD_OUT} | columns)
     split = dataclasses.replace(images, table=pd.concat([table, table.assign(split="train")], ignore_index=True))
-    return model_selection._compare([split], logits).set_index("recipe")
+    return model_selection._compare([split], logits, is_balanced).set_index("recipe")
 
 
 def test_a_shown_gain_selects_and_a_lower_accuracy_does_not(small_images):
@@ -124,6 +124,29 @@ def test_the_same_answers_given_more_boldly_are_no_gain(small_images, right):
     scores = compare(small_images, {"probe": make_logits(0.5, right), "last_stage": make_logits(5.0, right)})
     assert scores["is_selected"].tolist() == [True, False]
     assert scores["gain"].iloc[1] == pytest.approx(0, abs=1e-4)
+
+
+def test_a_balanced_selection_asks_what_becomes_of_the_rare_class(small_images):
+    """The first recipe never answers with the rare class; the second finds it and errs on 12 of the 81 others."""
+    labels = np.where(np.arange(90) < 81, "can", "carton")
+    answers = [np.zeros(90, int), np.where((np.arange(90) < 12) | (np.arange(90) >= 81), 1, 0)]
+    logits = dict(zip(("probe", "last_stage"), (np.eye(2)[codes] * 4 for codes in answers), strict=True))
+    plain, balanced = (compare(small_images, logits, label=labels, is_balanced=value) for value in (False, True))
+    assert plain["accuracy"].tolist() == pytest.approx([81 / 90, 78 / 90]) and plain["is_selected"].iloc[0]
+    assert balanced["accuracy"].tolist() == pytest.approx([0.5, (1 + 69 / 81) / 2]) and balanced["is_selected"].iloc[1]
+
+
+def test_every_recipe_and_the_decision_are_balanced_alike(small_images, monkeypatch):
+    noted = []
+
+    def note(run, read):
+        return lambda *given, **options: (noted.append(read(given, options)), run(*given, **options))[1]
+
+    for name in ("linear_probe", "fine_tune"):
+        monkeypatch.setattr(model_selection, name, note(getattr(model_selection, name), lambda _, o: o["balance"]))
+    monkeypatch.setattr(model_selection, "_compare", note(model_selection._compare, lambda given, _: given[2]))
+    select_recipe(small_images, balance="weights", **OPTIONS)
+    assert noted[:5] == ["weights"] * 4 + [True] and set(noted[5:]) == {"weights"}
 
 
 def test_images_of_one_group_count_as_one(small_images):

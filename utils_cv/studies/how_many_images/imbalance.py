@@ -90,7 +90,7 @@ def _score_method(task: Task, n_rare: int, method: str, rare: str, seed: int) ->
     rare_code = task.class_names.index(rare)
     rows = _draw_rows(task, rare_code, n_rare, method, seed)
     counts = np.bincount(task.codes[np.unique(rows)], minlength=len(task.class_names))
-    logits = task.predict(rows, class_weights="balanced" if method == "class weights" else "none")
+    logits = task.predict(rows, balanced=method == "class weights")
     if method == "logit adjustment":
         logits = logits - np.log(counts / counts.sum())
     y_true, y_pred = task.codes[task.test_rows], logits.argmax(axis=1)
