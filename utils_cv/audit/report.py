@@ -222,17 +222,22 @@ def add_groups(table: pd.DataFrame, report: AuditReport) -> pd.DataFrame:
         report: From `audit_images`.
 
     Returns:
-        A new table with numbers in that column.
+        A new table. A group has its old name, or else that of its first image, which new images seldom change.
 
     Example:
-        >>> table = split_grouped(add_groups(table, audit_images(table)))  # doctest: +SKIP
+        >>> grouped = add_groups(table, audit_images(table))  # doctest: +SKIP
+        >>> table = complete_splits(grouped.assign(split=""))  # doctest: +SKIP
     """
-    found, given = _look_up_groups(table, report), table.get("group", pd.Series(np.nan, index=table.index))
+    found, given = _look_up_groups(table, report), table.get("group", pd.Series("", index=table.index))
+    given = given.fillna("").astype(str).reset_index(drop=True).replace("", None)
     pairs = []
-    for groups in (pd.Series(found), given.reset_index(drop=True).dropna()):
+    for groups in (pd.Series(found), given.dropna()):
         first = groups.index.to_series().groupby(groups).transform("min")
         pairs.append(np.stack([first, groups.index], axis=1))
-    return table.assign(group=group_by_pairs(np.concatenate(pairs), len(table)))
+    joined = group_by_pairs(np.concatenate(pairs), len(table))
+    names = table["image" if "image" in table else "path"].reset_index(drop=True)
+    first_name = given.groupby(joined).min().fillna(names.groupby(joined).min())
+    return table.assign(group=first_name.loc[joined].to_numpy())
 
 
 def _look_up_groups(table: pd.DataFrame, report: AuditReport) -> np.ndarray:

@@ -1,132 +1,86 @@
 """Splits of an image table into `train`, `valid` and `test`: a table in, a new table out, the same for the same seed.
 
-Every class gets an image in every part, or a ValueError says why not. The split of an image does not depend on the
-order of the rows.
+Splits are stable: a hash of an image's name (column `image`), or of its group, and the seed decide its split, the other
+images do not. So images come and go, and an old test image never becomes a train image. The price: shares are as even
+as a draw makes them. Of 100 images 20 come into the test split, give or take 4.
+
+Every class gets an image in every part, or a ValueError says why not. Where the hashes leave a part without a class (a
+fifth of the classes of 10 images, 1 in 400 of those of 30), the image or group of lowest hash that no other part needs
+is moved there. Only such an image may move again when images of its class come or go. A saved table keeps all splits:
+`utils_cv.data.csv_tables.save_image_table`.
 """
 
-from collections.abc import Mapping
+import hashlib
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from .image_table import SPLIT_NAMES, encode_labels, list_class_names
+from .image_table import SPLIT_NAMES, split_labels
 
-_DEFAULT_FRACTIONS = MappingProxyType({"train": 0.6, "valid": 0.2, "test": 0.2})
-_N_ATTEMPTS = 20  # other random orders, tried when groups or several labels per image leave a part without a class
+_SHARES = MappingProxyType({"train": 0.6, "valid": 0.2, "test": 0.2})
+_N_ATTEMPTS = 50  # other hashes, tried when groups or several labels per image leave a part without a class
 
 
 def complete_splits(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     """Give every image a split, keeping what the data set says.
 
-    Without splits: 60 % train, 20 % valid, 20 % test. With `train` and one other part, that part becomes the test
-    split and a fifth of `train` becomes `valid`, because a score is only honest on images that no choice has
-    seen. With all three: as they are. Stratified by label; images of one `group` stay together.
+    Without splits, or with all images in `train`: about 60 % train, 20 % valid, 20 % test. With `train` and one other
+    part, that part becomes the test split and about a fifth of `train` becomes `valid`, because a score is only honest
+    on images that no choice has seen. With all three: as they are. Images of one `group` stay together; an image
+    without a group is one of its own.
+
+    Beside rows that have a split, rows without one are filled: with `train` and one other part, or with all three, in
+    proportion; else they make the parts that are missing. A new image of a known group follows it.
+
+    An image keeps its split when others are added or removed, and whatever the order of the rows. The exception, in
+    classes of few images, is described in `utils_cv.data.splits`.
 
     Args:
-        table: An image table; it is not changed.
-        seed: Seed of the split.
+        table: An image table; it is not changed. An image is named by its column `image`, else by `path`.
+        seed: Another seed gives another split.
 
     Returns:
         A new table in which every row has a split.
 
     Raises:
-        ValueError: A class cannot be in every split, or only some rows have a split.
+        ValueError: A class cannot be in every split, there are no train images, or a split has an unknown name.
 
     Example:
-        >>> table = pd.DataFrame({"path": list("abcdefghij"), "label": ["can", "carton"] * 5})
-        >>> complete_splits(table)["split"].value_counts().to_dict()
-        {'train': 6, 'valid': 2, 'test': 2}
+        >>> table = pd.DataFrame({"path": [f"{i}.jpg" for i in range(1000)], "label": ["can", "carton"] * 500})
+        >>> split = complete_splits(table)["split"]
+        >>> split.value_counts().to_dict()
+        {'train': 586, 'test': 211, 'valid': 203}
+        >>> complete_splits(table[100:])["split"].tolist() == split[100:].tolist()
+        True
     """
-    given = set(table["split"]) if "split" in table else {""}
-    group = "group" if "group" in table else None
-    if given == {""}:
-        return split_grouped(table, group=group, seed=seed) if group else _split_stratified(table, seed=seed)
-    if "" in given or "train" not in given or len(given) < 2:
-        counts = table["split"].replace("", "(none)").value_counts().to_dict()
+    _check_columns(table, "path", "label")
+    table = table.reset_index(drop=True)
+    unit, split = _name_units(table), _read_split(table)
+    if (split == "train").all():
+        split[:] = ""
+    given = set(split) - {""}
+    if given and "train" not in given and (split != "").all():
         raise ValueError(
-            f"Got splits {counts}; expected none at all, or 'train' with 'valid', 'test' or both. "
-            "Correct the split column or the folders, or drop the column to have the splits made."
+            f"Got splits {split.value_counts().to_dict()}, but no 'train'. Call the folder or the rows to learn from "
+            "'train', or empty the column 'split' to have the splits made."
         )
-    if given == set(SPLIT_NAMES):
-        return table.reset_index(drop=True).copy()
-    completed = table.assign(split=table["split"].replace({"valid": "test"}))
-    return _hold_out_valid(completed, seed=seed, group=group)
-
-
-def _split_stratified(
-    table: pd.DataFrame, *, fractions: Mapping[str, float] = _DEFAULT_FRACTIONS, seed: int = 0
-) -> pd.DataFrame:
-    """Split at random so that every class has the same share in every part; an earlier split is replaced.
-
-    Images with several labels are balanced label by label, the rarest label first (iterative stratification,
-    Sechidis, Tsoumakas and Vlahavas 2011). Near-duplicates, such as frames of one video, need `split_grouped`.
-
-    Example:
-        >>> table = pd.DataFrame({"path": list("abcdef"), "label": ["can"] * 3 + ["carton"] * 3})
-        >>> _split_stratified(table).groupby(["label", "split"]).size().tolist()
-        [1, 1, 1, 1, 1, 1]
-    """
-    _check_columns(table, "path", "label")
-    return _split_units(table, np.arange(len(table)), fractions, seed, unit="images")
-
-
-def split_grouped(
-    table: pd.DataFrame, *, fractions: Mapping[str, float] = _DEFAULT_FRACTIONS, group: str = "group", seed: int = 0
-) -> pd.DataFrame:
-    """Split at random but keep every group (scene, video, patient) within one part, as stratified as groups allow.
-
-    Args:
-        table: Image table with `path`, `label` and the column `group`.
-        fractions: Share of each part in [0, 1]; any of train, valid and test, adding up to 1. Default: 0.6, 0.2, 0.2.
-        group: Column whose equal values stay together.
-        seed: The same seed gives the same split.
-
-    Returns:
-        A new table in the same row order with the column `split`; an earlier split is replaced.
-
-    Raises:
-        ValueError: A class occurs in fewer groups than there are parts, or a row has no group.
-
-    Example:
-        >>> table = pd.DataFrame({"path": list("abcd"), "label": ["can"] * 4, "group": [1, 1, 2, 2]})
-        >>> split_grouped(table, fractions={"train": 0.5, "test": 0.5}).groupby("group")["split"].nunique().tolist()
-        [1, 1]
-    """
-    _check_columns(table, "path", "label", group)
-    missing = int(table[group].isna().sum())
-    if missing:
-        raise ValueError(f"Column {group!r}: {missing} of {len(table)} rows have no group; fill them in or drop them.")
-    return _split_units(table, pd.factorize(table[group])[0], fractions, seed, unit=f"groups ({group!r})")
-
-
-def _hold_out_valid(
-    table: pd.DataFrame, *, fraction: float = 0.2, seed: int = 0, group: str | None = None
-) -> pd.DataFrame:
-    """Turn a fraction of the training images into validation images; the test part stays as it is.
-
-    Without a column `split`, or with an empty one, every row counts as training. Equal values of the column `group`
-    stay together. A table that has validation images already is a ValueError.
-
-    Example:
-        >>> table = pd.DataFrame({"path": list("abcde"), "label": ["can"] * 5})
-        >>> _hold_out_valid(table)["split"].value_counts().to_dict()
-        {'train': 4, 'valid': 1}
-    """
-    _check_columns(table, "path", "label")
-    split = _read_split(table)
-    n_valid = int((split == "valid").sum())
-    if n_valid:
-        raise ValueError(f"The table has {n_valid} validation images already: use them, or relabel them as 'train'.")
-    fractions = {"train": 1 - fraction, "valid": fraction}
-    train = table[split == "train"]
-    if group is None:
-        held_out = _split_stratified(train, fractions=fractions, seed=seed)
-    else:
-        held_out = split_grouped(train, fractions=fractions, group=group, seed=seed)
-    split[split == "train"] = held_out["split"].to_numpy()
-    return table.assign(split=split).reset_index(drop=True)
+    known = {name: part for name, part in zip(unit, split, strict=True) if part}
+    split[:] = [part or known.get(name, "") for name, part in zip(unit, split, strict=True)]
+    has_two = len(given) == 2 and "train" in given
+    parts = given if has_two else set(SPLIT_NAMES) - given or set(SPLIT_NAMES)
+    what = "groups" if "group" in table else "images"
+    split = _fill_splits(split, unit, table["label"], parts, seed, what)
+    if has_two:
+        split = split.replace({"train": "", "valid": "test"})
+        split = _fill_splits(split, unit, table["label"], {"train", "valid"}, seed, what)
+    if "group" in table and _is_empty(table["group"]).any():
+        table = table.assign(group=unit)
+    return table.assign(split=split)
 
 
 def split_folds(labels: Any, groups: Any = None, *, n_folds: int, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -169,100 +123,125 @@ def take_per_class(
     _check_columns(table, "path", "label")
     if n_per_class < 1:
         raise ValueError(f"n_per_class: expected at least 1, got {n_per_class}.")
-    is_chosen = np.ones(len(table), dtype=bool) if split is None else (_read_split(table) == split).to_numpy()
+    given = _read_split(table)
+    is_chosen = np.full(len(table), split is None) | (given == (split if given.any() else "")).to_numpy()
     rows = np.flatnonzero(is_chosen)
-    has_label, class_names = _mark_labels(table.iloc[rows])
-    _check_counts(has_label.sum(axis=0), class_names, n_per_class, f"images in split {split!r}", "The subset needs")
-    order = _shuffle(table["path"].iloc[rows], np.random.default_rng(seed))
-    rank = np.cumsum(has_label[order], axis=0)  # (n_rows, n_classes): the how-manieth of its class an image is
-    is_kept = ((rank <= n_per_class) & has_label[order]).any(axis=1)
-    kept = np.sort(np.concatenate([rows[order[is_kept]], np.flatnonzero(~is_chosen)]))
+    by_path = rows[np.argsort(table["path"].iloc[rows].astype(str).to_numpy(), kind="stable")]
+    order = by_path[np.random.default_rng(seed).permutation(len(by_path))]
+    labels = _list_labels(table["label"].iloc[order].set_axis(order))
+    why = f"The subset needs at least {n_per_class} images in split {split!r} of every class"
+    _check_counts(labels.value_counts(sort=False), n_per_class, why)
+    rank = labels.groupby(labels).cumcount()  # the how-manieth of its class an image is
+    kept = np.union1d(labels.index[rank < n_per_class], np.flatnonzero(~is_chosen))
     return table.iloc[kept].reset_index(drop=True)
 
 
-def _split_units(
-    table: pd.DataFrame, unit_of_row: np.ndarray, fractions: Mapping[str, float], seed: int, *, unit: str
-) -> pd.DataFrame:
-    """Split so that rows of one unit (an image, or a group of images) stay together."""
-    parts = _check_fractions(fractions)
-    has_label, class_names = _mark_labels(table)
-    n_units = int(unit_of_row.max()) + 1
-    columns = np.column_stack([has_label, ~has_label.any(axis=1)])  # images without a label are balanced as well
-    labels_of_unit = np.zeros((n_units, columns.shape[1]))
-    np.add.at(labels_of_unit, unit_of_row, columns)
-    n_units_of_class = (labels_of_unit > 0).sum(axis=0)[:-1]
-    _check_counts(n_units_of_class, class_names, len(parts), unit, f"Splitting into {len(parts)} parts needs")
-    first_path = table["path"].groupby(unit_of_row).min()
-    shares = np.array(list(parts.values()))
+def _fill_splits(
+    split: pd.Series, unit: pd.Series, labels: pd.Series, parts: Collection[str], seed: int, what: str
+) -> pd.Series:
+    """Give the rows without a split one of `parts`, unit by unit, so that each of their classes is in each part."""
+    shares = {part: _SHARES[part] for part in SPLIT_NAMES if part in parts}
+    is_free = split == ""
+    labels = _list_labels(labels)
+    pairs = pd.DataFrame({"label": labels, "split": split.loc[labels.index], "unit": unit.loc[labels.index]})
+    present = set(pairs[pairs["split"] != ""][["label", "split"]].itertuples(index=False, name=None))
+    free = pairs[pairs["split"] == ""].drop_duplicates().sort_values(["label", "unit"])
+    units_of_label = {label: rows.tolist() for label, rows in free.groupby("label")["unit"]}
+    n_parts_without = {label: sum((label, part) not in present for part in shares) for label in units_of_label}
+    why = f"Splitting into {len(shares)} parts needs at least {len(shares)} {what} of every class"
+    _check_counts({label: len(units) for label, units in units_of_label.items()}, n_parts_without, why)
+    names = unit[is_free].unique()
+    limits = np.cumsum(list(shares.values())) / sum(shares.values())
     for attempt in range(_N_ATTEMPTS):
-        order = _shuffle(first_path, np.random.default_rng((seed, attempt)))
-        part_of_unit = np.empty(n_units, dtype=int)
-        part_of_unit[order] = _assign_parts(labels_of_unit[order], shares)
-        split = np.array(list(parts), dtype=object)[part_of_unit[unit_of_row]]
-        counts = np.stack([has_label[split == part].sum(axis=0) for part in parts])  # (n_parts, n_classes)
-        if counts.all():
-            return table.assign(split=split).reset_index(drop=True)
-    part, column = np.argwhere(counts == 0)[0]
+        hashes = _hash_names(names, f"{seed} {' '.join(shares)} {attempt or ''}")
+        hashed_parts = np.array(list(shares), dtype=object)[
+            np.searchsorted(limits[:-1], list(hashes.values()), "right")
+        ]
+        part_of_unit = dict(zip(names, hashed_parts, strict=True))
+        lacking = _move_units(part_of_unit, hashes, units_of_label, list(shares), present)
+        if not lacking:
+            return split.where(~is_free, unit.map(part_of_unit))
+    label, part = lacking[0]
     raise ValueError(
-        f"No split of {n_units} {unit} was found that puts every class into every part: {class_names[column]!r} is "
-        f"missing in {list(parts)[part]!r} in the last of {_N_ATTEMPTS} tries. Add images of it, or use fewer parts."
+        f"No split of {len(names)} {what} was found that puts every class into every part: {label!r} is missing in "
+        f"{part!r} in the last of {_N_ATTEMPTS} tries. Add images of it, or drop the class."
     )
 
 
-def _assign_parts(labels_of_unit: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """Part of each unit: the rarest label first, its largest units first, each to the part that lacks it most.
+def _move_units(
+    part_of_unit: dict[str, str],
+    hashes: Mapping[str, float],
+    units_of_label: Mapping[str, Sequence[str]],
+    parts: Sequence[str],
+    present: Collection[tuple[str, str]],
+) -> list[tuple[str, str]]:
+    """Move units in place to parts that have none of their label; return the labels and parts where none could move."""
+    labels_of_unit = defaultdict(list)
+    for label, units in units_of_label.items():
+        for unit in units:
+            labels_of_unit[unit].append(label)
+    counts = Counter((label, part_of_unit[unit]) for unit, labels in labels_of_unit.items() for label in labels)
+    counts.update(dict.fromkeys(present, 1))
+    by_rarity = sorted(units_of_label, key=lambda label: len(units_of_label[label]))
 
-    `labels_of_unit`, (n_units, n_classes), says how many images of a unit have a label, units in random order;
-    `shares`, (n_parts,), add up to 1.
-    """
-    lacks = np.outer(shares, labels_of_unit.sum(axis=0))  # (n_parts, n_classes), images that a part still lacks
-    is_empty = np.ones_like(lacks, dtype=bool)  # which part has no unit of a label yet
-    part_of_unit = np.full(len(labels_of_unit), -1)
-    by_rarity = np.argsort((labels_of_unit > 0).sum(axis=0), kind="stable")
-    for n_done, label in enumerate(by_rarity, start=1):
-        units = np.flatnonzero((labels_of_unit[:, label] > 0) & (part_of_unit < 0))
-        units = units[np.argsort(-labels_of_unit[units, label], kind="stable")]
-        for n_left, unit in zip(range(len(units), 0, -1), units, strict=True):
-            empty_parts = np.flatnonzero(is_empty[:, label])
-            # the last units go to parts that would otherwise stay without this label
-            candidates = empty_parts if 0 < n_left <= len(empty_parts) else np.arange(len(shares))
-            lack = lacks[candidates, label]
-            # less than one image is rounding; it goes where the labels so far were rounded down
-            need = np.where(lack >= 1, lack, (lack > 1e-9) * 0.5)
-            rounded_down = lacks[np.ix_(candidates, by_rarity[:n_done])].sum(axis=1)
-            part = candidates[np.lexsort((-rounded_down, -need))[0]]
-            part_of_unit[unit] = part
-            lacks[part] -= labels_of_unit[unit]
-            is_empty[part] &= labels_of_unit[unit] == 0
-    return part_of_unit
+    def count_new_gaps(unit: str, part: str) -> int:
+        old = part_of_unit[unit]
+        return sum((counts[label, old] == 1) - (counts[label, part] == 0) for label in labels_of_unit[unit])
+
+    has_moved = True
+    while has_moved:
+        has_moved = False
+        lacking = [(label, part) for label in by_rarity for part in parts if not counts[label, part]]
+        for label, part in lacking:
+            best = min((count_new_gaps(unit, part), hashes[unit], unit) for unit in units_of_label[label])
+            if not counts[label, part] and best[0] < 0:
+                has_moved, unit = True, best[2]
+                counts.subtract((name, part_of_unit[unit]) for name in labels_of_unit[unit])
+                counts.update((name, part) for name in labels_of_unit[unit])
+                part_of_unit[unit] = part
+    return lacking
 
 
-def _mark_labels(table: pd.DataFrame) -> tuple[np.ndarray, list[str]]:
-    """Which row has which label, bool (n_rows, n_classes), and the class names in order."""
-    labels = table["label"].fillna("").astype(str)
-    class_names = list_class_names(labels.to_frame())
-    if not class_names:
-        raise ValueError(f"No label in {len(table)} rows; fill in the column 'label' or check which rows were chosen.")
-    return encode_labels(labels, class_names, multilabel=True).astype(bool), class_names
+def _hash_names(names: Iterable[str], salt: str) -> dict[str, float]:
+    """A number in [0, 1) for each name, on every machine the same."""
+    digests = {name: hashlib.blake2b(f"{salt}|{name}".encode(errors="surrogatepass"), digest_size=8) for name in names}
+    return {name: int.from_bytes(digest.digest(), "big") / 2**64 for name, digest in digests.items()}
+
+
+def _name_units(table: pd.DataFrame) -> pd.Series:
+    """Name what stays together: the group of each row, or its image where it has none."""
+    names = table["image" if "image" in table else "path"].map(_normalize)
+    if "group" not in table:
+        return names
+    return names.where(_is_empty(table["group"]), table["group"].map(_normalize))
+
+
+def _is_empty(groups: pd.Series) -> pd.Series:
+    return groups.isna() | (groups.astype(str).str.strip() == "")
+
+
+def _normalize(name: Any) -> str:
+    # A column of whole numbers becomes one of fractions when a row of it is empty.
+    is_whole = isinstance(name, float) and name.is_integer()
+    return unicodedata.normalize("NFC", str(int(name) if is_whole else name).strip())
+
+
+def _list_labels(labels: pd.Series) -> pd.Series:
+    """One row per label of each image, with the index of the image; images without a label have none."""
+    labels = labels.fillna("").astype(str)
+    listed = labels.map(split_labels).explode().dropna().astype(str)
+    if listed.empty:
+        raise ValueError(f"No label in {len(labels)} rows; fill in the column 'label' or check which rows were chosen.")
+    return listed
 
 
 def _read_split(table: pd.DataFrame) -> pd.Series:
-    """The column `split` as a new Series; where there is none or it is empty, every row is `train`."""
-    if "split" not in table:
-        return pd.Series("train", index=table.index, dtype=object)
-    split = table["split"].astype(object).where(table["split"].notna(), "")
-    if (split == "").all():
-        split[:] = "train"
-    unknown = sorted(set(split) - set(SPLIT_NAMES))
+    """The column `split` as a new Series, empty where there is none."""
+    split = table.get("split", pd.Series("", index=table.index)).astype(object).fillna("")
+    unknown = sorted(set(split) - {*SPLIT_NAMES, ""})
     if unknown:
-        raise ValueError(f"Column 'split': expected {', '.join(SPLIT_NAMES)} in every row, got {unknown[:5]}.")
+        raise ValueError(f"Column 'split': expected {', '.join(SPLIT_NAMES)} or nothing in a row, got {unknown[:5]}.")
     return split
-
-
-def _shuffle(paths: pd.Series, rng: np.random.Generator) -> np.ndarray:
-    """Random order of positions that depends on the paths and the seed, not on the order of the rows."""
-    by_path = np.argsort(paths.astype(str).to_numpy(), kind="stable")
-    return by_path[rng.permutation(len(by_path))]
 
 
 def _check_columns(table: pd.DataFrame, *columns: str) -> None:
@@ -273,20 +252,9 @@ def _check_columns(table: pd.DataFrame, *columns: str) -> None:
         raise ValueError("The image table is empty; a split needs images.")
 
 
-def _check_fractions(fractions: Mapping[str, float]) -> dict[str, float]:
-    unknown = sorted(set(fractions) - set(SPLIT_NAMES))
-    if unknown:
-        raise ValueError(f"fractions: expected the parts {', '.join(SPLIT_NAMES)}, got {unknown}.")
-    if not all(0 < fraction <= 1 for fraction in fractions.values()) or abs(sum(fractions.values()) - 1) > 1e-6:
-        raise ValueError(f"fractions: expected numbers above 0 that add up to 1, got {dict(fractions)}.")
-    return dict(fractions)
-
-
-def _check_counts(counts: np.ndarray, class_names: list[str], n_needed: int, unit: str, why: str) -> None:
-    """ValueError when a class has fewer units than needed; it lists the classes, their counts and what to do."""
-    few = [f"{class_names[column]!r} has {int(counts[column])}" for column in np.flatnonzero(counts < n_needed)]
+def _check_counts(counts: Mapping[str, int] | pd.Series, needed: Mapping[str, int] | int, why: str) -> None:
+    """ValueError when a class has fewer images or groups than needed; it lists the classes and what to do."""
+    needed = dict.fromkeys(counts.keys(), needed) if isinstance(needed, int) else needed
+    few = [f"{label!r} has {n}" for label, n in sorted(counts.items()) if n < needed[label]]
     if few:
-        raise ValueError(
-            f"{why} at least {n_needed} {unit} of every class, but {', '.join(few[:10])}. "
-            "Add images, drop the class, or ask for less."
-        )
+        raise ValueError(f"{why}, but {', '.join(few[:10])}. Add images, drop the class, or ask for less.")

@@ -7,7 +7,7 @@ from PIL import Image, ImageFilter
 from tests.conftest import make_photo
 from tests.unit.audit.photos import load_demo_images, make_table
 from utils_cv.audit.report import AuditLimits, add_groups, audit_images, drop_duplicates
-from utils_cv.data.splits import split_grouped
+from utils_cv.data.splits import complete_splits
 
 FINDINGS = ("unreadable", "file_issues", "large", "low_quality", "duplicates", "leaks", "label_conflicts")
 
@@ -161,7 +161,7 @@ def test_add_groups_keeps_duplicates_together_in_a_grouped_split(tmp_path):
     table = make_table(tmp_path, [*CLEAN_ROWS, *copies])
     report = audit(table)
     assert len(report.leaks) == 6
-    assert audit(split_grouped(add_groups(table, report), seed=1)).leaks.empty
+    assert audit(complete_splits(add_groups(table, report).assign(split=""), seed=1)).leaks.empty
 
 
 def test_add_groups_joins_with_groups_that_are_there(tmp_path):
@@ -169,7 +169,8 @@ def test_add_groups_joins_with_groups_that_are_there(tmp_path):
     scenes = [f"scene {i // 2}" for i in range(18)] + [None]
     groups = add_groups(table.assign(group=scenes), audit(table))["group"]
     assert groups[18] == groups[0] == groups[1]
-    assert groups.nunique() == 9
+    assert groups.nunique() == 9 and groups[18] == "scene 0"
+    assert add_groups(table, audit(table))["group"][17:].tolist() == ["test_carton_2.jpg", "copy.jpg"]
 
 
 def test_rows_of_the_table_will_do_but_not_others(tmp_path):

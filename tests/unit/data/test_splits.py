@@ -1,25 +1,19 @@
-"""Tests of utils_cv.data.splits: every class in every part, shares kept, groups whole, the same for the same seed."""
+"""Tests of utils_cv.data.splits: stable, every class in every part, groups whole, the same for the same seed."""
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from utils_cv.data.splits import (
-    _hold_out_valid,
-    _split_stratified,
-    complete_splits,
-    split_folds,
-    split_grouped,
-    take_per_class,
-)
+from utils_cv.data.splits import complete_splits, split_folds, take_per_class
 
 
-def make_table(counts, *, group_size=1):
+def make_table(counts, *, group_size=None):
     images = [(label, i) for label, n in counts.items() for i in range(n)]
-    rows = [(f"/data/{label}/{i:04d}.jpg", label, f"{label}{i // group_size}") for label, i in images]
-    return pd.DataFrame(rows, columns=["path", "label", "group"])
+    rows = [(f"{label}/{i:04d}.jpg", f"/data/{label}/{i:04d}.jpg", label) for label, i in images]
+    table = pd.DataFrame(rows, columns=["image", "path", "label"])
+    return table.assign(group=[f"{label}{i // group_size}" for label, i in images]) if group_size else table
 
 
 def make_group_table(groups_of_class):
@@ -31,135 +25,171 @@ def make_group_table(groups_of_class):
 ONE_GROUP = make_group_table({"x": [1, 2, 3], "y": [1, 1, 1]})
 ANY_TWO_SHARE = make_group_table({"w": [1, 2, 3], "x": [1, 2, 4], "y": [1, 3, 4], "z": [2, 3, 4]})
 NO_SPLIT = "No split of 4 groups .* '[wxyz]' is missing in '(train|valid|test)'"
-INCOMPLETE = "expected none at all, or 'train' with"
 
 
 def count_splits(table):
     return pd.crosstab(table["label"], table["split"])
 
 
+def list_splits(table, **options):
+    return complete_splits(table, **options).set_index("path")["split"]
+
+
 class_counts = st.dictionaries(st.sampled_from("abcdef"), st.integers(3, 40), min_size=1)
 
 
+@settings(max_examples=30)
 @given(class_counts, st.integers(0, 99))
-def test_every_class_has_its_share_in_every_part(counts, seed):
-    table = _split_stratified(make_table(counts), seed=seed)
-    found = count_splits(table)
-    for part, fraction in {"train": 0.6, "valid": 0.2, "test": 0.2}.items():
-        wanted = pd.Series(counts) * fraction
-        assert (found[part] >= 1).all()
-        assert ((found[part] - wanted).abs() < 1.4).all()  # a part that would be empty takes up to one more
-    if min(counts.values()) >= 5:
-        assert abs((table["split"] == "train").mean() - 0.6) <= 1.5 / len(table) + 0.01
+def test_every_class_is_in_every_part(counts, seed):
+    assert (count_splits(complete_splits(make_table(counts), seed=seed)) > 0).all(axis=None)
 
 
-@given(class_counts, st.integers(0, 99), st.randoms(use_true_random=False))
-def test_split_depends_on_seed_and_paths_not_on_row_order(counts, seed, random):
-    table = make_table(counts)
-    shuffled = table.iloc[random.sample(range(len(table)), len(table))]
-    expected = _split_stratified(table, seed=seed).set_index("path")["split"]
-    found = _split_stratified(shuffled, seed=seed).set_index("path")["split"]
-    assert found.equals(expected[found.index])
+def test_shares_are_as_even_as_a_draw_of_that_many():
+    counts = count_splits(complete_splits(make_table(dict.fromkeys("abcdefgh", 500))))
+    for part, share in {"train": 0.6, "valid": 0.2, "test": 0.2}.items():
+        z = (counts[part] - 500 * share) / np.sqrt(500 * share * (1 - share))
+        assert z.abs().max() < 3 and 0.3 < z.std() < 1.7
 
 
+@settings(max_examples=30)
+@given(st.integers(0, 99), st.sampled_from([None, 3]), st.randoms(use_true_random=False))
+def test_no_image_changes_its_split_when_others_come_go_or_are_shuffled(seed, group_size, random):
+    table = make_table({"can": 150, "carton": 120}, group_size=group_size)
+    expected = list_splits(table, seed=seed)
+    some = table.iloc[random.sample(range(270), 267)]
+    assert list_splits(some, seed=seed).equals(expected[some["path"]])
+    assert not expected.equals(list_splits(table, seed=seed + 1))
+    renamed = table.assign(path="/elsewhere" + table["path"])
+    assert list_splits(renamed, seed=seed).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("n", [3, 10, 30])
+def test_an_image_more_in_a_class_of_few_moves_at_most_one_other(n):
+    n_moved, table = [], make_table({"can": n + 1, "carton": 3})
+    for seed in range(40):
+        before, after = list_splits(table[1:], seed=seed), list_splits(table, seed=seed)
+        n_moved.append((after[before.index] != before).sum())
+    assert max(n_moved) <= (2 if n == 3 else 1) and np.mean(n_moved) < {3: 0.8, 10: 0.2, 30: 0.03}[n]
+
+
+def test_names_are_compared_composed():
+    table = make_table({"can": 60}).assign(image=[f"caf\u00e9{i}.jpg" for i in range(60)])
+    decomposed = table.assign(image=table["image"].str.normalize("NFD"))
+    assert list_splits(table).equals(list_splits(decomposed))
+
+
+@settings(max_examples=30)
 @given(class_counts.filter(lambda counts: min(counts.values()) >= 12), st.integers(0, 99))
 def test_groups_stay_whole_and_classes_everywhere(counts, seed):
-    table = split_grouped(make_table(counts, group_size=4), seed=seed)
+    table = complete_splits(make_table(counts, group_size=4), seed=seed)
     assert table.groupby("group")["split"].nunique().max() == 1
     assert (count_splits(table) > 0).all(axis=None)
 
 
-def test_the_largest_group_is_placed_first_and_mixed_classes_are_balanced():
-    table = make_table({"can": 100}).assign(group=[max(i - 59, 0) for i in range(100)])  # 60 images, then one by one
-    assert split_grouped(table)["split"].value_counts().to_dict() == {"train": 60, "valid": 20, "test": 20}
-    table = make_table({"can": 60, "carton": 60}).assign(group=[i % 20 for i in range(120)])
-    found = count_splits(split_grouped(table))
-    assert found.loc["can"].to_dict() == found.loc["carton"].to_dict() == {"train": 36, "valid": 12, "test": 12}
+@pytest.mark.parametrize("seed", range(10))
+def test_units_move_until_every_part_has_every_class(seed):
+    # A class has three groups for three parts, so most hashes put two groups of one class into one part.
+    table = complete_splits(make_group_table({"a": [0, 3, 6], "b": [1, 2, 4], "c": [0, 2, 3]}), seed=seed)
+    assert (count_splits(table) == 1).all(axis=None)
 
 
-@pytest.mark.parametrize("split", [_split_stratified, split_grouped])
-def test_input_is_not_changed_other_columns_stay_and_the_seed_counts(split):
-    table = make_table({"can": 9, "carton": 9}).assign(width_px=480).set_index(pd.Index(range(5, 23)))
+def test_a_row_without_group_is_alone():
+    table = make_table({"can": 60, "carton": 60})
+    partly = table.assign(group=[7.0 if i < 6 else None for i in range(120)])
+    done = complete_splits(partly)
+    assert done["split"][6:].equals(complete_splits(table)["split"][6:])
+    assert done["split"][:6].nunique() == 1 and done["group"].nunique() == 115
+    whole = table.assign(group=["7" if i < 6 else "" for i in range(120)])
+    assert complete_splits(whole)["split"].equals(done["split"])
+
+
+@pytest.mark.parametrize("group_size", [None, 3])
+def test_input_is_not_changed_and_other_columns_stay(group_size):
+    table = make_table({"can": 9, "carton": 9}, group_size=group_size)
+    table = table.assign(width_px=480).set_index(pd.Index(range(5, 23)))
     before = table.copy()
-    result = split(table)
+    result = complete_splits(table)
     assert table.equals(before)
     assert result.drop(columns="split").equals(table.reset_index(drop=True))
-    assert not result["split"].equals(split(table, seed=1)["split"])
 
 
 def test_blanks_around_names_do_not_make_other_classes():
     table = make_table({"can": 6, "carton": 6})
     padded = table.assign(label=[f" {label} | " for label in table["label"]])
-    assert _split_stratified(padded)["split"].equals(_split_stratified(table)["split"])
+    assert complete_splits(padded)["split"].equals(complete_splits(table)["split"])
     assert take_per_class(padded, 2)["path"].equals(take_per_class(table, 2)["path"])
 
 
-def test_several_labels_are_balanced_each():
-    rng = np.random.default_rng(0)
-    labels = [
-        "|".join(n for n, share in (("a", 0.5), ("b", 0.3), ("rare", 0.04)) if rng.random() < share) for _ in range(200)
-    ]
-    table = _split_stratified(pd.DataFrame({"path": [f"{i:03d}" for i in range(200)], "label": labels}))
-    for name in ("a", "b", "rare", ""):
-        has_name = table["label"].map(lambda label, name=name: name in label.split("|"))
-        shares = table[has_name]["split"].value_counts() / has_name.sum()
-        assert shares["train"] == pytest.approx(0.6, abs=0.12) and shares["test"] == pytest.approx(0.2, abs=0.12)
+@settings(max_examples=30)
+@given(st.integers(0, 99))
+def test_each_of_several_labels_is_in_every_part(seed):
+    rng = np.random.default_rng(seed)
+    shares = {"a": 0.5, "b": 0.3, "rare": 0.1}
+    labels = ["|".join(name for name, share in shares.items() if rng.random() < share) for _ in range(200)]
+    table = complete_splits(pd.DataFrame({"path": [f"{i:03d}" for i in range(200)], "label": labels}), seed=seed)
+    for name in shares:
+        has_name = table["label"].str.split("|").map(lambda names, name=name: name in names)
+        assert table[has_name]["split"].nunique() == 3
+
+
+TABLE = make_table({"can": 60, "carton": 60})
+THIRDS = np.resize(["train", "valid", "test"], 120)
+
+
+@pytest.mark.parametrize(
+    ("given_splits", "kept", "filled"),
+    [
+        pytest.param(["train", "valid", "test", ""], {"train", "valid", "test"}, {"train", "valid", "test"}, id="all"),
+        pytest.param(["test", "", "", ""], {"test"}, {"train", "valid"}, id="test"),
+        pytest.param(["valid", "test", "", ""], {"valid", "test"}, {"train"}, id="no train"),
+        pytest.param(["train", "train", "train", ""], {"train"}, {"valid", "test"}, id="train"),
+        pytest.param(["train", "train", "test", ""], {"test"}, {"train", "valid", "test"}, id="two"),
+    ],
+)
+def test_rows_without_a_split_are_filled_and_the_others_stay(given_splits, kept, filled):
+    split = pd.Series(np.resize(given_splits, 120))
+    done = complete_splits(TABLE.assign(split=split.replace("", np.nan)))["split"]
+    assert done[split.isin(kept)].tolist() == split[split.isin(kept)].tolist()
+    assert set(done[split == ""]) == filled and set(done) == {"train", "valid", "test"}
+
+
+def test_a_new_image_follows_its_group_and_a_new_class_needs_three():
+    table = make_table({"can": 60, "carton": 60}, group_size=4)
+    done = complete_splits(table)
+    is_new = pd.Series(np.arange(120) % 4 == 1)
+    again = complete_splits(done.assign(split=done["split"].mask(is_new, "")))
+    assert again.equals(done)
+    new = pd.DataFrame({"image": ["a", "b"], "path": ["a", "b"], "label": "jar", "group": ["a", "b"]})
+    with pytest.raises(ValueError, match="at least 3 groups of every class, but 'jar' has 2"):
+        complete_splits(pd.concat([done, new]))
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        pytest.param(_split_stratified, "at least 3 images of every class, but 'few' has 2", id="two images"),
-        pytest.param(lambda t: split_grouped(t[t["label"] == "can"]), "'can' has 2", id="two groups"),
-        pytest.param(lambda t: split_grouped(t.assign(group=None)), "22 of 22 rows have no group", id="no group"),
-        pytest.param(lambda t: _split_stratified(t.drop(columns="label")), "no column", id="no label column"),
-        pytest.param(lambda t: _split_stratified(t.assign(label="")), "No label in 22 rows", id="no label"),
-        pytest.param(lambda t: _split_stratified(t[:0]), "empty", id="no image"),
-        pytest.param(lambda t: _split_stratified(t, fractions={"train": 0.5, "val": 0.5}), "got .'val'", id="part"),
-        pytest.param(lambda t: _split_stratified(t, fractions={"train": 60, "test": 40}), "add up to 1", id="percent"),
-        pytest.param(lambda t: _hold_out_valid(t.assign(split="valid")), "22 validation images", id="valid is there"),
-        pytest.param(lambda t: _hold_out_valid(t.assign(split="val")), "got .'val'", id="unknown split"),
+        pytest.param(complete_splits, "at least 3 images of every class, but 'few' has 2", id="two images"),
+        pytest.param(lambda t: complete_splits(t.assign(group=t["label"])), "'can' has 1", id="one group"),
+        pytest.param(lambda t: complete_splits(t.drop(columns="label")), "no column", id="no label column"),
+        pytest.param(lambda t: complete_splits(t.assign(label="")), "No label in 22 rows", id="no label"),
+        pytest.param(lambda t: complete_splits(t[:0]), "empty", id="no image"),
+        pytest.param(lambda t: complete_splits(t.assign(split="val")), "got .'val'", id="unknown split"),
         pytest.param(lambda t: take_per_class(t, 3), "at least 3 images", id="more than there are"),
         pytest.param(lambda t: take_per_class(t, 0), "at least 1", id="none"),
-        pytest.param(lambda _: split_grouped(ONE_GROUP), "'y' has 1", id="one group"),
-        pytest.param(lambda _: split_grouped(ANY_TWO_SHARE), NO_SPLIT, id="any two groups share a class"),
-        pytest.param(lambda t: complete_splits(t.assign(split=["", "test"] * 11)), INCOMPLETE, id="some without"),
-        pytest.param(lambda t: complete_splits(t.assign(split="train")), INCOMPLETE, id="all in train"),
-        pytest.param(lambda t: complete_splits(t.assign(split=["valid", "test"] * 11)), INCOMPLETE, id="no train"),
+        pytest.param(lambda _: complete_splits(ONE_GROUP), "'y' has 1", id="one group of a class"),
+        pytest.param(lambda _: complete_splits(ANY_TWO_SHARE), NO_SPLIT, id="any two groups share a class"),
+        pytest.param(lambda t: complete_splits(t.assign(split="test")), "no 'train'", id="all in test"),
+        pytest.param(lambda t: complete_splits(t.assign(split=["valid", "test"] * 11)), "no 'train'", id="no train"),
     ],
 )
 def test_impossible_wishes_are_refused(call, message):
-    table = make_table({"can": 20, "few": 2}, group_size=10)
     with pytest.raises(ValueError, match=message):
-        call(table)
+        call(make_table({"can": 20, "few": 2}))
 
 
-@pytest.mark.parametrize("seed", range(10))
-def test_another_order_is_tried_when_a_part_lacks_a_class(seed):
-    # A class has three groups for three parts, so most orders put two groups of one class into one part.
-    table = split_grouped(make_group_table({"a": [0, 3, 6], "b": [1, 2, 4], "c": [0, 2, 3]}), seed=seed)
-    assert (count_splits(table) == 1).all(axis=None)
-
-
-@pytest.mark.parametrize("group", [pytest.param(None, id="by image"), pytest.param("group", id="by group")])
-def test_hold_out_valid_keeps_the_test_part(group):
-    table = split_grouped(make_table({"can": 50, "carton": 50}, group_size=5), fractions={"train": 0.8, "test": 0.2})
-    result = _hold_out_valid(table, fraction=0.25, group=group)
-    assert ((table["split"] == "test") == (result["split"] == "test")).all()
-    assert (count_splits(result)["valid"] == 10).all()
-    if group:
-        assert result[result["split"] != "test"].groupby("group")["split"].nunique().max() == 1
-
-
-@pytest.mark.parametrize("split", [pytest.param("", id="empty"), pytest.param(None, id="missing")])
-def test_hold_out_valid_takes_an_empty_split_as_train(split):
-    result = _hold_out_valid(make_table({"can": 10}).assign(split=split))
-    assert result["split"].value_counts().to_dict() == {"train": 8, "valid": 2}
-
-
+@settings(max_examples=30)
 @given(st.integers(0, 99))
 def test_subsets_are_nested_and_leave_other_parts_whole(seed):
-    table = _split_stratified(make_table({"can": 60, "carton": 50}), seed=seed)
+    table = complete_splits(make_table({"can": 60, "carton": 50}), seed=seed)
     small, large = take_per_class(table, 5, seed=seed), take_per_class(table, 10, seed=seed)
     assert set(small["path"]) < set(large["path"]) < set(table["path"])
     assert count_splits(small)["train"].tolist() == [5, 5]
@@ -167,6 +197,7 @@ def test_subsets_are_nested_and_leave_other_parts_whole(seed):
     assert small["path"].is_monotonic_increasing  # the old order of rows
 
 
+@settings(max_examples=30)
 @given(st.integers(0, 99))
 def test_subsets_of_several_labels_are_nested_and_have_enough_of_each(seed):
     rng = np.random.default_rng(seed)
@@ -189,23 +220,25 @@ def test_folds_hold_out_each_image_once_with_its_share_of_every_class():
     assert not np.array_equal(*(split_folds(labels, n_folds=3, seed=seed)[0][1] for seed in (0, 1)))
 
 
-@pytest.mark.parametrize("columns", [pytest.param({}, id="no column"), pytest.param({"split": ""}, id="empty")])
-@pytest.mark.parametrize("has_groups", [False, True])
-def test_no_splits_become_three_which_stay(columns, has_groups):
-    table = make_table({"can": 20, "carton": 20}, group_size=2).assign(**columns)
-    split = split_grouped if has_groups else _split_stratified
-    expected = split(table, seed=1)["split"]
-    assert complete_splits(table if has_groups else table.drop(columns="group"), seed=1)["split"].equals(expected)
-    assert expected.value_counts().to_dict() == {"train": 24, "valid": 8, "test": 8}
-    done = split(table)[1:]
+@pytest.mark.parametrize(
+    "columns", [{"split": ""}, {"split": None}, {"split": "train"}], ids=["empty", "None", "train"]
+)
+@pytest.mark.parametrize("group_size", [None, 2])
+def test_no_splits_become_three_which_stay(columns, group_size):
+    table = make_table({"can": 20, "carton": 20}, group_size=group_size)
+    expected = complete_splits(table, seed=1)
+    assert complete_splits(table.assign(**columns), seed=1).equals(expected)
+    done = expected[1:]
     assert complete_splits(done).equals(done.reset_index(drop=True))
 
 
 @pytest.mark.parametrize("second", ["valid", "test"])
 def test_of_two_parts_the_second_becomes_the_test(second):
-    table = make_table({"can": 20, "carton": 20}, group_size=5)
-    table["split"] = np.where(np.arange(40) % 20 < 5, second, "train")
+    table = make_table({"can": 40, "carton": 40}, group_size=5)
+    table["split"] = np.where(np.arange(80) % 40 < 10, second, "train")
     done = complete_splits(table, seed=0)
     assert ((done["split"] == "test") == (table["split"] == second)).all()
-    assert count_splits(done)["valid"].tolist() == [5, 5]  # of three groups
+    assert (count_splits(done)[["train", "valid"]] > 0).all(axis=None)
     assert done.groupby("group")["split"].nunique().max() == 1
+    fewer = table[(table["group"] != "can5") & (table["group"] != "carton2")]
+    assert list_splits(fewer).equals(list_splits(table)[fewer["path"]])
