@@ -87,17 +87,6 @@ def make_score(value: float, standard_error: float, n: int) -> Score:
     return Score(value, *compute_wilson_interval(value * n_effective, n_effective), int(n))
 
 
-def make_paired_score(value: float, mean_square: float, n: int) -> Score:
-    """Make the score of a mean of `n` differences in [-1, 1] from their mean and mean square.
-
-    Source: Bonett and Price 2012 (adjusted Wald interval), which Fagerland, Lydersen and Laake 2014 recommend. It keeps
-    a width when no image differs.
-    """
-    center = value * n / (n + 2)
-    half = Z_95 * math.sqrt(((mean_square * n + 2) / (n + 2) - center**2) / (n + 2))
-    return Score(value, max(center - half, -1.0), min(center + half, 1.0), n)
-
-
 def resample_statistic(statistic: Statistic, n: int, *, n_bootstrap: int = 1000, seed: Any = 0) -> np.ndarray:
     """Compute a statistic on bootstrap resamples of `n` images, (n_bootstrap,).
 
@@ -119,30 +108,6 @@ def measure_resampled(statistic: Statistic, n: int, *, n_bootstrap: int = 1000, 
     return make_score(float(statistic(np.ones((1, n)))[0]), standard_error, n)
 
 
-def compare_means(values_a: Any, values_b: Any, *, groups: Any = None) -> Score:
-    """Compare two means over the same images: A minus B, with a paired 95 % interval (Student's t).
-
-    Values are (n_images,), each in [0, 1]. Images of one of the `groups` (n_images,), such as a scene, do not count as
-    independent (Liang and Zeger 1986); `n` of the score is the number of groups. When all groups differ by the same
-    amount, the interval is that of `make_paired_score`.
-    """
-    from scipy.stats import t
-
-    a, b = np.asarray(values_a, float), np.asarray(values_b, float)
-    codes = np.arange(len(a)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-    if not a.shape == b.shape == codes.shape or a.ndim != 1:
-        raise ValueError(f"Expected three equal lengths, got {a.shape} and {b.shape}, groups {codes.shape}.")
-    n = len(np.unique(codes))
-    if n < 2:
-        raise ValueError(f"An interval needs at least 2 independent images or groups, got {n}.")
-    value = float((a - b).mean())
-    residuals = np.bincount(codes, weights=a - b - value) * n / len(a)  # (n_groups,), what each group adds
-    half = float(t.ppf(0.975, n - 1)) * math.sqrt(float((residuals**2).sum()) / (n - 1) / n)
-    if half < 1e-12:
-        return make_paired_score(value, value**2, n)
-    return Score(value, max(value - half, -1.0), min(value + half, 1.0), n)
-
-
 def compare_scores(a: Score, b: Score) -> Score:
     """Compare two scores of separate images: A minus B, with a 95 % interval from the two intervals.
 
@@ -153,56 +118,117 @@ def compare_scores(a: Score, b: Score) -> Score:
     return Score(value, low, value + math.hypot(a.high - a.value, b.value - b.low), min(a.n, b.n))
 
 
-def measure_repeated(right: Any, *, n_bootstrap: int = 1000, seed: int = 0) -> Score:
-    """Measure the mean accuracy over seeds, with a 95 % interval over test images and seeds.
+def measure_mean(values: Any, *, groups: Any = None) -> Score:
+    """Measure a mean over images, such as accuracy, also over several trainings, with its 95 % interval.
+
+    The interval is Wilson's for one training and single images. Several trainings, or images that belong together,
+    change the number of images that the mean is worth (Korn and Graubard 1998); see `compare_means`. Nothing tells
+    from one training how others would turn out: its interval is about this one model.
 
     Args:
-        right: Which answers are right, bool (n_seeds, n_images).
-        n_bootstrap: Resamples behind the interval.
-        seed: Seed of the resamples; the same seed gives the same interval.
+        values: (n_images,), whether each answer is right, or any number in [0, 1]; or (n_seeds, n_images), where a seed
+            stands for a new training or a new draw of train images.
+        groups: (n_images,), images of one group, such as a scene, do not count as independent. Default: all do.
 
     Returns:
-        The accuracy, in [0, 1]; its `n` counts test images.
+        The mean, in [0, 1]; `n` counts test images, or groups where there are some.
 
     Raises:
-        ValueError: If `right` is not such an array, or empty.
+        ValueError: If the shapes do not fit, a value lies outside [0, 1], or there is one group only.
 
     Example:
-        >>> measure_repeated([[True, True, False, True], [True, False, False, True]]).value
-        0.625
+        >>> print(measure_mean([[True, True, False, True], [True, False, False, True]]))  # (2, 4)
+        0.625 (0.227 to 0.904, n = 4)
     """
-    right = _check_right(right, n_axes=2)
-    means = resample_means(right[None], n_bootstrap=n_bootstrap, seed=seed)[:, 0]
-    return make_score(float(right.mean()), float(means.std(ddof=1)), right.shape[1])
+    values, codes = _read_values(values, groups)
+    mean = float(values.mean())
+    n, n_effective = _count_effective(values, codes, mean * (1 - mean))
+    # many seeds on few images see no more kinds of images: halfway, as a factor, to no more than the images
+    n_effective /= math.sqrt(max(n_effective / values.shape[1], 1.0))
+    return Score(mean, *compute_wilson_interval(mean * n_effective, n_effective), n)
 
 
-def compare_repeated(right_a: Any, right_b: Any, *, n_bootstrap: int = 1000, seed: int = 0) -> Score:
-    """Compare mean accuracies on the same images and seeds: A minus B, with a paired 95 % interval.
+def compare_means(values_a: Any, values_b: Any, *, groups: Any = None) -> Score:
+    """Compare two means over the same images and seeds: A minus B, with a paired 95 % interval over both.
+
+    For one training the interval is that of Bonett and Price 2012 (adjusted Wald), which Fagerland, Lydersen and Laake
+    2014 recommend; it keeps a width when no image differs. For several the variance is that of a two-way layout of
+    images and seeds with random effects, never below the one over images alone, with degrees of freedom after
+    Satterthwaite. In simulations it held the truth in 93 to 99 % of studies: in 93 to 97 %
+    with 10 or 20 seeds or where seeds act differently on the two, and in up to 99 % with 3 or 5 seeds that do not.
 
     Args:
-        right_a: Which answers of A are right, bool (n_seeds, n_images).
-        right_b: Those of B, the same seeds and images in the same order.
-        n_bootstrap: Resamples behind the interval.
-        seed: Seed of the resamples; the same seed gives the same interval.
+        values_a: Of A, as in `measure_mean`.
+        values_b: Of B: the same images, and the same seeds in the same order.
+        groups: As in `measure_mean`.
 
     Returns:
-        The difference, in [-1, 1]. Its interval is never narrower than that of two models which agree on every image.
+        The difference, in [-1, 1]; `n` counts test images, or groups where there are some.
 
     Raises:
-        ValueError: If the two differ in shape, or are not such arrays.
+        ValueError: As `measure_mean`.
 
     Example:
-        >>> compare_repeated([[True, True]], [[True, False]]).value
-        0.5
+        >>> print(compare_means([[True, True]] * 3, [[True, False]] * 3))  # two of (3, 2)
+        0.500 (-0.563 to 1.000, n = 2)
     """
-    a, b = _check_right(right_a, n_axes=2), _check_right(right_b, n_axes=2)
+    (a, codes), (b, _) = _read_values(values_a, groups), _read_values(values_b, groups)
     if a.shape != b.shape:
         raise ValueError(f"Expected the same seeds and images in both, got {a.shape} and {b.shape}.")
-    means = resample_means(np.stack([a, b]), n_bootstrap=n_bootstrap, seed=seed)
-    least = math.sqrt(2) / (a.shape[1] + 2)
-    half = Z_95 * max(float((means[:, 0] - means[:, 1]).std(ddof=1)), least)
-    value = float(a.mean() - b.mean())
-    return Score(value, max(value - half, -1.0), min(value + half, 1.0), a.shape[1])
+    difference = a - b
+    mean, mean_square = float(difference.mean()), float((difference**2).mean())
+    n, n_effective = _count_effective(difference, codes, mean_square - mean**2)
+    # Two more images that differ in opposite directions, as much as those that do differ; more of them where many seeds
+    # on few images make the mean worth more than its images.
+    n_added = 2 * math.sqrt(max(n_effective / a.shape[1], 1.0))
+    added = mean_square / float((difference != 0).mean()) if difference.any() else 1.0
+    center = mean * n_effective / (n_effective + n_added)
+    spread = (mean_square * n_effective + added * n_added) / (n_effective + n_added) - center**2
+    half = Z_95 * math.sqrt(spread / (n_effective + n_added))
+    return Score(mean, max(center - half, -1.0), min(center + half, 1.0), n)
+
+
+def _read_values(values: Any, groups: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return values as float (n_seeds, n_images) and groups as codes (n_images,) or None."""
+    array = np.atleast_2d(np.asarray(values, float))
+    codes = None if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    if array.ndim != 2 or array.size == 0 or not ((array >= 0) & (array <= 1)).all():
+        raise ValueError(f"Expected values in [0, 1], (n_images,) or (n_seeds, n_images); got {np.shape(values)}.")
+    if codes is not None and (codes.shape != array.shape[1:] or codes.max() == 0):
+        raise ValueError(f"Expected at least 2 groups of {array.shape[1]} images, got groups {np.unique(codes)[:5]}.")
+    return array, codes
+
+
+def _count_effective(values: np.ndarray, codes: np.ndarray | None, spread: float) -> tuple[int, float]:
+    """Count images or groups, and find how many single images of variance `spread` the mean of `values` is worth.
+
+    An interval over that many images by the normal quantile is as wide as one by Student's t of the true layout.
+    """
+    from scipy.stats import t
+
+    n_seeds, n_images = values.shape
+    share = np.ones(n_images) / n_images if codes is None else np.bincount(codes) / n_images
+    n, deviation = len(share), values - values.mean()
+    if codes is not None:
+        deviation = np.stack([np.bincount(codes, weights=row) for row in deviation])
+    parts = deviation * n / n_images  # (n_seeds, n): what each seed and unit adds to the mean
+    of_unit, of_seed = parts.mean(axis=0), parts.mean(axis=1)
+    leverage = share / (1 - share) if n > 1 else share
+    # of units of several sizes (Bell and McCaffrey 2002)
+    variance = float((of_unit**2 * (1 + leverage)).sum()) / n**2
+    inverse_df = float((leverage**2 * (1 - 2 * share)).sum() + (leverage * share).sum() ** 2)
+    uncertainty = 0.0 if codes is None else variance**2 * inverse_df  # single images: Z_95, as in one training
+    if n_seeds > 1:
+        seeds = float((of_seed**2).sum()) / (n_seeds - 1) / n_seeds
+        rest = float(((parts - of_unit - of_seed[:, None]) ** 2).sum()) / max(n - 1, 1) / (n_seeds - 1) / (n * n_seeds)
+        variance += max(seeds - rest, 0.0)
+        # few seeds may agree by chance, so they count with half of what chance alone gives
+        uncertainty += max(seeds, rest / 2) ** 2 / (n_seeds - 1)
+    if variance < 1e-15 or spread < 1e-15:
+        return n, float(n)
+    quantile = float(t.ppf(0.975, max(variance**2 / uncertainty, 1.0))) if uncertainty > 0 else Z_95
+    n_effective = spread * n_images / max(n_images - 1, 1) / variance * (Z_95 / quantile) ** 2
+    return n, min(n_effective, float(n_images * n_seeds))
 
 
 def resample_means(right: Any, *, n_bootstrap: int = 1000, seed: int = 0) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .intervals import Score, compute_wilson_interval, make_fraction_score, make_paired_score, measure_resampled
+from .intervals import Score, compare_means, compute_wilson_interval, make_fraction_score, measure_resampled
 
 
 def measure_accuracy(y_true: Any, y_pred: Any) -> Score:
@@ -41,7 +41,7 @@ def compare_accuracy(y_true: Any, y_pred_a: Any, y_pred_b: Any) -> Score:
 
     Only the images on which exactly one of the two is right tell them apart, so the interval is much narrower
     than the two separate intervals suggest. A is better when `low` is above 0, worse when `high` is below 0;
-    otherwise these images cannot tell. Source: Bonett and Price 2012, see `intervals.make_paired_score`.
+    otherwise these images cannot tell. Source: Bonett and Price 2012, see `intervals.compare_means`.
 
     Args:
         y_true: True labels, in either form of `measure_accuracy`.
@@ -58,8 +58,7 @@ def compare_accuracy(y_true: Any, y_pred_a: Any, y_pred_b: Any) -> Score:
         >>> print(compare_accuracy([0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 1, 0]))  # three lists of (4,)
         0.250 (-0.383 to 0.717, n = 4)
     """
-    difference = _find_right(y_true, y_pred_a, "y_pred_a").astype(int) - _find_right(y_true, y_pred_b, "y_pred_b")
-    return make_paired_score(float(difference.mean()), float((difference**2).mean()), len(difference))
+    return compare_means(_find_right(y_true, y_pred_a, "y_pred_a"), _find_right(y_true, y_pred_b, "y_pred_b"))
 
 
 def measure_f1(y_true: Any, y_pred: Any, *, average: str = "macro", n_bootstrap: int = 1000, seed: int = 0) -> Score:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from utils_cv.data.image_table import TableImages, encode_labels
 from utils_cv.data.splits import take_per_class
-from utils_cv.evaluation.intervals import Score, compare_repeated
+from utils_cv.evaluation.intervals import Score, compare_means
 from utils_cv.models.backbones import DEFAULT_BACKBONE
 from utils_cv.models.features import compute_features
 from utils_cv.training.augmentation import augment_pixels
@@ -137,7 +137,7 @@ def _summarize(trials: pd.DataFrame, names: Sequence[str]) -> list[dict[str, Any
     right = {name: np.stack(part["right"]) for name, part in trials.groupby("augmentation")}
     rows: list[dict[str, Any]] = []
     for name in (NONE, *names):
-        change = compare_repeated(right[name], right[NONE])
+        change = compare_means(right[name], right[NONE])
         effect = "baseline" if name == NONE else _describe_effect(change)
         row = {"augmentation": name, "accuracy": float(right[name].mean())}
         rows.append(row | change._asdict() | {"effect": effect})

@@ -8,7 +8,7 @@ import pandas as pd
 
 from utils_cv.data.image_table import encode_labels, is_multilabel, list_class_names
 from utils_cv.data.splits import take_per_class
-from utils_cv.evaluation.intervals import compare_repeated, measure_repeated
+from utils_cv.evaluation.intervals import compare_means, measure_mean
 from utils_cv.training.linear_probe import fit_linear_head
 
 # scikit-learn's C for studies that fix it. On fridge_objects and on a set of photographs, from 5 images per class on,
@@ -140,13 +140,13 @@ def summarize(
     right = {key: np.stack(part["right"].tolist()) for key, part in groups.items()}
     summary = []
     for key, part in groups.items():
-        score = measure_repeated(right[key])
+        score = measure_mean(right[key])
         row = dict(zip(by, key, strict=True)) | part[list(means)].mean().to_dict()
         row |= {"accuracy": score.value, "accuracy_low": score.low, "accuracy_high": score.high, "n_test": score.n}
         row |= {"n_trials": len(part), "seed_sd": float(np.std(right[key].mean(axis=1), ddof=min(1, len(part) - 1)))}
         other = tuple((baseline or {}).get(name, value) for name, value in zip(by, key, strict=True))
         if other != key:
-            change = compare_repeated(right[key], right[other])
+            change = compare_means(right[key], right[other])
             row |= {"difference": change.value, "difference_low": change.low, "difference_high": change.high}
         summary.append(row)
     return pd.DataFrame(summary)

@@ -16,7 +16,7 @@ from PIL import Image, ImageEnhance
 
 from utils_cv.data.image_table import encode_labels, load_image_table, load_table_images
 from utils_cv.data.splits import split_folds
-from utils_cv.evaluation.intervals import Score, compare_means, compare_repeated, compare_scores, make_fraction_score
+from utils_cv.evaluation.intervals import Score, compare_means, compare_scores, make_fraction_score, measure_mean
 from utils_cv.evaluation.metrics import compare_accuracy
 from utils_cv.models.backbones import DEFAULT_BACKBONE
 from utils_cv.models.features import compute_features
@@ -131,13 +131,15 @@ def compare_splits(
         {"split": split, "seed": seed * 1000 + repeat} for repeat in range(n_repeats) for split in (RANDOM, GROUPED)
     ]
     trials = join_results(settings, run_trials(trial, settings, description="splits", show_progress=show_progress))
-    shares = {split: np.stack(part["right"]).mean(axis=0) for split, part in trials.groupby("split")}
-    claimed = {split: _measure_mean(values, groups) for split, values in shares.items()}
-    real = {split: _measure_mean(np.stack(part["other"]).mean(axis=0), None) for split, part in trials.groupby("split")}
+    right, other_right = (
+        {split: np.stack(part[name]) for split, part in trials.groupby("split")} for name in ("right", "other")
+    )
+    claimed = {split: measure_mean(values, groups=groups) for split, values in right.items()}
+    real = {split: measure_mean(values) for split, values in other_right.items()}
     scores = {f"{split}, claimed": claimed[split] for split in (RANDOM, GROUPED)}
     scores |= {f"{split}, on other scenes": real[split] for split in (RANDOM, GROUPED)}
     differences = {
-        "random minus grouped": compare_means(shares[RANDOM], shares[GROUPED], groups=groups),
+        "random minus grouped": compare_means(right[RANDOM], right[GROUPED], groups=groups),
         "random minus truth": compare_scores(claimed[RANDOM], real[RANDOM]),
         "grouped minus truth": compare_scores(claimed[GROUPED], real[GROUPED]),
     }
@@ -196,7 +198,7 @@ def measure_injected_duplicates(
     rows = []
     for share in shares:
         row = {"share": share, "n_copies": round(share * len(copies)), "accuracy": float(right[share].mean())}
-        rows.append(row | compare_repeated(right[share], right[0.0])._asdict())
+        rows.append(row | compare_means(right[share], right[0.0])._asdict())
     return pd.DataFrame(rows)
 
 
@@ -341,12 +343,6 @@ def _score(right: np.ndarray) -> Score:
 def _learn(features: np.ndarray, codes: np.ndarray) -> Any:
     weight, bias = fit_linear_head(features, codes, n_classes=int(codes.max()) + 1, C=FIXED_C)
     return lambda images: (images @ weight.T + bias).argmax(axis=1)
-
-
-def _measure_mean(shares: np.ndarray, groups: Any) -> Score:
-    """Mean of shares with an interval over groups."""
-    score = compare_means(shares, np.zeros_like(shares), groups=groups)
-    return Score(score.value, max(score.low, 0.0), min(score.high, 1.0), score.n)
 
 
 def _make_rows(scores: Mapping[str, Score]) -> pd.DataFrame:

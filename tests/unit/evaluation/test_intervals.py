@@ -5,22 +5,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, ttest_rel
+from scipy.stats import t as student_t
 
 from utils_cv.evaluation.intervals import (
+    Z_95,
     Score,
+    _count_effective,
     compare_means,
-    compare_repeated,
     compare_scores,
     compute_wilson_interval,
     make_fraction_score,
-    make_paired_score,
     make_score,
-    measure_repeated,
+    measure_mean,
     measure_resampled,
     resample_means,
     resample_statistic,
 )
-from utils_cv.evaluation.metrics import compare_accuracy, measure_f1
 
 
 @pytest.mark.parametrize(("n_successes", "n"), [(0, 7), (3, 10), (153, 160), (20, 20)])
@@ -76,49 +76,40 @@ def test_resampled_score_follows_what_varies_and_skips_undefined_resamples():
     assert measure_resampled(measure, 100) == pytest.approx((0.8, 0.62, 0.91, 100), abs=0.02)
 
 
-def test_interval_of_macro_f1_holds_the_truth_where_percentiles_do_not():
-    rng, y_true, held = np.random.default_rng(0), np.repeat(np.arange(4), 10), 0
-    for seed in range(200):
-        is_wrong = rng.random(40) < 0.02  # each class with the same symmetric errors: true macro-F1 0.98
-        score = measure_f1(y_true, (y_true + is_wrong * rng.integers(1, 4, 40)) % 4, n_bootstrap=200, seed=seed)
-        held += score.low <= 0.98 <= score.high
-    assert 0.9 <= held / 200 <= 1  # a percentile bootstrap holds it in 0.54
-
-
-def test_single_images_give_the_paired_t_interval():
+def test_groups_of_one_size_give_the_t_interval_of_their_means_but_for_the_added_images():
     rng = np.random.default_rng(0)
-    a, b = rng.random(40), rng.random(40)
+    a, b = rng.normal(0.6, 0.1, 40).clip(0, 1), rng.normal(0.5, 0.1, 40).clip(0, 1)
     oracle = ttest_rel(a, b).confidence_interval(0.95)
-    score = compare_means(a, b)
-    assert (score.low, score.high, score.n) == pytest.approx((oracle.low, oracle.high, 40))
+    score = compare_means(np.tile(a, 5), np.tile(b, 5), groups=np.tile([f"scene {i}" for i in range(40)], 5))
+    assert (score.low, score.high, score.n) == pytest.approx((oracle.low, oracle.high, 40), abs=0.006)
+    assert compare_means(a, b)[:3] == pytest.approx((score.value, oracle.low, oracle.high), abs=0.006)
 
 
-@pytest.mark.parametrize("names", [7 - np.arange(20), [*"ywxzabcdefghijklmnop"]], ids=["numbers", "letters"])
-def test_images_of_one_group_of_any_name_count_once(names):
-    of_group = np.random.default_rng(1).normal(0, 0.3, 20)
-    score = compare_means(np.tile(of_group, 5), np.zeros(100), groups=np.tile(names, 5))
-    assert score == pytest.approx(compare_means(of_group, np.zeros(20)))
-
-
-def test_grouped_intervals_hold_the_truth_about_as_often_as_they_say():
-    rng, n_held = np.random.default_rng(2), 0
-    for _ in range(400):
-        values = np.repeat(rng.normal(0.1, 0.2, 30), 4) + rng.normal(0, 0.1, 120)
-        score = compare_means(values, np.zeros(120), groups=np.repeat(np.arange(30), 4))
-        n_held += score.low <= 0.1 <= score.high
-    assert 0.92 <= n_held / 400 <= 0.98
+def test_bonett_and_price_by_hand():
+    # (12 + 1) / 102 and (3 + 1) / 102 give 9/102 ± 1.96 * sqrt((17/102 - (9/102)**2) / 102)
+    a, b = np.arange(100) < 12, (np.arange(100) >= 12) & (np.arange(100) < 15)
+    assert compare_means(a, b) == pytest.approx((0.09, 0.0108772, 0.1655934, 100), abs=1e-5)
+    assert compare_means([a] * 10, [b] * 10) == pytest.approx(compare_means(a, b))  # nothing new in the same answers
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0], ids=["never differ", "always differ"])
-def test_no_variation_gives_the_paired_interval_that_keeps_a_width(value):
-    score = compare_means(np.full(50, value), np.zeros(50))
-    assert score == make_paired_score(value, value, 50)
+def test_no_variation_keeps_a_width(value):
+    score = compare_means(np.full((3, 50), value), np.zeros((3, 50)))
     assert score.value == value and score.high - score.low > 0.05
+    assert score == compare_means(np.full(50, value), np.zeros(50))
 
 
-def test_paired_score_reproduces_bonett_and_price():
-    # by hand: (12 + 1) / 102 and (3 + 1) / 102 give 9/102 ± 1.96 * sqrt((17/102 - (9/102)**2) / 102)
-    assert make_paired_score(0.09, 0.15, 100) == pytest.approx((0.09, 0.0108772, 0.1655934, 100), abs=1e-5)
+def test_variance_of_images_and_seeds_is_that_of_the_two_way_layout():
+    rng = np.random.default_rng(3)
+    x = rng.random((4, 80)) < rng.random(80)[None] * np.array([0.2, 0.5, 0.8, 1.0])[:, None]
+    of_image, of_seed = x.mean(axis=0) - x.mean(), x.mean(axis=1) - x.mean()
+    squares = [4 * of_image @ of_image / 79, 80 * of_seed @ of_seed / 3]
+    rest = ((x - x.mean() - of_image - of_seed[:, None]) ** 2).sum() / (79 * 3)
+    variance, seeds, rest = (squares[0] + squares[1] - rest) / 320, squares[1] / 320, rest / 320
+    assert seeds > rest
+    n, n_effective = _count_effective(x.astype(float), None, spread := x.mean() * (1 - x.mean()))
+    quantile = student_t.ppf(0.975, variance**2 / (seeds**2 / 3))
+    assert (n, n_effective) == pytest.approx((80, spread * 80 / 79 / variance * (Z_95 / quantile) ** 2))
 
 
 def test_fractions_agree_with_newcombes_published_example():
@@ -133,41 +124,26 @@ def test_swapping_two_scores_turns_the_difference_around():
     assert forth.n == 40
 
 
-def draw_right(rng, n_seeds, n_images, *, image_sd=0.2, seed_sd=0.05, level=0.8):
-    """Answers whose chance of being right depends on image and seed; the truth is `level`."""
-    chance = level + rng.normal(0, image_sd, n_images)[None] + rng.normal(0, seed_sd, n_seeds)[:, None]
-    return rng.random((n_seeds, n_images)) < chance
-
-
 def test_the_same_answers_once_or_ten_times_have_the_interval_of_their_images():
-    right = np.arange(100)[None] < 90
-    for repeated in (right, np.repeat(right, 10, axis=0)):
-        assert measure_repeated(repeated, n_bootstrap=4000) == pytest.approx(make_fraction_score(90, 100), abs=0.005)
+    right = np.arange(100) < 90
+    for repeated in (right, np.repeat(right[None], 10, axis=0)):
+        assert measure_mean(repeated) == pytest.approx(make_fraction_score(90, 100))
 
 
-def test_the_interval_holds_the_truth_in_nearly_all_simulated_studies():
-    rng = np.random.default_rng(0)
-    scores = [measure_repeated(draw_right(rng, 5, 120, seed_sd=0.08), n_bootstrap=200) for _ in range(300)]
-    truth = draw_right(rng, 2000, 2000, seed_sd=0.08).mean()
-    assert np.mean([score.low <= truth <= score.high for score in scores]) >= 0.93
+def test_60_of_60_scenes_have_wilsons_interval_of_60():
+    assert measure_mean(np.ones(300), groups=np.arange(300) // 5) == make_fraction_score(60, 60)
 
 
 def test_seeds_that_differ_widen_the_interval():
     rng = np.random.default_rng(0)
-    calm, wild = (measure_repeated(draw_right(rng, 5, 200, seed_sd=sd, level=0.7)) for sd in (0.0, 0.2))
+    calm, wild = (
+        measure_mean(rng.random((5, 200)) < 0.7 + np.array([-2, -1, 0, 1, 2])[:, None] * step) for step in (0, 0.1)
+    )
     assert wild.high - wild.low > 1.5 * (calm.high - calm.low)
 
 
-def test_comparison_of_one_seed_or_without_a_difference_agrees_with_the_paired_interval():
-    rng, right = np.random.default_rng(1), np.ones((3, 50), bool)
-    a, b = rng.random(300) < 0.9, rng.random(300) < 0.8
-    paired = compare_accuracy(np.ones(300, int), a.astype(int), b.astype(int))
-    assert compare_repeated(a[None], b[None], n_bootstrap=4000) == pytest.approx(paired, abs=0.01)
-    assert compare_repeated(right, right) == pytest.approx(make_paired_score(0.0, 0.0, 50), abs=1e-9)
-
-
 def test_settings_share_the_drawn_images_and_seeds():
-    right = draw_right(np.random.default_rng(2), 4, 60)
+    right = np.random.default_rng(2).random((4, 60)) < 0.8
     means = resample_means(np.stack([right, right]), n_bootstrap=50)
     assert means.shape == (50, 2)
     np.testing.assert_allclose(means[:, 0], means[:, 1])
@@ -180,13 +156,14 @@ def test_settings_share_the_drawn_images_and_seeds():
         pytest.param(lambda: compute_wilson_interval(6, 5), "0 <= n_successes <= n", id="more than all"),
         pytest.param(lambda: make_fraction_score(0, 0), "at least one image", id="fraction of nothing"),
         pytest.param(lambda: resample_statistic(len, 10, n_bootstrap=1), "at least 2 resamples", id="one resample"),
-        pytest.param(lambda: compare_means([1, 0], [1]), "lengths", id="lengths differ"),
-        pytest.param(lambda: compare_means([1, 0], [1, 0], groups=[1]), "lengths", id="groups too short"),
-        pytest.param(lambda: compare_means([1, 0], [1, 0], groups=[1, 1]), "at least 2", id="one group"),
-        pytest.param(lambda: measure_repeated([[1, 0]]), "Expected bool", id="numbers"),
-        pytest.param(lambda: measure_repeated([True, False]), "Expected bool", id="1-D"),
-        pytest.param(lambda: measure_repeated(np.zeros((2, 0), bool)), "Expected bool", id="empty"),
-        pytest.param(lambda: compare_repeated([[True]], [[True]] * 2), "same seeds and images", id="other seeds"),
+        pytest.param(lambda: compare_means([1, 0], [1]), "same seeds and images", id="lengths differ"),
+        pytest.param(lambda: compare_means([[1]], [[1]] * 2), "same seeds and images", id="other seeds"),
+        pytest.param(lambda: measure_mean([1, 0], groups=[1]), "of 2 images", id="groups too short"),
+        pytest.param(lambda: measure_mean([1, 0], groups=[1, 1]), "at least 2 groups", id="one group"),
+        pytest.param(lambda: measure_mean([1, 2]), r"values in \[0, 1\]", id="counts"),
+        pytest.param(lambda: measure_mean([0.5, np.nan]), r"values in \[0, 1\]", id="not a number"),
+        pytest.param(lambda: measure_mean(np.zeros((2, 0))), "n_images", id="empty"),
+        pytest.param(lambda: measure_mean(np.zeros((2, 2, 2))), r"got \(2, 2, 2\)", id="three axes"),
     ],
 )
 def test_what_has_no_interval_is_refused(call, message):

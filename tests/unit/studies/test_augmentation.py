@@ -48,7 +48,7 @@ def test_only_test_images_are_turned_under_the_third_condition(shrunk_features, 
         return pixels if name == "color" else pixels[:, :, ::-1]  # half a turn and a mirror swap the classes
 
     monkeypatch.setattr(augmentation, "augment_pixels", turn)
-    options = {"n_per_class": 8, "n_draws": 2, "n_views": 1, "show_progress": False}
+    options = {"n_per_class": 8, "n_draws": 5, "n_views": 1, "show_progress": False}
     rows = compare_augmentations(make_images(40), ["color", "always mirror"], **options)
     assert rows[rows["augmentation"] == "always mirror"]["effect"].tolist() == ["hurts", "hurts", "helps"]
     accuracy = rows[rows["augmentation"] == "none"].set_index("condition")["accuracy"]

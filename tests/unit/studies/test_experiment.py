@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from utils_cv.evaluation.intervals import compare_repeated, measure_repeated
+from utils_cv.evaluation.intervals import compare_means, measure_mean
 from utils_cv.studies import experiment
 from utils_cv.studies.experiment import TrialError, join_results, make_task, run_trials, summarize
 
@@ -135,7 +135,7 @@ def test_summary_holds_scores_and_differences_of_the_same_seeds():
         right = {
             rate: np.stack(rows[(rows["kind"] == row["kind"]) & (rows["rate"] == rate)]["right"]) for rate in (0.0, 0.5)
         }
-        score, change = measure_repeated(right[row["rate"]]), compare_repeated(right[0.5], right[0.0])
+        score, change = measure_mean(right[row["rate"]]), compare_means(right[0.5], right[0.0])
         assert (row["accuracy"], row["accuracy_low"], row["accuracy_high"], row["n_test"]) == tuple(score)
         assert row["n_trials"] == 3 and row["cost"] == row["rate"]
         assert row["seed_sd"] == pytest.approx(right[row["rate"]].mean(axis=1).std(ddof=1))

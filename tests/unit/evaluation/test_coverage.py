@@ -1,0 +1,85 @@
+"""Every interval of this room holds the truth in about 95 of 100 simulated test sets; each case states its range.
+
+500 test sets give the share to within 0.02.
+"""
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from utils_cv.evaluation.intervals import compare_means, measure_mean
+
+N_REPEATS = 500
+# standard deviations of what makes an answer right: the image, the image for one model, the seed, the draw of a seed
+SDS = {"image": 1.5, "own_image": 0.4, "seed": 0.2, "own_seed": 0.0, "group": 0.0, "own_group": 0.0, "rest": 0.6}
+
+
+def draw_right(rng, levels, n_seeds, sizes, **sds):
+    """Draw whether two models with true accuracies `levels` are right, 2 of (n_seeds, n_images); groups of `sizes`."""
+    sds, shape = SDS | sds, (n_seeds, sum(sizes))
+    image, seed, group = (rng.normal(size=(3, *size)) for size in ((1, shape[1]), (n_seeds, 1), (1, len(sizes))))
+    group = np.repeat(group, sizes, axis=2)
+    shared = sds["image"] * image[0] + sds["seed"] * seed[0] + sds["group"] * group[0]
+    total = np.sqrt(sum(sd**2 for sd in sds.values()))
+    right = []
+    for i, level in enumerate(levels, start=1):
+        own = sds["own_image"] * image[i] + sds["own_seed"] * seed[i] + sds["own_group"] * group[i]
+        right.append(shared + own + sds["rest"] * rng.normal(size=shape) > -norm.ppf(level) * total)
+    return right
+
+
+def find_share(measure, truth, seed=0):
+    """Share of intervals that hold the truth."""
+    rng = np.random.default_rng(seed)
+    scores = [measure(rng) for _ in range(N_REPEATS)]
+    return np.mean([score.low <= truth <= score.high for score in scores])
+
+
+@pytest.mark.parametrize("own_seed", [0.0, 0.4], ids=["seeds act alike", "seeds act differently"])
+@pytest.mark.parametrize("levels", [(0.9, 0.9), (0.75, 0.65)], ids=["no difference", "10 points"])
+@pytest.mark.parametrize(
+    ("n_seeds", "n_images", "most"), [(1, 160, 0.99), (3, 60, 1.0), (3, 500, 0.99), (5, 160, 0.99), (20, 160, 0.98)]
+)
+def test_difference_of_two_recipes_over_images_and_seeds(n_seeds, n_images, most, levels, own_seed):
+    own_seed *= n_seeds > 1  # one training says nothing of others
+
+    def measure(rng):
+        return compare_means(*draw_right(rng, levels, n_seeds, [1] * n_images, own_seed=own_seed))
+
+    assert 0.93 <= find_share(measure, levels[0] - levels[1]) <= most
+
+
+GROUPED = {"group": 1.0, "own_group": 0.5}
+UNEVEN = [1, 2, 2, 3, 5, 7, 10, 12, 20, 28]  # images in groups
+
+
+@pytest.mark.parametrize(
+    ("n_seeds", "sizes", "least", "most"),
+    [(1, [10] * 6, 0.93, 1.0), (1, UNEVEN, 0.93, 1.0), (1, [4] * 40, 0.93, 0.99), (5, [10] * 15, 0.93, 0.99)],
+    ids=["6 groups", "10 uneven groups", "40 groups", "5 seeds, 15 groups"],
+)
+def test_difference_of_two_recipes_on_grouped_images(n_seeds, sizes, least, most):
+    def measure(rng):
+        groups = np.repeat(np.arange(len(sizes)), sizes)
+        return compare_means(*draw_right(rng, (0.85, 0.75), n_seeds, sizes, **GROUPED), groups=groups)
+
+    assert least <= find_share(measure, 0.1) <= most
+
+
+@pytest.mark.parametrize("level", [0.7, 0.95])
+@pytest.mark.parametrize(
+    ("n_seeds", "sizes", "sds"),
+    [
+        pytest.param(1, [1] * 160, {"seed": 0}, id="one model"),
+        pytest.param(3, [1] * 160, {"own_seed": 0.3}, id="3 seeds"),
+        pytest.param(20, [1] * 60, {}, id="20 seeds"),
+        pytest.param(1, [5] * 30, GROUPED | {"seed": 0}, id="30 groups"),
+        pytest.param(5, [10] * 15, GROUPED, id="5 seeds, 15 groups"),
+    ],
+)
+def test_accuracy_over_images_groups_and_seeds(n_seeds, sizes, sds, level):
+    def measure(rng):
+        groups = np.repeat(np.arange(len(sizes)), sizes) if sizes[0] > 1 else None
+        return measure_mean(draw_right(rng, [level], n_seeds, sizes, **sds)[0], groups=groups)
+
+    assert 0.92 <= find_share(measure, level) <= 0.99
