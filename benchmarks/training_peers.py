@@ -15,6 +15,7 @@ on, without imports and without the export of our backbone to ONNX, which is don
 
 import argparse
 import json
+import math
 import multiprocessing
 import os
 import subprocess
@@ -26,6 +27,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 # Before torch is imported; the processes of the cells inherit it.
@@ -33,10 +35,12 @@ os.environ |= {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
 HERE = Path(__file__).resolve().parent
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
 
+from recipe_report import find_limits, measure_difference  # noqa: E402
 from training_recipes import HAS_HUGGING_FACE, RECIPES  # noqa: E402
 
 from utils_cv.data.image_table import encode_labels, list_class_names, load_image_table  # noqa: E402
 from utils_cv.data.splits import complete_splits, take_per_class  # noqa: E402
+from utils_cv.evaluation.intervals import Score, make_paired_score, make_score  # noqa: E402
 from utils_cv.system.files import write_atomic  # noqa: E402
 from utils_cv.system.machine import describe_machine, set_seed  # noqa: E402
 
@@ -159,9 +163,13 @@ def read_commit() -> str:
 
 def read_results(path: Path) -> dict[str, Any]:
     """Read what was measured before, on any machine."""
-    results = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"cells": [], "sets": []}
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"cells": [], "sets": []}
+
+
+def describe_run() -> dict[str, Any]:
+    """Describe the machine and the versions of the packages that are compared."""
     found = {name: version for name in PACKAGES if (version := _read_version(name))}
-    return results | {"machine": describe_machine(), "versions": found}
+    return {"machine": describe_machine(), "versions": found}
 
 
 def _read_version(package: str) -> str | None:
@@ -192,6 +200,91 @@ def describe_sets(tables: dict[str, pd.DataFrame]) -> list[dict[str, Any]]:
     return rows
 
 
+def summarize(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """Make one row per set, images per class and recipe, and one for the peer with the highest test accuracy.
+
+    Gains are ours minus the row's recipe, over the seeds that both have; images of one group are not independent.
+    """
+    cells = pd.DataFrame([row for row in results["cells"] if row["machine"] == results["machine"]])
+    rows = []
+    for described in results["sets"]:
+        for size in SIZES:
+            part = cells[(cells["set"] == described["set"]) & (cells["n_per_class"] == size)]
+            of_recipe = {name: part[part["recipe"] == name].set_index("seed").sort_index() for name in RECIPES}
+            units = np.array(described["test_units"])
+            found = [
+                summarize_recipe(name, of_recipe, units, described | {"n_per_class": size})
+                for name in RECIPES
+                if len(of_recipe[name])
+            ]
+            peers = [row for row in found if row["recipe"] not in OURS]
+            best = max(peers, key=lambda row: row["accuracy"], default=None)
+            rows += found + ([best | {"recipe": "best_peer", "peer": best["recipe"]}] if best else [])
+    return rows
+
+
+def summarize_recipe(
+    name: str, of_recipe: dict[str, pd.DataFrame], units: np.ndarray, described: dict[str, Any]
+) -> dict[str, Any]:
+    """Make the row of a recipe: accuracy with interval, time, and both against our recipes."""
+    cells = of_recipe[name]
+    right = unpack(cells["right"])
+    value, parts = measure_difference(right, units)
+    score = make_score(value, math.sqrt(max(0.0, sum(variance for variance, _ in parts))), right.shape[1])
+    of_seed = right.mean(axis=1)
+    row = {key: described[key] for key in ("set", "n_per_class", "n_classes")} | {"recipe": name}
+    row |= {"setting": ", ".join(dict.fromkeys(cells["setting"])), "n_train": int(cells["n_train"].iloc[0])}
+    row |= {"n_test": right.shape[1], "n_units": int(units.max()) + 1, "n_seeds": len(cells)}
+    row |= {"accuracy": score.value, "accuracy_low": score.low, "accuracy_high": score.high}
+    row |= {"seed_low": of_seed.min(), "seed_high": of_seed.max(), "cpu_seconds": cells["cpu_seconds"].median()}
+    for ours in OURS:
+        seeds = cells.index.intersection(of_recipe[ours].index)
+        if name != ours and len(seeds):
+            pair = [of_recipe[recipe].loc[seeds] for recipe in (ours, name)]
+            gain = compare(*(unpack(each["right"]) for each in pair), units)
+            times = pair[1]["cpu_seconds"].median() / pair[0]["cpu_seconds"].median()
+            row |= {f"{ours}_gain": gain.value, f"{ours}_gain_low": gain.low, f"{ours}_gain_high": gain.high}
+            row |= {f"{ours}_gain_seeds": len(seeds), f"times_{ours}": times}
+    return {key: round(float(cell), 4) if isinstance(cell, float) else cell for key, cell in row.items()}
+
+
+def unpack(answers: pd.Series) -> np.ndarray:
+    """Read which answers are right, float (n_seeds, n_images)."""
+    return np.array([[int(digit) for digit in row] for row in answers], dtype=float)
+
+
+def compare(a: np.ndarray, b: np.ndarray, units: np.ndarray) -> Score:
+    """Compare answers of the same seeds and images, A minus B, with a paired 95 % interval over images and seeds."""
+    value, parts = measure_difference(a - b, units)
+    if sum(variance for variance, _ in parts) <= 0:  # equal in every image, which is no proof that they always are
+        return make_paired_score(value, value**2, int(units.max()) + 1)
+    return Score(value, *find_limits(value, parts), a.shape[1])
+
+
+def format_markdown(table: list[dict[str, Any]]) -> str:
+    """Format the tables of benchmarks/README.md, without the numbers, which `make refresh` fills in."""
+    found = {(row["set"], row["n_per_class"], row["recipe"]): row for row in table}
+
+    def quote(row: dict[str, Any] | None, column: str, spec: str) -> str:
+        if row is None or column not in row:
+            return ""
+        source = (
+            f"benchmarks/training_peers.table[set={row['set']},n_per_class={row['n_per_class']},recipe={row['recipe']}]"
+        )
+        return f"<!--{source}.{column}:{spec}-->?<!--/-->"
+
+    lines = []
+    for size in SIZES:
+        sets = [name for name in SETS if any(key[:2] == (name, size) for key in found)]
+        columns = {"accuracy": "score", "select_recipe_gain": "score points", "cpu_seconds": ".1f"}
+        for column, spec in columns.items() if sets else ():
+            lines += ["", f"| {column}, {size} images per class | {' | '.join(sets)} |", "|---" * (len(sets) + 1) + "|"]
+            for recipe in RECIPES:
+                cells = [quote(found.get((name, size, recipe)), column, spec) for name in sets]
+                lines += [f"| {recipe} | {' | '.join(cells)} |"] if any(cells) else []
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Read the arguments, run what is missing, write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -207,23 +300,30 @@ def main() -> None:
     arguments = parser.parse_args()
     results = read_results(arguments.out)
     if not arguments.summarize:
+        results |= describe_run()
         if not HAS_HUGGING_FACE:
             arguments.recipes = [name for name in arguments.recipes if not name.startswith("hugging_face")]
             print("Hugging Face is not run: pip install -e '.[benchmarks]' installs transformers and accelerate.")
         names = [name for name in SETS if arguments.photos or name == "fridge_objects"]
         tables = {name: load_set(name, arguments.photos) for name in names}
-        kept = [row for row in results["sets"] if row["set"] not in tables]
-        results["sets"] = kept + describe_sets(tables)
+        described = {row["set"]: row for row in results["sets"] + describe_sets(tables)}
+        results["sets"] = [described[name] for name in SETS if name in described]
         write_results(arguments.out, results)
         cells = list_cells(tables, arguments)
         if not arguments.again:
-            done = {
-                Cell(*(row[key] for key in Cell._fields))
-                for row in results["cells"]
-                if row["machine"] == results["machine"]
-            }
-            cells = [cell for cell in cells if cell not in done]
+            cells = [
+                cell for cell in cells if not any(is_of(row, cell, results["machine"]) for row in results["cells"])
+            ]
         measure_cells(arguments.out, tables, cells)
+        results = read_results(arguments.out)
+    processor = ", ".join(results["machine"].split(", ")[:2])  # its name and the number of cores
+    results |= {"processor": processor, "table": summarize(results)}
+    order = ("machine", "processor", "versions", "table", "sets", "cells")
+    write_results(arguments.out, {key: results[key] for key in order})
+    shown = ["set", "n_per_class", "recipe", "n_seeds", "accuracy", "select_recipe_gain", "probe_gain", "cpu_seconds"]
+    print(pd.DataFrame(results["table"]).reindex(columns=shown).round(3).to_string(index=False))
+    if arguments.summarize:
+        print(format_markdown(results["table"]))
 
 
 if __name__ == "__main__":
