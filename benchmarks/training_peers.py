@@ -14,8 +14,8 @@ on, without imports and without the export of our backbone to ONNX, which is don
 """
 
 import argparse
+import hashlib
 import json
-import math
 import multiprocessing
 import os
 import subprocess
@@ -35,12 +35,11 @@ os.environ |= {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
 HERE = Path(__file__).resolve().parent
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
 
-from recipe_report import find_limits, measure_difference  # noqa: E402
 from training_recipes import HAS_HUGGING_FACE, RECIPES  # noqa: E402
 
 from utils_cv.data.image_table import encode_labels, list_class_names, load_image_table  # noqa: E402
 from utils_cv.data.splits import complete_splits, take_per_class  # noqa: E402
-from utils_cv.evaluation.intervals import Score, make_paired_score, make_score  # noqa: E402
+from utils_cv.evaluation.intervals import compare_means, measure_mean  # noqa: E402
 from utils_cv.system.files import write_atomic  # noqa: E402
 from utils_cv.system.machine import describe_machine, set_seed  # noqa: E402
 
@@ -79,6 +78,11 @@ def take_images(table: pd.DataFrame, cell: Cell) -> tuple[pd.DataFrame, pd.DataF
     return train, test
 
 
+def hash_images(train: pd.DataFrame, test: pd.DataFrame) -> str:
+    """Hash the names of the images, so that results on other draws or splits are not taken for these."""
+    return hashlib.sha256("\n".join([*train["image"], "", *test["image"]]).encode()).hexdigest()[:8]
+
+
 def run_cell(cell: Cell, table: pd.DataFrame) -> dict[str, Any]:
     """Train and predict, in the process of a cell; on one processor, which decides how many threads libraries start."""
     if hasattr(os, "sched_setaffinity"):
@@ -91,7 +95,8 @@ def run_cell(cell: Cell, table: pd.DataFrame) -> dict[str, Any]:
     times = {"cpu_seconds": round(time.process_time() - cpu, 2), "seconds": round(time.perf_counter() - wall, 2)}
     right = trained.predict(test) == encode_labels(test["label"], list_class_names(train))
     answers = "".join(map(str, right.astype(int)))
-    return cell._asdict() | {"n_train": len(train), "setting": trained.setting, **times, "right": answers}
+    facts = {"images": hash_images(train, test), "n_train": len(train), "setting": trained.setting}
+    return cell._asdict() | facts | times | {"right": answers}
 
 
 def list_cells(tables: dict[str, pd.DataFrame], chosen: argparse.Namespace) -> list[Cell]:
@@ -148,6 +153,12 @@ def is_of(row: dict[str, Any], cell: Cell, machine: str) -> bool:
     return row["machine"] == machine and all(row[key] == value for key, value in cell._asdict().items())
 
 
+def is_measured(results: dict[str, Any], cell: Cell, table: pd.DataFrame) -> bool:
+    """Tell whether a cell was measured on this machine with these images."""
+    found = [row for row in results["cells"] if is_of(row, cell, results["machine"])]
+    return bool(found) and found[0]["images"] == hash_images(*take_images(table, cell))
+
+
 def takes_one_seed(results: dict[str, Any], cell: Cell) -> bool:
     """Tell whether a cell is left out because its recipe took over five minutes of CPU with seed 0."""
     first = [row for row in results["cells"] if is_of(row, cell._replace(seed=0), results["machine"])]
@@ -194,9 +205,9 @@ def describe_sets(tables: dict[str, pd.DataFrame]) -> list[dict[str, Any]]:
     rows = []
     for name, table in tables.items():
         test = table[table["split"] == "test"]
-        units = pd.factorize(test[SETS[name]])[0].tolist() if SETS[name] else list(range(len(test)))
+        groups = pd.factorize(test[SETS[name]])[0].tolist() if SETS[name] else None
         row = {"set": name, "n_classes": table["label"].nunique(), "n_train": len(table) - len(test)}
-        rows.append(row | {"n_test": len(test), "test_units": units})
+        rows.append(row | {"n_test": len(test), "test_groups": groups})
     return rows
 
 
@@ -211,9 +222,9 @@ def summarize(results: dict[str, Any]) -> list[dict[str, Any]]:
         for size in SIZES:
             part = cells[(cells["set"] == described["set"]) & (cells["n_per_class"] == size)]
             of_recipe = {name: part[part["recipe"] == name].set_index("seed").sort_index() for name in RECIPES}
-            units = np.array(described["test_units"])
+            groups = described["test_groups"] and np.array(described["test_groups"])
             found = [
-                summarize_recipe(name, of_recipe, units, described | {"n_per_class": size})
+                summarize_recipe(name, of_recipe, groups, described | {"n_per_class": size})
                 for name in RECIPES
                 if len(of_recipe[name])
             ]
@@ -224,24 +235,23 @@ def summarize(results: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def summarize_recipe(
-    name: str, of_recipe: dict[str, pd.DataFrame], units: np.ndarray, described: dict[str, Any]
+    name: str, of_recipe: dict[str, pd.DataFrame], groups: np.ndarray | None, described: dict[str, Any]
 ) -> dict[str, Any]:
     """Make the row of a recipe: accuracy with interval, time, and both against our recipes."""
     cells = of_recipe[name]
     right = unpack(cells["right"])
-    value, parts = measure_difference(right, units)
-    score = make_score(value, math.sqrt(max(0.0, sum(variance for variance, _ in parts))), right.shape[1])
+    score = measure_mean(right, groups=groups)
     of_seed = right.mean(axis=1)
     row = {key: described[key] for key in ("set", "n_per_class", "n_classes")} | {"recipe": name}
     row |= {"setting": ", ".join(dict.fromkeys(cells["setting"])), "n_train": int(cells["n_train"].iloc[0])}
-    row |= {"n_test": right.shape[1], "n_units": int(units.max()) + 1, "n_seeds": len(cells)}
+    row |= {"n_test": right.shape[1], "n_groups": score.n, "n_seeds": len(cells)}
     row |= {"accuracy": score.value, "accuracy_low": score.low, "accuracy_high": score.high}
     row |= {"seed_low": of_seed.min(), "seed_high": of_seed.max(), "cpu_seconds": cells["cpu_seconds"].median()}
     for ours in OURS:
         seeds = cells.index.intersection(of_recipe[ours].index)
         if name != ours and len(seeds):
             pair = [of_recipe[recipe].loc[seeds] for recipe in (ours, name)]
-            gain = compare(*(unpack(each["right"]) for each in pair), units)
+            gain = compare_means(*(unpack(each["right"]) for each in pair), groups=groups)
             times = pair[1]["cpu_seconds"].median() / pair[0]["cpu_seconds"].median()
             row |= {f"{ours}_gain": gain.value, f"{ours}_gain_low": gain.low, f"{ours}_gain_high": gain.high}
             row |= {f"{ours}_gain_seeds": len(seeds), f"times_{ours}": times}
@@ -251,14 +261,6 @@ def summarize_recipe(
 def unpack(answers: pd.Series) -> np.ndarray:
     """Read which answers are right, float (n_seeds, n_images)."""
     return np.array([[int(digit) for digit in row] for row in answers], dtype=float)
-
-
-def compare(a: np.ndarray, b: np.ndarray, units: np.ndarray) -> Score:
-    """Compare answers of the same seeds and images, A minus B, with a paired 95 % interval over images and seeds."""
-    value, parts = measure_difference(a - b, units)
-    if sum(variance for variance, _ in parts) <= 0:  # equal in every image, which is no proof that they always are
-        return make_paired_score(value, value**2, int(units.max()) + 1)
-    return Score(value, *find_limits(value, parts), a.shape[1])
 
 
 def format_markdown(table: list[dict[str, Any]]) -> str:
@@ -304,16 +306,14 @@ def main() -> None:
         if not HAS_HUGGING_FACE:
             arguments.recipes = [name for name in arguments.recipes if not name.startswith("hugging_face")]
             print("Hugging Face is not run: pip install -e '.[benchmarks]' installs transformers and accelerate.")
-        names = [name for name in SETS if arguments.photos or name == "fridge_objects"]
+        names = [name for name in arguments.sets if arguments.photos or name == "fridge_objects"]
         tables = {name: load_set(name, arguments.photos) for name in names}
         described = {row["set"]: row for row in results["sets"] + describe_sets(tables)}
         results["sets"] = [described[name] for name in SETS if name in described]
         write_results(arguments.out, results)
         cells = list_cells(tables, arguments)
         if not arguments.again:
-            cells = [
-                cell for cell in cells if not any(is_of(row, cell, results["machine"]) for row in results["cells"])
-            ]
+            cells = [cell for cell in cells if not is_measured(results, cell, tables[cell.set])]
         measure_cells(arguments.out, tables, cells)
         results = read_results(arguments.out)
     processor = ", ".join(results["machine"].split(", ")[:2])  # its name and the number of cores
