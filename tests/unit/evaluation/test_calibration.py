@@ -13,6 +13,7 @@ from sklearn.metrics import log_loss
 from sklearn.utils.class_weight import compute_sample_weight
 
 from utils_cv.evaluation.calibration import (
+    adjust_logits,
     compute_losses,
     compute_reliability_table,
     fit_temperature,
@@ -140,9 +141,23 @@ def test_yes_and_no_of_every_label_count_alike():
     np.testing.assert_allclose(losses, np.log(2) * weights.mean(axis=1))
 
 
+def test_adjusted_logits_are_those_of_equally_frequent_classes():
+    """Bayes: the class of a number drawn around 0 or 1, where class 1 is nine times rarer."""
+    x, counts = np.linspace(-2, 3, 50), [90, 10]
+    logits = np.stack([-(x**2) / 2 + np.log(0.9), -((x - 1) ** 2) / 2 + np.log(0.1)], axis=1)
+    expected = softmax(logits - np.log([0.9, 0.1]), axis=1)
+    for source in (logits, np.log(softmax(logits, axis=1))):
+        np.testing.assert_allclose(softmax(adjust_logits(source, counts), axis=1), expected)
+        np.testing.assert_allclose(softmax(adjust_logits(source, counts, strength=0), axis=1), softmax(logits, axis=1))
+    assert (x[expected[:, 1] > 0.5] > 0.5).all()  # halfway
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        pytest.param(lambda: adjust_logits([[2.0, 1.0]], [1, 0]), "above 0", id="a class without images"),
+        pytest.param(lambda: adjust_logits([[2.0, 1.0]], [1, 1, 1]), "of 2 classes", id="too many classes"),
+        pytest.param(lambda: adjust_logits([[0.9, 0.1]], [1, 1]), r"np\.log", id="probabilities to adjust"),
         pytest.param(lambda: measure_calibration_error([0], [[3.0, -1.0]]), "logits", id="logits as probabilities"),
         pytest.param(lambda: measure_calibration_error([0], [[0.9, 0.8]]), "add up to 1", id="sigmoid outputs"),
         pytest.param(lambda: measure_calibration_error([2], [[0.9, 0.1]]), "codes 0 to 1", id="unknown code"),

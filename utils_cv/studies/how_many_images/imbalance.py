@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from utils_cv.evaluation.calibration import adjust_logits
+
 from ..experiment import Task, join_results, run_trials, summarize
 
 # What is done about the rare class. "balanced" shares as many images equally, for comparison.
@@ -92,7 +94,7 @@ def _score_method(task: Task, n_rare: int, method: str, rare: str, seed: int) ->
     counts = np.bincount(task.codes[np.unique(rows)], minlength=len(task.class_names))
     logits = task.predict(rows, balanced=method == "class weights")
     if method == "logit adjustment":
-        logits = logits - np.log(counts / counts.sum())
+        logits = adjust_logits(logits, counts)
     y_true, y_pred = task.codes[task.test_rows], logits.argmax(axis=1)
     is_rare = y_true == rare_code
     return {
