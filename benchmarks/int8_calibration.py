@@ -22,7 +22,12 @@ from utils_cv.data.splits import complete_splits
 from utils_cv.evaluation.metrics import compare_accuracy
 from utils_cv.models.backbones import describe_backbone
 from utils_cv.models.features import run_in_batches
-from utils_cv.models.quantization import N_CALIBRATION, choose_calibration_rows, quantize_onnx
+from utils_cv.models.quantization import (
+    N_CALIBRATION,
+    choose_calibration_rows,
+    measure_logit_error,
+    quantize_onnx,
+)
 from utils_cv.models.runtimes import load_onnx
 from utils_cv.models.saved_classifier import save_classifier
 from utils_cv.system.machine import describe_machine
@@ -82,7 +87,7 @@ def main() -> None:
             changed = predict(paths[choice], test_pixels)
             difference = compare_accuracy(truth, names[changed.argmax(axis=1)], names[logits.argmax(axis=1)])
             same = (changed.argmax(axis=1) == logits.argmax(axis=1)).mean()
-            error = np.sqrt(((predict(paths[choice], valid_pixels) - valid_logits) ** 2).mean() / valid_logits.var())
+            error = measure_logit_error(valid_logits, predict(paths[choice], valid_pixels))
             print(
                 f"  {choice:26s} error of logits {error:.3f}  same answer {same:.3f}  difference {difference}",
                 flush=True,

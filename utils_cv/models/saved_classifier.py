@@ -220,9 +220,9 @@ def save_classifier(
         scores: Name to score, such as `{"accuracy": measure_accuracy(y_true, y_pred)}`.
         thresholds: Multi-label: the lowest probability of each class that counts as a yes. Default: 0.5 each.
         onnx: Also write `model.onnx`, which needs no torch and is several times faster on a CPU.
-        int8: Also try `model.int8.onnx`, calibrated on images of the `train` split. It is kept only if the `valid`
-            split shows that it is faster and loses at most 0.01 of accuracy, by the paired 95 % interval, which takes
-            at least 276 images; what was measured is in `info.int8`.
+        int8: Also try `model.int8.onnx`, calibrated on images of the `train` split. It is kept only if it is
+            faster and the `valid` split shows that it loses at most 0.01 of accuracy, which takes at least 276 images;
+            with fewer, if answers and logits agree closely with those in floats. `info.int8` says what was measured.
         title: Name in the model card. Default: the folder's name.
         license: Of the model as a whole, for the card, such as "mit"; "other" leaves it to its owner to state one.
         overwrite: Replace a model that lies in `folder`; other files there stay as they are.

@@ -22,7 +22,7 @@ from utils_cv.evaluation.metrics import compare_accuracy, measure_accuracy
 from utils_cv.models.backbones import describe_backbone
 from utils_cv.models.features import run_in_batches
 from utils_cv.models.model_files import INFO_NAME, list_versions, read_model_info
-from utils_cv.models.quantization import add_int8, check_int8
+from utils_cv.models.quantization import add_int8, check_int8, measure_logit_error
 from utils_cv.models.runtimes import INT8_RUNTIMES, RUNTIME_FILES, list_runtimes, load_network
 from utils_cv.models.saved_classifier import save_classifier
 from utils_cv.system.files import get_cache_dir
@@ -101,7 +101,7 @@ def compare_settings(
         - `min_ms`, `median_ms`, `p95_ms` of the network alone for one image, `n_threads`, `busy` (something else was
           running), `images_per_second` in batches, `open_ms` to open and resize one file;
         - `size_mb` of the file, and `peak_memory_mb` of a fresh process that predicts one image, in 10**6 bytes;
-        - `is_offered`, False for an 8-bit network that does not pass the accuracy check, and `note`, why not;
+        - `is_offered`, False for an 8-bit network that does not pass its check, and `note`, what that found;
         - `model_dir`, the folder for `utils_cv.models.saved_classifier.load_classifier`.
 
     Raises:
@@ -125,7 +125,7 @@ def compare_settings(
     y_true = images.table.loc[images.table["split"] == "valid", "label"].to_numpy(dtype=str)
     rows = _add_scores(rows, y_true)
     rows = rows.join(_measure_times(rows, images.table["path"].head(n_repeats), n_repeats, batch_size))
-    return _add_offers(rows, y_true).drop(columns="answers")
+    return _add_offers(rows, y_true).drop(columns=["answers", "logits"])
 
 
 def select_setting(
@@ -198,10 +198,11 @@ def _answer(images: TableImages, setting: Mapping[str, Any], models_dir: Path, s
     if runtime in INT8_RUNTIMES and not (file.is_file() and file.name in read_model_info(folder).files):
         add_int8(folder, images, is_checked=False)
     pixels = images.pixels[(images.table["split"] == "valid").to_numpy()]
-    codes = run_in_batches(load_network(folder, runtime), pixels).argmax(axis=1)
+    logits = run_in_batches(load_network(folder, runtime), pixels)
     script = _PEAK_MEMORY_SCRIPT.format(folder=str(folder), runtime=runtime, size=size_px)
     return {
-        "answers": np.array(images.class_names)[codes],
+        "answers": np.array(images.class_names)[logits.argmax(axis=1)],
+        "logits": logits,
         "is_trained": is_trained,
         "size_mb": file.stat().st_size / 1e6,
         "peak_memory_mb": measure_fresh_process(script).peak_memory_mb,
@@ -267,6 +268,7 @@ def _add_offers(rows: pd.DataFrame, y_true: np.ndarray) -> pd.DataFrame:
             continue
         base = same.loc[same["median_ms"].idxmin()]
         times = {"float_ms": base["median_ms"], "int8_ms": row["median_ms"]}
-        found = check_int8(y_true, base["answers"], row["answers"], **times)
+        error = measure_logit_error(base["logits"], row["logits"])
+        found = check_int8(y_true, base["answers"], row["answers"], logit_error=error, **times)
         offers[i] = (found["is_offered"], found["reason"])
     return rows.assign(is_offered=[offer for offer, _ in offers], note=[note for _, note in offers])

@@ -5,9 +5,12 @@
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 from scipy.stats import norm
 
+from utils_cv.evaluation.calibration import measure_calibration_error
 from utils_cv.evaluation.intervals import compare_means, measure_mean
+from utils_cv.evaluation.out_of_distribution import measure_auroc
 
 N_REPEATS = 500
 # standard deviations of what makes an answer right: the image, the image for one model, the seed, the draw of a seed
@@ -83,3 +86,32 @@ def test_accuracy_over_images_groups_and_seeds(n_seeds, sizes, sds, level):
         return measure_mean(draw_right(rng, [level], n_seeds, sizes, **sds)[0], groups=groups)
 
     assert 0.92 <= find_share(measure, level) <= 0.99
+
+
+@pytest.mark.parametrize(
+    ("shift", "spread", "n_known", "n_unknown"),
+    [
+        pytest.param(1.0, 1.0, 40, 40, id="alike"),
+        pytest.param(3.0, 2.5, 160, 120, id="unknown ones spread out"),
+        pytest.param(3.0, 2.5, 160, 10, id="10 unknown images"),
+        pytest.param(5.0, 1.6, 160, 120, id="nearly perfect"),
+    ],
+)
+def test_area_under_the_roc_curve(shift, spread, n_known, n_unknown):
+    def measure(rng):
+        return measure_auroc(rng.normal(size=n_known), rng.normal(shift, spread, n_unknown))
+
+    assert 0.93 <= find_share(measure, norm.cdf(shift / np.hypot(1, spread))) <= 0.99
+
+
+@pytest.mark.parametrize("n_images", [60, 160])
+@pytest.mark.parametrize("temperature", [1.0, 0.7, 0.4], ids=["calibrated", "too sure", "much too sure"])
+def test_calibration_error(temperature, n_images):
+    def draw(rng, n):
+        logits = 2 * rng.normal(size=(n, 4))
+        y_true = (softmax(logits, axis=1).cumsum(axis=1) > rng.random((n, 1))).argmax(axis=1)
+        return y_true, softmax(logits / temperature, axis=1)
+
+    truth = measure_calibration_error(*draw(np.random.default_rng(1), 200_000), n_bootstrap=2).value
+    share = find_share(lambda rng: measure_calibration_error(*draw(rng, n_images), n_bootstrap=100), truth)
+    assert 0.9 <= share <= 1.0

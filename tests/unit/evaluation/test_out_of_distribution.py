@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from utils_cv.evaluation.intervals import make_fraction_score, make_score
@@ -55,20 +54,12 @@ def test_auroc_that_is_perfect_has_an_interval_and_stays_in_range():
     assert score.value == score.high == 1.0 and score.low < 1.0
 
 
-def test_standard_error_of_auroc_is_the_published_one():
-    """Hanley and McNeil 1982: 58 normal and 51 abnormal images, area 0.893, standard error 0.032."""
-    n_below = np.repeat([58, 29, 31], [40, 10, 1])  # of each abnormal image
-    score = measure_auroc(np.arange(58), n_below - 0.5)
-    assert score.value == pytest.approx(0.893, abs=5e-4)
-    assert score == pytest.approx(make_score(score.value, 0.0325, 109), abs=2e-4)
-
-
-def test_the_interval_of_auroc_holds_the_truth():
-    rng, truth, n_held = np.random.default_rng(1), norm.cdf(1 / np.sqrt(2)), 0
-    for _ in range(300):
-        score = measure_auroc(rng.normal(0, 1, 40), rng.normal(1, 1, 40))
-        n_held += score.low <= truth <= score.high
-    assert 0.91 <= n_held / 300 <= 0.99
+def test_interval_of_auroc_is_wilsons_with_the_variance_of_delong_by_all_pairs():
+    rng = np.random.default_rng(3)
+    known, unknown = rng.normal(0, 1, 50).round(1), rng.normal(0.5, 2, 30).round(1)
+    wins = (unknown[:, None] > known) + 0.5 * (unknown[:, None] == known)  # of every pair
+    error = np.sqrt(wins.mean(axis=1).var(ddof=1) / 30 + wins.mean(axis=0).var(ddof=1) / 50)
+    assert measure_auroc(known, unknown) == pytest.approx(make_score(wins.mean(), error, 80))
 
 
 @pytest.mark.parametrize(

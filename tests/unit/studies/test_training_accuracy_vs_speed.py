@@ -77,13 +77,14 @@ def test_differences_are_paired_with_the_first_setting_and_left_out_for_the_same
     [
         pytest.param(600, 2.0, True, id="faster and equal on many images"),
         pytest.param(600, 9.0, False, id="slower"),
+        pytest.param(64, 2.0, True, id="faster and equal on few images"),
         pytest.param(30, 2.0, False, id="too few images to tell"),
     ],
 )
 def test_8_bits_are_offered_only_after_the_accuracy_check(n_images, int8_ms, is_offered):
     y_true = np.array(["can", "carton"] * (n_images // 2))
     rows = pd.DataFrame({"runtime": ["onnx", "int8", "torch"], "median_ms": [5.0, int8_ms, 20.0], "model_dir": "a"})
-    rows["answers"] = [y_true] * 3
+    rows["answers"], rows["logits"] = [y_true] * 3, [np.eye(n_images)] * 3
     offered = study._add_offers(rows, y_true)
     assert offered["is_offered"].tolist() == [True, is_offered, True]
     assert (offered["note"] == "").tolist()[::2] == [True, True] and offered["note"][1]
