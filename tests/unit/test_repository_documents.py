@@ -31,6 +31,7 @@ GIVEN = {
     "seed 0": "a parameter of every notebook",
     "95 of 100 cases": "definition of the intervals",
     "leaves out 0": "the zero of a difference",
+    "276 images": "follows from the formula of the paired interval",
     "most certain 80 %": "a choice of notebook 15",
     "at 10 images per class": "a parameter of notebook 10",
     "points at 40": "a parameter of notebook 10",
