@@ -291,6 +291,7 @@ def main() -> None:
     """Read the arguments, run what is missing, write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, help="folder with the sets of photographs; default: leave them out")
+    parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS), metavar="NAME")
     parser.add_argument(
         "--sizes", nargs="+", default=list(SIZES), type=lambda text: text if text == "all" else int(text)
     )
