@@ -15,6 +15,7 @@ on, without imports and without the export of our backbone to ONNX, which is don
 
 import argparse
 import hashlib
+import io
 import json
 import multiprocessing
 import os
@@ -23,6 +24,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import redirect_stderr
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,8 +32,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-# Before torch is imported; the processes of the cells inherit it.
-os.environ |= {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; the processes of the cells inherit it
 HERE = Path(__file__).resolve().parent
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
 
@@ -90,10 +91,11 @@ def run_cell(cell: Cell, table: pd.DataFrame) -> dict[str, Any]:
         os.sched_setaffinity(0, {processors[os.getpid() % len(processors)]})
     train, test = take_images(table, cell)
     set_seed(cell.seed)
-    wall, cpu = time.perf_counter(), time.process_time()
-    trained = RECIPES[cell.recipe](train, cell.seed)
-    times = {"cpu_seconds": round(time.process_time() - cpu, 2), "seconds": round(time.perf_counter() - wall, 2)}
-    right = trained.predict(test) == encode_labels(test["label"], list_class_names(train))
+    with redirect_stderr(io.StringIO()):  # progress bars
+        wall, cpu = time.perf_counter(), time.process_time()
+        trained = RECIPES[cell.recipe](train, cell.seed)
+        times = {"cpu_seconds": round(time.process_time() - cpu, 2), "seconds": round(time.perf_counter() - wall, 2)}
+        right = trained.predict(test) == encode_labels(test["label"], list_class_names(train))
     answers = "".join(map(str, right.astype(int)))
     facts = {"images": hash_images(train, test), "n_train": len(train), "setting": trained.setting}
     return cell._asdict() | facts | times | {"right": answers}
