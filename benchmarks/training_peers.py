@@ -36,7 +36,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; the processes o
 HERE = Path(__file__).resolve().parent
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
 
-from training_recipes import HAS_HUGGING_FACE, RECIPES  # noqa: E402
+from training_recipes import HAS_HUGGING_FACE, LABELS, RECIPES  # noqa: E402
 
 from utils_cv.data.image_table import encode_labels, list_class_names, load_image_table  # noqa: E402
 from utils_cv.data.splits import complete_splits, take_per_class  # noqa: E402
@@ -219,6 +219,8 @@ def summarize(results: dict[str, Any]) -> list[dict[str, Any]]:
     Gains are ours minus the row's recipe, over the seeds that both have; images of one group are not independent.
     """
     cells = pd.DataFrame([row for row in results["cells"] if row["machine"] == results["machine"]])
+    newest = cells.groupby(["set", "n_per_class", "seed"])["images"].transform("last")
+    cells = cells[cells["images"] == newest]  # where splits or draws have changed, what was measured before is out
     rows = []
     for described in results["sets"]:
         for size in SIZES:
@@ -232,7 +234,7 @@ def summarize(results: dict[str, Any]) -> list[dict[str, Any]]:
             ]
             peers = [row for row in found if row["recipe"] not in OURS]
             best = max(peers, key=lambda row: row["accuracy"], default=None)
-            rows += found + ([best | {"recipe": "best_peer", "peer": best["recipe"]}] if best else [])
+            rows += found + ([best | {"recipe": "best_peer", "peer": LABELS[best["recipe"]]}] if best else [])
     return rows
 
 
@@ -280,12 +282,17 @@ def format_markdown(table: list[dict[str, Any]]) -> str:
     lines = []
     for size in SIZES:
         sets = [name for name in SETS if any(key[:2] == (name, size) for key in found)]
-        columns = {"accuracy": "score", "select_recipe_gain": "score points", "cpu_seconds": ".1f"}
-        for column, spec in columns.items() if sets else ():
-            lines += ["", f"| {column}, {size} images per class | {' | '.join(sets)} |", "|---" * (len(sets) + 1) + "|"]
+        columns = {
+            ("accuracy", "score"): "accuracy (95 %)",
+            ("select_recipe_gain", "score points"): "points by which `select_recipe` is better",
+            ("cpu_seconds", ".1f"): "CPU seconds of training",
+        }
+        for (column, spec), title in columns.items() if sets else ():
+            header = [f"{title}, {size} images per class", *sets]
+            lines += ["", f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
             for recipe in RECIPES:
                 cells = [quote(found.get((name, size, recipe)), column, spec) for name in sets]
-                lines += [f"| {recipe} | {' | '.join(cells)} |"] if any(cells) else []
+                lines += [f"| {LABELS[recipe]} | {' | '.join(cells)} |"] if any(cells) else []
     return "\n".join(lines)
 
 

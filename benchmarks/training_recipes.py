@@ -165,6 +165,18 @@ RECIPES: dict[str, Callable[[pd.DataFrame, int], Trained]] = {
 }
 
 
+LABELS = {
+    "probe": "ours: `linear_probe`",
+    "select_recipe": "ours: `select_recipe`",
+    "sklearn_probe": "scikit-learn on timm's features",
+    "fastai_careful": "fastai, careful",
+    "hugging_face_careful": "Hugging Face, careful",
+    "fastai": "fastai, `fine_tune(4)`",
+    "hugging_face": "Hugging Face, its guide",
+    "pytorch_tutorial": "PyTorch's tutorial",
+}
+
+
 class TrainImages(torch.utils.data.Dataset):
     """Random crops and mirror images, as the tutorials of PyTorch and Hugging Face take them."""
 
