@@ -37,7 +37,10 @@ def plot_duplicates(
         titles += [f"{row.duplicate_label} ({row.duplicate_split})", f"{row.label} ({row.split})\n{fit}"]
     titles = [title.replace(" ()", "") for title in titles]
     return _plot(
-        [path[image] for image in images], titles, f"No {kind.replace('_', ' ')} among {len(report.facts)} images"
+        report,
+        [path[image] for image in images],
+        titles,
+        f"No {kind.replace('_', ' ')} among {len(report.facts)} images",
     )
 
 
@@ -55,10 +58,10 @@ def plot_low_quality(report: AuditReport) -> np.ndarray:
     """
     shown = report.low_quality.head(_N_SHOWN)
     nothing = f"No dark, empty, blurred or tiny images among {len(report.facts)}"
-    return _plot(list(report.facts.loc[shown.index, "path"]), list(shown["problem"]), nothing)
+    return _plot(report, list(report.facts.loc[shown.index, "path"]), list(shown["problem"]), nothing)
 
 
-def _plot(paths: list[str], titles: list[str], nothing: str) -> np.ndarray:
+def _plot(report: AuditReport, paths: list[str], titles: list[str], nothing: str) -> np.ndarray:
     if paths:
-        return plot_images([load_image(path, target_px=224) for path in paths], titles)
+        return plot_images([load_image(path, target_px=224, value_range=report.value_range) for path in paths], titles)
     return plot_message(nothing)

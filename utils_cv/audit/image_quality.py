@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from utils_cv.data.decoding import HeaderFacts, ImageError, decode_image
+from utils_cv.data.decoding import FULL_RANGE, HeaderFacts, ImageError, decode_image
 from utils_cv.data.images import FORMAT_BY_EXTENSION
 
 from .duplicates import THUMBNAIL_PX
@@ -32,10 +32,14 @@ class ImageFacts(NamedTuple):
     brightness: float = 0.0  # mean gray value, 0 black to 1 white
     contrast: float = 0.0  # standard deviation of the gray values, 0 (a single color) to 0.5
     blur: float = 0.0  # 0 sharp to 1 blurred, see `measure_blur`
+    max_value: int = 0  # the largest value of a file with more than 8 bits; 0 for others
 
 
-def measure_image(path: str | Path) -> tuple[ImageFacts, np.ndarray]:
-    """Read a file once: its facts, and a gray thumbnail (32, 32) uint8, black where the file cannot be opened."""
+def measure_image(path: str | Path, value_range: int = FULL_RANGE) -> tuple[ImageFacts, np.ndarray]:
+    """Read a file once: its facts, and a gray thumbnail (32, 32) uint8, black where the file cannot be opened.
+
+    `value_range` is the value of 16-bit files that becomes white.
+    """
     path = Path(path)
     black = np.zeros((THUMBNAIL_PX, THUMBNAIL_PX), np.uint8)
     try:
@@ -44,7 +48,7 @@ def measure_image(path: str | Path) -> tuple[ImageFacts, np.ndarray]:
         return ImageFacts(cause=f"cannot be read: {error.strerror or error}"), black
     known = ImageFacts(size_mb=len(content) / 1e6, sha256=hashlib.sha256(content).hexdigest())
     try:
-        image, header = decode_image(content, path, target_px=_VIEW_PX)
+        image, header = decode_image(content, path, target_px=_VIEW_PX, value_range=value_range)
     except ImageError as error:
         return known._replace(cause=error.cause), black
     gray = image.convert("L")
@@ -59,6 +63,7 @@ def measure_image(path: str | Path) -> tuple[ImageFacts, np.ndarray]:
         brightness=float(values.mean()),
         contrast=float(values.std()),
         blur=measure_blur(values),
+        max_value=header.max_value,
     )
     return facts, np.asarray(gray.resize((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.BOX))
 
@@ -73,7 +78,8 @@ def _list_file_issues(path: Path, header: HeaderFacts) -> list[str]:
         f"broken EXIF: {header.exif_problem}": bool(header.exif_problem),
         "transparent": header.is_transparent,
         "CMYK": header.mode == "CMYK",
-        "more than 8 bits": header.is_deep,
+        "more than 8 bits" + f", values up to {header.max_value}" * bool(header.max_value): header.is_deep,
+        "a fourth channel that the file does not explain, left out": header.has_unknown_channel,
         "animated or several pages": header.is_animated and header.format != "MPO",
     }
     return [issue for issue, applies in checks.items() if applies]

@@ -1,5 +1,6 @@
 """One report on the images of a table: what cannot be opened, is of low quality, is there twice, or leaks."""
 
+import functools
 import html
 import warnings
 from dataclasses import dataclass
@@ -7,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from utils_cv.data.decoding import FULL_RANGE
 from utils_cv.data.image_table import LABEL_SEPARATOR, SPLIT_NAMES
+from utils_cv.data.images import find_value_range
 from utils_cv.system.machine import count_cpus
 from utils_cv.system.threads import map_in_threads
 
@@ -57,6 +60,7 @@ class AuditReport:
         leaks: Every image with a duplicate in an earlier split (train, valid, test).
         label_conflicts: Every image with a duplicate of another label.
         classes: Images of each class in each split.
+        value_range: The value of 16-bit files that becomes white, see `utils_cv.data.images.find_value_range`.
     """
 
     facts: pd.DataFrame
@@ -69,6 +73,7 @@ class AuditReport:
     leaks: pd.DataFrame
     label_conflicts: pd.DataFrame
     classes: pd.DataFrame
+    value_range: int
 
     @property
     def summary(self) -> pd.DataFrame:
@@ -84,6 +89,14 @@ class AuditReport:
             ("file issue", self.file_issues, "look at a few: are they shown as expected?"),
             ("large", self.large, "downsize_images makes loading faster"),
         ]
+        too_large = self.unreadable[self.unreadable["cause"].str.startswith("too many pixels")]
+        if len(too_large):
+            checks.append(("of the unreadable: beyond the limit of pixels", too_large, "downsize, or raise max_mb"))
+        deep = self.facts.loc[self.facts["max_value"] > 0, ["image", "file_issues"]]
+        if self.value_range < FULL_RANGE:
+            share = self.facts["max_value"].max() / self.value_range
+            advice = f"all are opened with value_range={self.value_range}, of which the set uses {share:.0%}"
+            checks.append(("16-bit files that use a part of their range", deep, advice))
         rows = [(check, len(found), _give_example(found), advice) for check, found, advice in checks]
         return pd.DataFrame(rows, columns=["check", "n_images", "example", "advice"])
 
@@ -164,7 +177,8 @@ def audit_images(table: pd.DataFrame, *, limits: AuditLimits | None = None, show
         12  test/can/012.jpg  train/can/003.jpg  exact
     """
     table, limits = _check_table(table), limits or AuditLimits()
-    facts, thumbnails = _measure_images(table, show_progress)
+    value_range = find_value_range(table["path"])
+    facts, thumbnails = _measure_images(table, value_range, show_progress)
     is_open = facts["cause"] == ""
     opened = facts[is_open]
     hashes = facts["sha256"].where(is_open, "").to_numpy(str)
@@ -185,6 +199,7 @@ def audit_images(table: pd.DataFrame, *, limits: AuditLimits | None = None, show
         leaks=list_pairs(table, in_split, rank, hashes, thumbnails),
         label_conflicts=list_pairs(table, groups, is_other_label, hashes, thumbnails),
         classes=_count_classes(table),
+        value_range=value_range,
     )
 
 
@@ -265,12 +280,13 @@ def _check_table(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(path=paths, image=table.get("image", paths), split=split)
 
 
-def _measure_images(table: pd.DataFrame, show_progress: bool) -> tuple[pd.DataFrame, np.ndarray]:
+def _measure_images(table: pd.DataFrame, value_range: int, show_progress: bool) -> tuple[pd.DataFrame, np.ndarray]:
     with warnings.catch_warnings():  # Pillow warns of damage that the report lists, without naming the file
         warnings.filterwarnings("ignore", module="PIL")
         paths, n_threads = list(table["path"]), count_cpus()
+        measure = functools.partial(measure_image, value_range=value_range)
         results = map_in_threads(
-            measure_image, paths, n_threads=n_threads, description="auditing images", show_progress=show_progress
+            measure, paths, n_threads=n_threads, description="auditing images", show_progress=show_progress
         )
         measured, thumbnails = zip(*results, strict=True)
     facts = pd.DataFrame(measured, columns=list(ImageFacts._fields), index=table.index)

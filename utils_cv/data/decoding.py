@@ -1,14 +1,15 @@
 """From the bytes of a file to an upright RGB image, whatever its format, orientation and depth."""
 
+import codecs
 import io
 import os
 import warnings
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageCms, TiffImagePlugin, UnidentifiedImageError
 
 # Formats that Pillow may try. Others that it knows (EPS starts another program) are not needed for images.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
@@ -23,6 +24,10 @@ _OTHER_CONTENT = {
     b"<?xm": "an XML or SVG file",
     b"%!PS": "a PostScript file",
     b"8BPS": "a Photoshop file",
+    b"version https://git-lfs": "a git-lfs pointer; fetch the image itself by git lfs pull",
+    b"\xff\x0a": "a JPEG XL image, which Pillow cannot read; convert it",
+    b"\0\0\0\x0cJXL ": "a JPEG XL image, which Pillow cannot read; convert it",
+    b"{": "a JSON file",
 }
 # Reduced decoding keeps at least this many times the wanted pixels, so that the final resize smooths what it left.
 # At 1.6 even hard edges stay above 44 dB of a full decode; at 1.0 photographs fall to 40 dB; 2.0 costs speed.
@@ -39,6 +44,21 @@ _TURN_BY_ORIENTATION = {
     8: Image.Transpose.ROTATE_90,
 }
 _BACKGROUND = (255, 255, 255)  # behind transparent parts
+FULL_RANGE = 2**16 - 1
+MAX_MB = 1500.0  # for one image, so for one thread: 125 megapixels
+_BYTES_PER_PIXEL = 12  # at most, beside the file: three images of Pillow's, which have 4 bytes per pixel
+_STRIP_PX = 2**20  # pixels converted at a time, so that nothing else of an image's size is in memory
+_TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_EXTRA, _TIFF_FORMAT, _TIFF_SUBSAMPLING = 258, 262, 338, 339, 530
+_TIFF_NUMBERS = {2: "signed ", 3: "floating-point "}
+_TIFF_COLORS = {
+    0: "0 is white",
+    4: "a mask",
+    6: "YCbCr",
+    9: "ICC Lab",
+    10: "ITU Lab",
+    32803: "camera raw",
+    34892: "camera raw",
+}
 
 
 class ImageError(ValueError):
@@ -70,15 +90,44 @@ class HeaderFacts(NamedTuple):
     is_deep: bool  # a channel has more than 8 bits
     is_animated: bool  # there are several images in the file
     is_transparent: bool  # a part is, or in images with a palette may be, transparent
+    max_value: int  # the largest value of whole numbers with more than 8 bits, at most 65535; else 0
+    has_unknown_channel: bool  # a TIFF has a fourth channel and does not say what it is; it is left out
 
 
 def decode_image(
-    content: bytes, path: str | Path = "image", *, target_px: int | None = None
+    content: bytes,
+    path: str | Path = "image",
+    *,
+    target_px: int | None = None,
+    value_range: int = FULL_RANGE,
+    max_mb: float = MAX_MB,
 ) -> tuple[Image.Image, HeaderFacts]:
     """Open an image from the bytes of a file as `load_image` does, and tell what its header says.
 
-    `path` is the name to use in an ImageError; for `target_px` see `load_image`.
+    `path` is the name to use in an ImageError; for the other arguments see `load_image`.
     """
+    try:
+        return _decode(content, path, target_px, value_range, max_mb)
+    except ImageError as error:
+        if "MAX_TEXT_" not in error.cause:
+            raise
+    return _decode(_drop_png_text(content), path, target_px, value_range, max_mb)
+
+
+def _drop_png_text(content: bytes) -> bytes:
+    """Leave out texts and the color profile of a PNG file, whose size Pillow limits for the whole process."""
+    kept, begin = [content[:8]], 8
+    while begin < len(content):
+        end = begin + 12 + int.from_bytes(content[begin : begin + 4])
+        if content[begin + 4 : begin + 8] not in {b"tEXt", b"zTXt", b"iTXt", b"iCCP"}:
+            kept.append(content[begin:end])
+        begin = end
+    return b"".join(kept)
+
+
+def _decode(
+    content: bytes, path: str | Path, target_px: int | None, value_range: int, max_mb: float
+) -> tuple[Image.Image, HeaderFacts]:
     try:
         with read_header(content, path) as image:
             file_format, size = image.format or "", image.size
@@ -86,21 +135,75 @@ def decode_image(
             if target_px is not None:
                 needed_px = int(target_px * _DECODE_MARGIN)
                 image.draft(None, (needed_px, needed_px))  # only JPEG does anything here
-            image.load()
+            _check_memory(image, path, max_mb)
+            tags = _read_tiff_tags(image, path)
+            loaded = _load_webp(image) if file_format == "WEBP" else image
+            loaded.load()
             orientation, problem = _read_orientation(image)
             width, height = _swap_if_turned(size, orientation, file_format)
-            is_deep, is_transparent = _is_deep(image, content), _is_transparent(image)
-            facts = (file_format, image.mode, width, height, orientation, problem, is_deep, is_animated, is_transparent)
-            return _turn(convert_to_rgb(image), orientation), HeaderFacts(*facts)
+            mode, is_deep = image.mode, _is_deep(image, content, tags)
+            max_value = _find_max_value(loaded) if is_deep else 0
+            is_unknown = tags.get(_TIFF_PHOTOMETRIC) == 2 and mode == "RGBA" and _TIFF_EXTRA not in tags
+            is_transparent = not is_unknown and _is_transparent(loaded)
+            rgb = _convert(loaded, value_range, is_transparent=is_transparent and loaded.has_transparency_data)
+            if max_value and mode in {"RGB", "RGBA"} and value_range < FULL_RANGE:
+                rgb = rgb.point([min(255, round(i * 257 * 255 / value_range)) for i in range(256)] * 3)
+            if tags.get(_TIFF_PHOTOMETRIC) == 0 and is_deep:  # Pillow turns 8 bits of these, but not more
+                rgb = ImageChops.invert(rgb)
+        del loaded  # frees the pixels of the file before the turned ones are made
+        facts = (file_format, mode, width, height, orientation, problem, is_deep, is_animated, is_transparent)
+        return _turn(rgb, orientation), HeaderFacts(*facts, max_value, is_unknown)
     except ImageError:
         raise
     except Exception as error:  # Pillow's decoders raise a dozen unrelated kinds for damaged data
         raise ImageError(path, f"damaged: {str(error) or type(error).__name__}") from error
 
 
-def _is_deep(image: Image.Image, content: bytes) -> bool:
+def _check_memory(image: Image.Image, path: str | Path, max_mb: float) -> None:
+    needed_mb = image.width * image.height * _BYTES_PER_PIXEL / 1e6
+    if needed_mb > max_mb:
+        raise ImageError(
+            path,
+            f"too many pixels: {image.width} x {image.height} need {needed_mb:,.0f} MB to decode, more than "
+            f"max_mb={max_mb:g}. Make it smaller, or open it by load_image(path, max_mb=...).",
+        )
+
+
+def _read_tiff_tags(image: Image.Image, path: str | Path) -> dict[int, Any]:
+    """Read what a TIFF file says of its values; other formats say nothing."""
+    tags = dict(image.tag_v2) if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
+    is_packed = tags.get(_TIFF_PHOTOMETRIC) == 6 and tags.get(259, 1) == 1  # not compressed
+    if is_packed and tuple(tags.get(_TIFF_SUBSAMPLING, (2, 2))) != (1, 1):
+        raise ImageError(path, "a TIFF with subsampled YCbCr colors, which Pillow cannot read; convert it to RGB")
+    return tags
+
+
+def _load_webp(image: Image.Image) -> Image.Image:
+    """Decode the first frame, and free the decoder's own two copies of it before anything else is made."""
+    opened: Any = image
+    decoder, opened._decoder = opened._decoder, None
+    frame = decoder.get_next()
+    del decoder
+    if frame is None:
+        raise ValueError("the first image cannot be decoded")
+    mode = "RGBX" if image.mode == "RGB" else image.mode
+    return Image.frombuffer(mode, image.size, frame[0], "raw", mode, 0, 1)
+
+
+def _is_deep(image: Image.Image, content: bytes, tags: dict[int, Any]) -> bool:
     has_16_bit_png = image.format == "PNG" and content[24:25] == b"\x10"  # of color images Pillow keeps 8 bits
-    return has_16_bit_png or image.mode in {"I", "F"} or image.mode.startswith("I;16")
+    has_16_bit_tiff = max(tags.get(_TIFF_BITS, (8,))) > 8
+    return has_16_bit_png or has_16_bit_tiff or image.mode in {"I", "F"} or image.mode.startswith("I;16")
+
+
+def _find_max_value(image: Image.Image) -> int:
+    if image.mode == "F":
+        return 0
+    extrema = np.reshape(image.getextrema(), (-1, 2))[:3]
+    low, high = int(extrema.min()), int(extrema.max())
+    if len(extrema) > 1 or image.mode == "L":  # of colors Pillow keeps the upper 8 of 16 bits
+        return high * 256 + 255
+    return high if low >= 0 and high <= FULL_RANGE else 0
 
 
 def _is_transparent(image: Image.Image) -> bool:
@@ -152,11 +255,36 @@ def _register_heif(path: str | Path) -> None:
 
 
 def _describe_other_content(content: bytes) -> str:
-    start = content.lstrip()[:4]
+    if content[:4] in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}:
+        return _describe_tiff(content)
+    if content[128:132] == b"DICM":
+        return "not an image but a DICOM file; convert it to PNG, with the window that a reader would choose"
+    start = content[:200].removeprefix(codecs.BOM_UTF8)
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        start = start.decode("utf-16", "ignore").encode()
+    start = start if start.startswith(b"\0") else start.lstrip()
     for magic, description in _OTHER_CONTENT.items():
         if start[: len(magic)].lower() == magic.lower():
             return f"not an image but {description}"
     return f"not an image of a known format; it begins with {content[:8]!r}"
+
+
+def _describe_tiff(content: bytes) -> str:
+    """Say what Pillow cannot read about a TIFF file: its bands, bits and colors."""
+    try:
+        tags = TiffImagePlugin.ImageFileDirectory_v2(content[:8])
+        file = io.BytesIO(content)
+        file.seek(tags.next)
+        tags.load(file)
+        photometric, bits = tags[_TIFF_PHOTOMETRIC], tags.get(_TIFF_BITS, (1,))
+    except Exception as error:  # damaged directories raise many unrelated kinds
+        return f"a damaged TIFF, whose directory cannot be read: {type(error).__name__}"
+    numbers = _TIFF_NUMBERS.get(tags.get(_TIFF_FORMAT, (1,))[0], "")
+    colors = f" ({_TIFF_COLORS[photometric]})" if photometric in _TIFF_COLORS else ""
+    return (
+        f"a TIFF of {len(bits)} {'band' if len(bits) == 1 else 'bands'} of {numbers}{max(bits)} bits{colors}, which "
+        "Pillow cannot read; convert it to RGB or gray with 8 or 16 bits"
+    )
 
 
 def make_upright(image: Image.Image, path: str | Path = "image") -> Image.Image:
@@ -201,32 +329,68 @@ def _swap_if_turned(size: tuple[int, int], orientation: int, file_format: str) -
     return size[::-1] if orientation >= 5 and file_format != "TIFF" else size
 
 
-def convert_to_rgb(image: Image.Image) -> Image.Image:
-    """Convert an image of any mode to 8-bit RGB without metadata, on white where it is transparent."""
-    if image.mode in {"I", "F"} or image.mode.startswith("I;16"):
-        image = _scale_to_8_bits(image)
-    if image.mode == "LAB":
-        lab, srgb = (ImageCms.ImageCmsProfile(ImageCms.createProfile(name)) for name in ("LAB", "sRGB"))
-        image = ImageCms.ImageCmsTransform(lab, srgb, "LAB", "RGB").apply(image)
-    if image.has_transparency_data:
-        premultiplied = {"La": "LA", "RGBa": "RGBA"}
-        rgba = image.convert(premultiplied.get(image.mode, image.mode)).convert("RGBA")
-        rgb = Image.new("RGB", image.size, _BACKGROUND)
-        rgb.paste(rgba, mask=rgba.getchannel("A"))
-    else:
-        rgb = image.convert("RGB")
-    rgb.info = {}
+def convert_to_rgb(image: Image.Image, value_range: int = FULL_RANGE) -> Image.Image:
+    """Convert an image of any mode to 8-bit RGB without metadata, on white where it is transparent.
+
+    The given image stays as it is; of an RGB image the result may share the pixels. For `value_range` see `load_image`.
+    """
+    image.load()
+    return _convert(image, value_range, is_transparent=image.has_transparency_data)
+
+
+def _convert(image: Image.Image, value_range: int, *, is_transparent: bool) -> Image.Image:
+    if image.mode == "RGB" and not is_transparent:
+        rgb = Image.Image()._new(image.im)  # the same pixels: a copy would need the memory twice
+        rgb.info = {}
+        return rgb
+    scale = _find_scale(image, value_range)
+    rgb = Image.new("RGB", image.size, _BACKGROUND)
+    for box in _list_strips(image):
+        strip = image.crop(box)
+        strip = strip if scale is None else _scale_to_8_bits(strip, *scale)
+        if is_transparent:
+            premultiplied = {"La": "LA", "RGBa": "RGBA"}
+            strip = strip.convert(premultiplied.get(strip.mode, strip.mode)).convert("RGBA")
+            rgb.paste(strip, box, mask=strip.getchannel("A"))
+        elif strip.mode == "LAB":
+            rgb.paste(_make_lab_transform().apply(strip), box)
+        else:
+            rgb.paste(strip.convert("RGB"), box)
     return rgb
 
 
-def _scale_to_8_bits(image: Image.Image) -> Image.Image:
-    values = np.asarray(image).astype(np.float32)  # (height, width)
-    values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(values.min()), float(values.max())
+def _list_strips(image: Image.Image) -> list[tuple[int, int, int, int]]:
+    n_rows = max(1, _STRIP_PX // image.width)
+    return [(0, top, image.width, min(top + n_rows, image.height)) for top in range(0, image.height, n_rows)]
+
+
+def _make_lab_transform() -> ImageCms.ImageCmsTransform:
+    lab, srgb = (ImageCms.ImageCmsProfile(ImageCms.createProfile(name)) for name in ("LAB", "sRGB"))
+    return ImageCms.ImageCmsTransform(lab, srgb, "LAB", "RGB")
+
+
+def _find_scale(image: Image.Image, value_range: int) -> tuple[float, float] | None:
+    """Find the values that become black and white; None for images of 8 bits."""
+    if image.mode not in {"I", "F"} and not image.mode.startswith("I;16"):
+        return None
+    if image.mode == "F":
+        parts = (_read_values(image.crop(box)) for box in _list_strips(image))
+        limits = np.array([(part.min(), part.max()) for part in parts])
+        low, high = float(limits[:, 0].min()), float(limits[:, 1].max())
+    else:
+        low, high = np.array(image.getextrema(), np.float32).tolist()
     if image.mode == "F":
         if low >= 0 and high <= 255:
             low, high = 0.0, 1.0 if high <= 1 else 255.0
-    elif low >= 0 and high <= 65535:  # 16-bit values, also where Pillow opens them as 32-bit integers
-        low, high = 0.0, 65535.0
-    scaled = (values - low) * (255.0 / max(high - low, 1e-12))
-    return Image.fromarray(np.round(scaled).astype(np.uint8))
+    elif low >= 0 and high <= FULL_RANGE:  # 16-bit values, also where Pillow opens them as 32-bit integers
+        low, high = 0.0, float(value_range)
+    return low, high
+
+
+def _read_values(image: Image.Image) -> np.ndarray:
+    return np.nan_to_num(np.asarray(image).astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)  # (height, width)
+
+
+def _scale_to_8_bits(image: Image.Image, low: float, high: float) -> Image.Image:
+    scaled = (_read_values(image) - low) * (255.0 / max(high - low, 1e-12))
+    return Image.fromarray(np.round(scaled).clip(0, 255).astype(np.uint8))

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .images import Fit, list_image_files, load_images
+from .decoding import FULL_RANGE
+from .images import Fit, find_value_range, list_image_files, load_images
 
 LABEL_SEPARATOR = "|"
 SPLIT_NAMES = ("train", "valid", "test")
@@ -162,6 +163,7 @@ class TableImages:
         is_multilabel: Whether any image has several labels, or none.
         fit: How images became square, see `utils_cv.data.images.resize_image`.
         skipped: What could not be opened: `image` and `cause`.
+        value_range: The value of 16-bit files that became white, see `utils_cv.data.images.find_value_range`.
     """
 
     table: pd.DataFrame
@@ -170,6 +172,7 @@ class TableImages:
     is_multilabel: bool
     fit: Fit
     skipped: pd.DataFrame
+    value_range: int = FULL_RANGE
 
 
 def load_table_images(table: pd.DataFrame, im_size_px: int, *, fit: Fit = "squash") -> TableImages:
@@ -191,7 +194,11 @@ def load_table_images(table: pd.DataFrame, im_size_px: int, *, fit: Fit = "squas
         >>> images.pixels.shape  # doctest: +SKIP
         (480, 224, 224, 3)
     """
-    loaded = load_images(list(table["path"]), im_size_px, fit=fit, show_progress=True)
+    value_range = find_value_range(table["path"])
+    if value_range < FULL_RANGE:
+        words = f"16-bit files hold values up to {value_range} only, which becomes white. Saved models keep this."
+        warnings.warn(words, stacklevel=2)
+    loaded = load_images(table["path"], im_size_px, fit=fit, value_range=value_range, show_progress=True)
     opened = table.iloc[loaded.rows].reset_index(drop=True)
     is_skipped = ~np.isin(np.arange(len(table)), loaded.rows)
     skipped = pd.DataFrame({"image": table["image"].to_numpy()[is_skipped], "cause": loaded.failures["cause"]})
@@ -205,7 +212,7 @@ def load_table_images(table: pd.DataFrame, im_size_px: int, *, fit: Fit = "squas
     if len(skipped):
         listed = "; ".join(f"{row.image} ({row.cause})" for row in skipped.head(3).itertuples())
         warnings.warn(f"Skipped {len(skipped)} of {len(table)} images: {listed}. All: .skipped", stacklevel=2)
-    return TableImages(opened, loaded.pixels, class_names, is_multilabel(table), fit, skipped)
+    return TableImages(opened, loaded.pixels, class_names, is_multilabel(table), fit, skipped, value_range)
 
 
 def _load_folders(root: Path) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 import errno
 import os
 import unicodedata
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal, NamedTuple, TypeAlias
@@ -12,7 +13,17 @@ from PIL import Image
 
 from ..system.machine import count_cpus
 from ..system.threads import map_in_threads
-from .decoding import ImageError, convert_to_rgb, decode_image, is_supported, make_upright, warn_of_exif
+from .decoding import (
+    FULL_RANGE,
+    MAX_MB,
+    ImageError,
+    convert_to_rgb,
+    decode_image,
+    is_supported,
+    make_printable,
+    make_upright,
+    warn_of_exif,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +46,8 @@ FORMAT_BY_EXTENSION = {
     **dict.fromkeys([".heic", ".heif"], "HEIF"),
     **{".png": "PNG", ".gif": "GIF", ".bmp": "BMP", ".webp": "WEBP", ".jp2": "JPEG2000", ".avif": "AVIF"},
 }
+_EXTENSIONS_OF_DEEP = {".png", ".tif", ".tiff", ".ppm", ".pgm", ".pnm", ".jp2"}
+VALUE_RANGES = tuple(2**n_bits - 1 for n_bits in (8, 10, 12, 14, 16))
 
 
 class LoadedImages(NamedTuple):
@@ -74,24 +87,29 @@ def _is_image_name(name: str) -> bool:
     return not name.startswith(".") and Path(name).suffix.lower() in FORMAT_BY_EXTENSION
 
 
-def load_image(path: str | Path, *, target_px: int | None = None) -> Image.Image:
+def load_image(
+    path: str | Path, *, target_px: int | None = None, value_range: int = FULL_RANGE, max_mb: float = MAX_MB
+) -> Image.Image:
     """Open an image file as it should be seen: upright, RGB, 8 bits.
 
     The content decides the format, whatever the extension says. The EXIF orientation is applied; broken EXIF data give
-    a warning. Transparent parts become white. 16-bit and floating-point images are scaled, not clipped. Animations and
-    multi-page files give their first image. Color profiles are not applied.
+    a warning. Transparent parts become white. Floating-point images are scaled, not clipped. Animations and multi-page
+    files give their first image. Color profiles are not applied. Of 16-bit colors Pillow keeps the upper 8 bits.
 
     Args:
         path: JPEG, PNG, GIF, BMP, WebP, TIFF, PPM, JPEG 2000, AVIF where Pillow has it, HEIC with the extra `heic`.
         target_px: The shorter side that is wanted in the end, in pixels. A large JPEG is then decoded at 1/2, 1/4 or
             1/8 of its size, many times faster, to at least 1.6 times the wanted size. Default: the full size.
+        value_range: The value of a 16-bit file that becomes white, see `find_value_range`. Larger ones become white.
+        max_mb: An image that needs more memory to decode, in 10**6 bytes, is refused. Every thread opens one at a time.
 
     Returns:
         An RGB image without metadata, so that nobody turns it a second time. With `target_px` it may have any size
         from the target upward, or its own size where that is smaller; see `resize_image`.
 
     Raises:
-        ImageError: The file is missing, empty, truncated, damaged, not an image, or larger than Pillow's limit.
+        ImageError: The file is missing, empty, truncated, damaged, not an image, or larger than `max_mb`
+            or Pillow's limit.
 
     Example:
         >>> load_image("data/fridge_negatives/box/box_00.jpg").size  # doctest: +SKIP
@@ -102,7 +120,39 @@ def load_image(path: str | Path, *, target_px: int | None = None) -> Image.Image
         content = path.read_bytes()
     except (OSError, ValueError) as error:  # the latter for names with a zero byte
         raise ImageError(path, _explain_reading(error, path)) from error
-    return _decode(content, path, target_px)
+    return _decode(content, path, target_px, value_range, max_mb)
+
+
+def find_value_range(paths: Iterable[str | Path]) -> int:
+    """Find the value that becomes white in the 16-bit files of a set: 255, 1023, 4095, 16383 or 65535.
+
+    Cameras, microscopes and X-ray machines write 10, 12 or 14 bits into 16. The largest value of all files decides, so
+    that all keep the same scale. Only files that may have 16 bits are looked into, by their extension.
+
+    Args:
+        paths: The files of the set. What cannot be opened is passed over.
+
+    Returns:
+        The smallest of these values that none exceeds; 65535 where there are no 16-bit files.
+
+    Example:
+        >>> find_value_range(table["path"])  # doctest: +SKIP
+        4095
+    """
+    candidates = [path for path in map(Path, paths) if path.suffix.lower() in _EXTENSIONS_OF_DEEP]
+    largest = max(map_in_threads(_read_max_value, candidates, n_threads=count_cpus()), default=0)
+    return next(limit for limit in VALUE_RANGES if largest <= limit) if largest else FULL_RANGE
+
+
+def _read_max_value(path: Path) -> int:
+    try:
+        with path.open("rb") as file:
+            start = file.read(26)
+            if start.startswith(b"\x89PNG") and start[24:25] != b"\x10":
+                return 0  # 8 bits, which most are
+            return decode_image(start + file.read(), path)[1].max_value
+    except (OSError, ImageError):
+        return 0
 
 
 def expand_home(path: str | Path) -> Path:
@@ -119,9 +169,14 @@ def _explain_reading(error: OSError | ValueError, path: Path) -> str:
     return known.get(getattr(error, "errno", None) or 0, f"cannot be read: {error}")
 
 
-def _decode(content: bytes, path: str | Path, target_px: int | None) -> Image.Image:
-    image, header = decode_image(content, path, target_px=target_px)
+def _decode(
+    content: bytes, path: str | Path, target_px: int | None, value_range: int, max_mb: float = MAX_MB
+) -> Image.Image:
+    image, header = decode_image(content, path, target_px=target_px, value_range=value_range, max_mb=max_mb)
     warn_of_exif(header.exif_problem, path)
+    if header.max_value > value_range:
+        beyond = f"values up to {header.max_value}; those above {value_range} become white."
+        warnings.warn(f"{make_printable(path)}: {beyond}", stacklevel=4)
     return image
 
 
@@ -153,7 +208,7 @@ def resize_image(image: Image.Image, size_px: int, *, fit: Fit = "squash") -> Im
     raise ValueError(f"Got fit={fit!r}, expected 'squash', 'crop' or 'pad'.")
 
 
-def load_pixels(image: ImageLike, size_px: int, *, fit: Fit = "squash") -> np.ndarray:
+def load_pixels(image: ImageLike, size_px: int, *, fit: Fit = "squash", value_range: int = FULL_RANGE) -> np.ndarray:
     """Open one image, of any kind that `ImageLike` names, as uint8 (size_px, size_px, 3).
 
     A Pillow image that has not been loaded yet is read from its file and gives the same pixels as its path. A loaded
@@ -168,16 +223,16 @@ def load_pixels(image: ImageLike, size_px: int, *, fit: Fit = "squash") -> np.nd
     """
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.shape == (size_px, size_px, 3):
         return np.ascontiguousarray(image)  # every fit would leave it as it is, at a tenth of a network's time
-    return np.asarray(resize_image(_open(image, size_px), size_px, fit=fit))
+    return np.asarray(resize_image(_open(image, size_px, value_range), size_px, fit=fit))
 
 
-def _open(image: ImageLike, target_px: int) -> Image.Image:
+def _open(image: ImageLike, target_px: int, value_range: int) -> Image.Image:
     if isinstance(image, str | Path):
-        return load_image(image, target_px=target_px)
+        return load_image(image, target_px=target_px, value_range=value_range)
     if isinstance(image, bytes | bytearray | memoryview):
-        return _decode(bytes(image), "bytes", target_px)
+        return _decode(bytes(image), "bytes", target_px, value_range)
     if isinstance(image, Image.Image):
-        return _open_pillow(image, target_px)
+        return _open_pillow(image, target_px, value_range)
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.size and image.ndim in (2, 3):
         n_channels = image.shape[2] if image.ndim == 3 else 1
         if n_channels in _MODES:
@@ -185,18 +240,18 @@ def _open(image: ImageLike, target_px: int) -> Image.Image:
             return convert_to_rgb(Image.fromarray(np.ascontiguousarray(image).reshape(shape)))
     content = read_from_start(image) if hasattr(image, "read") else None  # type: ignore[arg-type]
     if isinstance(content, bytes):
-        return _decode(content, str(getattr(image, "name", "file")), target_px)
+        return _decode(content, str(getattr(image, "name", "file")), target_px, value_range)
     shape_words = f" of shape {image.shape} and type {image.dtype}" if isinstance(image, np.ndarray) else ""
     raise TypeError(f"Got {type(image).__name__}{shape_words}; {_EXPECTED}.")
 
 
-def _open_pillow(image: Image.Image, target_px: int) -> Image.Image:
+def _open_pillow(image: Image.Image, target_px: int, value_range: int) -> Image.Image:
     path = str(getattr(image, "filename", "") or "image")
     file = getattr(image, "fp", None)
     if file is not None and getattr(image, "tile", None) and image.tell() == 0 and is_supported(image.format):
-        return _decode(read_from_start(file), path, target_px)
+        return _decode(read_from_start(file), path, target_px, value_range)
     try:
-        return convert_to_rgb(make_upright(image, path))
+        return convert_to_rgb(make_upright(image, path), value_range)
     except Exception as error:  # Pillow's decoders raise a dozen unrelated kinds for damaged data
         raise ImageError(path, f"damaged: {str(error) or type(error).__name__}") from error
 
@@ -230,6 +285,7 @@ def load_images(
     size_px: int,
     *,
     fit: Fit = "squash",
+    value_range: int = FULL_RANGE,
     n_threads: int | None = None,
     show_progress: bool = False,
 ) -> LoadedImages:
@@ -241,6 +297,7 @@ def load_images(
         paths: The files, in any iterable; or any other kind of image that `ImageLike` names.
         size_px: Side of the square that every image is resized to, in pixels.
         fit: "squash" keeps all of the image, "crop" its center, "pad" its proportions; see `resize_image`.
+        value_range: The value of 16-bit files that becomes white, see `find_value_range`.
         n_threads: Files worked on at a time. Default: one per processor that this process may use.
         show_progress: Show a progress bar.
 
@@ -261,7 +318,7 @@ def load_images(
 
     def load_into_row(row: int) -> str | None:
         try:
-            pixels[row] = load_pixels(paths[row], size_px, fit=fit)
+            pixels[row] = load_pixels(paths[row], size_px, fit=fit, value_range=value_range)
         except ImageError as error:
             return error.cause
         return None

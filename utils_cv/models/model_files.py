@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from utils_cv.data.decoding import FULL_RANGE
+from utils_cv.data.images import VALUE_RANGES
 from utils_cv.system.files import hash_file, write_atomic
 
 INFO_NAME, WEIGHTS_NAME, ONNX_NAME, INT8_NAME = "model.json", "model.safetensors", "model.onnx", "model.int8.onnx"
@@ -77,6 +79,7 @@ class ModelInfo:
     int8: dict[str, Any] = field(default_factory=dict)  # what the check of 8 bits found; empty if they were not wanted
     training: dict[str, Any] = field(default_factory=dict)  # facts such as `seconds` and `n_train`
     table_sha256: str = ""  # hash of image, label and split of the training table, where one was given
+    value_range: int = FULL_RANGE  # the value of 16-bit files that becomes white
     versions: dict[str, str] = field(default_factory=dict)  # of Python and the packages that made the model
     files: dict[str, str] = field(default_factory=dict)  # name to SHA-256 of the files beside `model.json`
 
@@ -160,6 +163,7 @@ def make_model_card(info: ModelInfo, *, title: str, license: str = "other") -> s
 def _check_info(path: Path, content: dict[str, Any]) -> ModelInfo:
     """Make the facts from JSON that may hold anything: known names, right types, counts that fit each other."""
     names = {entry.name for entry in dataclasses.fields(ModelInfo)}
+    content = {"value_range": FULL_RANGE} | content  # as it was before models had it
     missing = sorted(names - set(content))
     if missing:
         raise ModelFileError(f"{path} lacks {', '.join(missing)}. Save the model again.")
@@ -170,6 +174,7 @@ def _check_info(path: Path, content: dict[str, Any]) -> ModelInfo:
         "is_multilabel": not isinstance(info.is_multilabel, bool),
         "backbone": not isinstance(info.backbone, str),
         "im_size_px": not isinstance(info.im_size_px, int) or not 1 <= info.im_size_px <= 10_000,
+        "value_range": info.value_range not in VALUE_RANGES,
         "fit": info.fit not in ("squash", "crop", "pad"),
         "mean": not _are_numbers(info.mean, 3),
         "std": not _are_numbers(info.std, 3) or 0 in info.std,

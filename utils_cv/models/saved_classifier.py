@@ -153,8 +153,9 @@ class ImageClassifier:
                 yield batch, list(map_in_threads(self._open, batch, n_threads=count_cpus()))
 
     def _open(self, image: ImageLike) -> np.ndarray | ImageError:
+        info = self.info
         try:
-            return load_pixels(image, self.info.im_size_px, fit=self.info.fit)
+            return load_pixels(image, info.im_size_px, fit=info.fit, value_range=info.value_range)
         except ImageError as error:
             return error
 
@@ -294,6 +295,7 @@ def _describe(trained: Any, images: Any, scores: Any, thresholds: Sequence[float
         backbone=trained.backbone,
         im_size_px=int(trained.im_size_px),
         fit=trained.fit,
+        value_range=trained.value_range,
         mean=model.mean.flatten().tolist(),
         std=model.std.flatten().tolist(),
         thresholds=[float(value) for value in thresholds],

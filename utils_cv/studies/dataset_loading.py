@@ -10,7 +10,7 @@ import pandas as pd
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from utils_cv.data.image_table import SPLIT_NAMES
-from utils_cv.data.images import load_image, load_images
+from utils_cv.data.images import find_value_range, load_image, load_images
 
 _MAX_PER_SPLIT = 70  # in three splits about 200 images: seconds, whatever the size of the data set
 _HUGE_PX = 3200 * 2400  # about 8 megapixels
@@ -62,8 +62,9 @@ def corrupt_images(table: pd.DataFrame, out_dir: str | Path, *, seed: int = 0) -
     last_split = copies["split"].iloc[-1]
     places[_LEAK] = _add_copy(places[_LEAK], out_dir, f"{last_split}/copy", split=last_split)
     places[_CONFLICT] = _add_copy(places[_CONFLICT], out_dir, "train/mirrored", label=other_label)
+    value_range = find_value_range(copies["path"])
     for fault, row in places.items():
-        _inject(fault, Path(row["path"]))
+        _inject(fault, Path(row["path"]), value_range)
     injected = [(fault, row["image"], _FAULTS[fault]) for fault, row in places.items()]
     corrupted = pd.concat([copies, pd.DataFrame([places[_LEAK], places[_CONFLICT]])], ignore_index=True)
     return corrupted, pd.DataFrame(injected, columns=["fault", "image", "expected"])
@@ -92,8 +93,8 @@ def _add_copy(row: dict, out_dir: Path, prefix: str, **changes: str) -> dict:
     return row | {"image": image, "path": str(out_dir / image)} | changes
 
 
-def _inject(fault: str, path: Path) -> None:
-    content, image = path.read_bytes(), load_image(path)
+def _inject(fault: str, path: Path, value_range: int) -> None:
+    content, image = path.read_bytes(), load_image(path, value_range=value_range)
     match fault:
         case "truncated file":
             path.write_bytes(content[: len(content) // 2])

@@ -16,7 +16,7 @@ from PIL import Image
 
 from utils_cv.data.decoding import decode_image
 from utils_cv.data.downsizing import downsize_images
-from utils_cv.data.images import load_image, load_images, resize_image
+from utils_cv.data.images import find_value_range, load_image, load_images, resize_image
 from utils_cv.models.backbones import DEFAULT_BACKBONE, load_backbone
 from utils_cv.system.files import write_atomic
 from utils_cv.system.machine import choose_device, count_cpus, tune_allocator
@@ -53,7 +53,9 @@ def write_large_images(
     height = round(math.sqrt(megapixels * 1e6 * 3 / 4))
     width, rng = round(height * 4 / 3), np.random.default_rng(seed)
     paths = _keep_readable(paths)
-    tiles = np.stack([_add_grain(np.asarray(load_image(path).resize(_TILE_PX)), rng) for path in paths])
+    value_range = find_value_range(paths)
+    images = (load_image(path, value_range=value_range) for path in paths)
+    tiles = np.stack([_add_grain(np.asarray(image.resize(_TILE_PX)), rng) for image in images])
     n_rows, n_columns = -(-height // _TILE_PX[1]), -(-width // _TILE_PX[0])
     written = []
     for i in range(n_images):

@@ -5,6 +5,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ with warnings.catch_warnings():
     from fastai.torch_core import TensorImage
     from fasttransform import Transform
 
+from utils_cv.data.decoding import FULL_RANGE
 from utils_cv.data.image_table import TableImages, encode_labels, split_labels
 from utils_cv.data.images import Fit, load_pixels
 from utils_cv.evaluation.calibration import weigh_images
@@ -174,6 +176,7 @@ class TrainedModel:
             `is_kept`: whether the model is of this epoch. Epoch 0 is the start.
         seconds: Time of the training and of what it started from, in seconds, without opening the images and without
             the export of the frozen part for ONNX Runtime, which is done once.
+        value_range: The value of 16-bit files that becomes white.
     """
 
     learn: Learner
@@ -184,6 +187,7 @@ class TrainedModel:
     is_multilabel: bool
     history: pd.DataFrame
     seconds: float
+    value_range: int = FULL_RANGE
 
 
 def make_trained_model(
@@ -220,7 +224,7 @@ def make_trained_model(
     history["is_kept"] = history["epoch"] == (history["epoch"].max() if kept_epoch is None else kept_epoch)
     return TrainedModel(
         learn, list(images.class_names), learn.arch, images.pixels.shape[1], images.fit, images.is_multilabel,
-        history, float(history["seconds"].sum()) if seconds is None else seconds,
+        history, float(history["seconds"].sum()) if seconds is None else seconds, images.value_range,
     )  # fmt: skip
 
 
@@ -323,9 +327,10 @@ def _list_image_steps(images: TableImages, row_of: dict[str, int], augment: str)
     """From a path, of the table or of any file, to fastai's image; only train images are augmented."""
     size_px = images.pixels.shape[1]
     change = make_augmentation(augment, size_px)
+    load = partial(load_pixels, size_px=size_px, fit=images.fit, value_range=images.value_range)
 
     def read(path: str) -> torch.Tensor:
-        pixels = images.pixels[row_of[path]] if path in row_of else load_pixels(path, size_px, fit=images.fit)
+        pixels = images.pixels[row_of[path]] if path in row_of else load(path)
         return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)
 
     return [read, Transform(lambda image: change(image), split_idx=0), lambda image: TensorImage(image)]

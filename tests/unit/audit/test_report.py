@@ -1,5 +1,6 @@
 """Tests of utils_cv.audit.report: what is found, and what follows from it."""
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image, ImageFilter
@@ -192,3 +193,25 @@ def test_rows_of_the_table_will_do_but_not_others(tmp_path):
 def test_other_tables_are_refused(tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
         audit(change(make_table(tmp_path, CLEAN_ROWS[:2])))
+
+
+def test_16_bit_files_are_audited_in_the_range_that_the_set_uses(tmp_path):
+    scenes = [np.asarray(make_photo(i).convert("L"), np.uint16) for i in range(3)]
+    for i, gray in enumerate(scenes):
+        Image.fromarray(gray * np.uint16(12)).save(tmp_path / f"{i}.png")  # up to 3060 of 4095
+    table = pd.DataFrame({"path": [str(tmp_path / f"{i}.png") for i in range(3)], "label": "can"})
+    report = audit_images(table, show_progress=False)
+    assert report.value_range == 4095 and report.low_quality.empty
+    row = report.summary.set_index("check").loc["16-bit files that use a part of their range"]
+    share = max(int(gray.max()) for gray in scenes) * 12 / 4095
+    assert row["n_images"] == 3 and row["advice"].endswith(f"uses {share:.0%}")
+    assert "more than 8 bits, values up to" in report.describe_image(str(tmp_path / "0.png"))
+    assert np.allclose(report.facts["brightness"], [gray.mean() * 12 / 4095 for gray in scenes], atol=0.01)
+
+
+def test_images_beyond_the_limit_of_pixels_are_counted(tmp_path):
+    Image.new("1", (12_000, 11_000)).save(tmp_path / "huge.png")
+    make_photo(0).save(tmp_path / "plain.png")
+    table = pd.DataFrame({"path": [str(tmp_path / "huge.png"), str(tmp_path / "plain.png")], "label": "can"})
+    summary = audit_images(table, show_progress=False).summary.set_index("check")
+    assert summary.loc["of the unreadable: beyond the limit of pixels", "n_images"] == 1

@@ -12,6 +12,7 @@ from PIL import Image, ImageCms, TiffImagePlugin, features
 
 from tests.conftest import make_exif, make_photo
 from utils_cv.data.decoding import ImageError, convert_to_rgb, decode_image, read_header, read_upright_size
+from utils_cv.system.timing import measure_fresh_process
 
 RED, GREEN, BLUE = (200, 30, 40), (20, 180, 60), (10, 60, 220)
 
@@ -270,6 +271,13 @@ BAD_FILES = {
     "Photoshop": (b"8BPS\x00\x01" + bytes(100), "a Photoshop file"),
     "zip archive": (b"PK\x03\x04" + NOISE, "a zip archive"),
     "gzip archive": (b"\x1f\x8b\x08" + NOISE, "a gzip archive"),
+    "web page with a byte order mark": (b"\xef\xbb\xbf<html></html>", "a web page"),
+    "web page in UTF-16": ("\ufeff<html></html>".encode("utf-16-le"), "a web page"),
+    "git-lfs pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a git-lfs pointer"),
+    "DICOM": (bytes(128) + b"DICM" + NOISE, "a DICOM file"),
+    "JPEG XL": (b"\xff\x0a" + NOISE, "a JPEG XL image"),
+    "JPEG XL in a box": (b"\0\0\0\x0cJXL \r\n\x87\n" + NOISE, "a JPEG XL image"),
+    "TIFF without a directory": (b"II*\0\xff\xff\0\0" + bytes(30), "a damaged TIFF"),
     "MP4 video": (b"\x00\x00\x00\x20ftypisom" + NOISE, "not an image of a known format"),
     "JPEG header alone": (JPEG[:200], "not an image|damaged"),
     "JPEG without its start": (JPEG[2:], "not an image of a known format"),
@@ -329,3 +337,134 @@ def test_flipped_bytes_never_escape_as_another_error():
 def test_image_error_travels_between_processes():
     error = pickle.loads(pickle.dumps(ImageError("a/b.jpg", "the file is empty")))
     assert (error.path.as_posix(), error.cause) == ("a/b.jpg", "the file is empty")
+
+
+def make_tiff(pixels, photometric, *, sample_format=1, extra=(), tags=(), planar=1, compression=1):
+    """A TIFF of any number of bands, as Pillow cannot write it: pixels (height, width, n_bands)."""
+    data = (pixels if planar == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))).tobytes()
+    height, width, n_bands = pixels.shape
+    strips = [len(data) // n_bands] * n_bands if planar == 2 else [len(data)]
+    data, strips = (zlib.compress(data), [len(zlib.compress(data))]) if compression == 8 else (data, strips)
+    rows = {256: [width], 257: [height], 258: [pixels.dtype.itemsize * 8] * n_bands, 259: [compression]}
+    rows |= {262: [photometric], 273: strips, 277: [n_bands], 278: [height], 279: strips, 284: [planar]}
+    rows |= {338: list(extra)} if extra else {}
+    rows |= {339: [sample_format] * n_bands} | dict(tags)
+    start = 8 + 2 + 12 * len(rows) + 4
+    data_at = start + 4 * sum(len(values) for values in rows.values() if len(values) > 1)
+    rows[273] = [data_at + sum(strips[:i]) for i in range(len(strips))]
+    entries, values_after = b"", b""
+    for tag, values in sorted(rows.items()):
+        value = values[0] if len(values) == 1 else start + len(values_after)
+        entries += struct.pack("<HHII", tag, 4, len(values), value)
+        values_after += struct.pack(f"<{len(values)}I", *values) if len(values) > 1 else b""
+    return b"II*\0" + struct.pack("<IH", 8, len(rows)) + entries + bytes(4) + values_after + data
+
+
+RGB = np.asarray(PHOTO)
+G, NEAR_INFRARED = RGB[..., :1], RGB[..., 1:2] // 4
+DEEP, YCC = RGB.astype(np.uint16) * 257, np.asarray(PHOTO.convert("YCbCr"))
+NO_SUBSAMPLING = {530: [1, 1]}
+DEEP_G = np.dstack([G] * 3)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        pytest.param(make_tiff(np.dstack([RGB, NEAR_INFRARED]), 2), RGB, id="four bands, the fourth unexplained"),
+        pytest.param(make_tiff(np.dstack([RGB, NEAR_INFRARED]), 2, planar=2), RGB, id="four bands in planes"),
+        pytest.param(make_tiff(np.dstack([DEEP, DEEP[..., :1] // 4]), 2), RGB, id="four bands of 16 bits"),
+        pytest.param(make_tiff(np.dstack([RGB, NEAR_INFRARED]), 2, extra=[0]), RGB, id="a fourth band of any meaning"),
+        pytest.param(make_tiff(RGB, 2, planar=2), RGB, id="planes"),
+        pytest.param(make_tiff(DEEP, 2), RGB, id="16-bit colors"),
+        pytest.param(make_tiff(255 - G, 0), DEEP_G, id="0 is white"),
+        pytest.param(make_tiff(65535 - DEEP[..., :1], 0), DEEP_G, id="0 is white, 16 bits"),
+        pytest.param(make_tiff(65535 - DEEP[..., :1], 0, compression=8), DEEP_G, id="0 is white, 16 bits, compressed"),
+        pytest.param(make_tiff((1 - G / 255).astype(np.float32), 0, sample_format=3), DEEP_G, id="0 is white, floats"),
+        pytest.param(make_tiff(YCC, 6, tags=NO_SUBSAMPLING), RGB, id="YCbCr"),
+        pytest.param(make_tiff(YCC, 6, tags=NO_SUBSAMPLING, compression=8), RGB, id="YCbCr, compressed"),
+        pytest.param(make_tiff(np.asarray(PHOTO.convert("CMYK")), 5), RGB, id="CMYK"),
+    ],
+)
+def test_tiff_files_open_as_a_viewer_shows_them(content, expected):
+    image, facts = decode_image(content)
+    assert np.abs(np.asarray(image, int) - expected).max() <= 3
+    assert not facts.is_transparent
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("content", "cause"),
+    [
+        pytest.param(make_tiff(G / 255, 1, sample_format=3), "1 band of floating-point 64 bits", id="doubles"),
+        pytest.param(make_tiff(np.float32(RGB), 2, sample_format=3), "3 bands of floating-point 32 bits", id="floats"),
+        pytest.param(make_tiff(np.dstack([RGB, RGB[..., :2]]), 1), "5 bands of 8 bits", id="5 bands"),
+        pytest.param(make_tiff(G, 32803), r"8 bits \(camera raw\), which Pillow cannot read", id="camera raw"),
+        pytest.param(make_tiff(RGB, 9), r"8 bits \(ICC Lab\)", id="ICC Lab"),
+        pytest.param(make_tiff(YCC, 6), "subsampled YCbCr colors", id="YCbCr, subsampled unless said"),
+    ],
+)
+def test_tiff_files_that_pillow_cannot_read_say_why(content, cause):
+    with pytest.raises(ImageError, match=cause):
+        decode_image(content)
+
+
+COMPRESSED_TEXT = zlib.compress(b"a" * 5_000_000)
+PNG_TEXTS = {
+    "one large text": make_png_chunk(b"zTXt", b"Comment\0\0" + COMPRESSED_TEXT),
+    "large XMP": make_png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + COMPRESSED_TEXT),
+    "large color profile": make_png_chunk(b"iCCP", b"icc\0\0" + COMPRESSED_TEXT),
+    "many texts": make_png_chunk(b"tEXt", b"Comment\0" + b"a" * 900_000) * 80,
+}
+
+
+@pytest.mark.parametrize("name", PNG_TEXTS)
+@pytest.mark.parametrize("place", [33, -12], ids=["in front of the pixels", "behind them"])
+def test_a_png_with_much_metadata_opens(name, place):
+    image = open_content(PNG[:place] + PNG_TEXTS[name] + PNG[place:])
+    np.testing.assert_array_equal(np.asarray(image), RGB)
+
+
+def test_an_image_beyond_the_limit_of_memory_is_refused_and_the_limit_is_a_parameter():
+    bomb = encode(Image.new("L", (9000, 9000)), "PNG")
+    with pytest.raises(ImageError, match=r"9000 x 9000 need 972 MB to decode, more than max_mb=100\."):
+        decode_image(bomb, max_mb=100)
+    assert len(bomb) < 100_000 and open_content(bomb).size == (9000, 9000)
+    assert open_content(encode(Image.new("L", (9000, 9000)), "JPEG"), target_px=224, max_mb=100).size == (1125, 1125)
+
+
+DECODE = """
+from pathlib import Path
+from utils_cv.data.decoding import decode_image
+decode_image(Path({file!r}).read_bytes())
+"""
+
+
+@pytest.mark.parametrize(("mode", "file_format"), [("RGBA", "PNG"), ("I;16", "PNG"), ("F", "TIFF"), ("RGBA", "WEBP")])
+def test_decoding_takes_at_most_three_times_the_memory_of_the_pixels(tmp_path, mode, file_format):
+    noise = np.random.default_rng(0).integers(0, 255, (60, 80, 4), dtype=np.uint8)
+    values = {"RGBA": noise, "I;16": noise[..., 0] * np.uint16(257), "F": noise[..., 0] / np.float32(255)}[mode]
+    peaks_mb = []
+    for n in (40, 1):
+        image = Image.fromarray(np.tile(values, (n, n) + (1,) * (values.ndim - 2)))
+        image.save(tmp_path / str(n), file_format)
+        peaks_mb.append(measure_fresh_process(DECODE.format(file=str(tmp_path / str(n)))).peak_memory_mb)
+    pixels_mb, file_mb = 3200 * 2400 * 4 / 1e6, (tmp_path / "40").stat().st_size / 1e6
+    assert peaks_mb[0] - peaks_mb[1] - file_mb < 3.2 * pixels_mb
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "TIFF"])
+@pytest.mark.parametrize(("n_bits", "largest"), [(8, 255), (10, 1000), (12, 4095), (14, 9000), (16, 65535)])
+def test_a_value_range_keeps_what_16_bit_files_use_and_whitens_what_is_beyond(file_format, n_bits, largest):
+    values = np.array([[0, largest // 2, largest, 65535]], np.uint16)
+    image, facts = decode_image(encode(Image.fromarray(values[:, :3]), file_format), value_range=2**n_bits - 1)
+    expected = np.round(values[0, :3] * 255.0 / (2**n_bits - 1))
+    np.testing.assert_allclose(np.asarray(image)[0, :, 0], expected, atol=1)
+    assert facts.max_value == largest
+    beyond = open_content(encode(Image.fromarray(values), file_format), value_range=2**n_bits - 1)
+    assert beyond.getpixel((3, 0)) == (255, 255, 255)
+
+
+def test_of_16_bit_colors_the_upper_8_bits_are_stretched():
+    twelve_bits = make_tiff(RGB.astype(np.uint16) * 16, 2)
+    image, facts = decode_image(twelve_bits, value_range=4095)
+    assert np.abs(np.asarray(image, int) - RGB).max() <= 17 and 3000 < facts.max_value <= 4095

@@ -10,6 +10,7 @@ from PIL import Image
 
 from utils_cv.data.images import (
     ImageError,
+    find_value_range,
     iterate_images,
     list_image_files,
     load_image,
@@ -299,3 +300,37 @@ def test_nothing_opened_gives_no_pixels(tmp_path, names):
     loaded = load_images((tmp_path / name for name in names), 16)
     assert loaded.pixels.shape == (0, 16, 16, 3)
     assert len(loaded.rows) == 0 and len(loaded.failures) == len(names)
+
+
+def save_deep(folder, largest, *, suffix=".png", n=3):
+    """Gray files of 16 bits whose largest value is given, the last one's."""
+    gray = np.asarray(make_photo(40, 30).convert("L"), np.float64) / 255
+    for i in range(n):
+        values = np.round(gray / gray.max() * largest * (i + 1) / n).astype(np.uint16)
+        Image.fromarray(values).save(folder / f"{i}{suffix}")
+    return sorted(folder.iterdir()), gray / gray.max()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize(
+    ("largest", "expected"), [(200, 255), (256, 1023), (1023, 1023), (3210, 4095), (16000, 16383), (20000, 65535)]
+)
+def test_the_largest_value_of_a_set_decides_its_range(tmp_path, suffix, largest, expected):
+    paths, gray = save_deep(tmp_path, largest, suffix=suffix)
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG")
+    assert find_value_range([*paths, tmp_path / "broken.png", tmp_path / "gone.tif"]) == expected
+    assert find_value_range(reversed(paths)) == expected
+    opened = np.asarray(load_image(paths[-1], value_range=expected), float)[..., 0]
+    np.testing.assert_allclose(opened, gray * largest * 255 / expected, atol=1)
+
+
+def test_a_set_without_16_bit_files_has_the_full_range_and_nothing_is_decoded(photo_paths, tmp_path, monkeypatch):
+    make_photo(16, 16).save(tmp_path / "a.png")
+    monkeypatch.setattr("utils_cv.data.images.decode_image", lambda *_, **__: pytest.fail("decoded"))
+    assert find_value_range([*photo_paths, tmp_path / "a.png"]) == 65535
+
+
+def test_values_beyond_the_range_become_white_with_a_warning(tmp_path):
+    paths, _ = save_deep(tmp_path, 60000)
+    with pytest.warns(UserWarning, match=r"2\.png: values up to 60000; those above 4095 become white"):
+        assert load_pixels(paths[-1], 16, value_range=4095).max() == 255

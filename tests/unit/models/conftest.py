@@ -19,7 +19,7 @@ def trained(small_images):
     network = Normalized(load_backbone(n_classes=0), (0.5, 0.4, 0.3), (0.5, 0.6, 0.7), head).eval()
     return SimpleNamespace(
         learn=SimpleNamespace(model=network), class_names=["can", "carton"], backbone="efficientnet_lite0",
-        fit=small_images.fit, im_size_px=64, is_multilabel=False, seconds=1.0,
+        fit=small_images.fit, im_size_px=64, is_multilabel=False, seconds=1.0, value_range=65535,
     )  # fmt: skip
 
 

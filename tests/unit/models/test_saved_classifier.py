@@ -4,13 +4,16 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.special
 import torch
 from PIL import Image
 
+from utils_cv.data.image_table import load_table_images
 from utils_cv.data.images import ImageError
 from utils_cv.models.model_files import ModelFileError
 from utils_cv.models.saved_classifier import ImageClassifier, load_classifier, save_classifier
@@ -106,6 +109,20 @@ def test_a_folder_is_predicted_and_what_cannot_be_opened_is_listed(saved_folder,
     assert len(classifier.predict_files(tmp_path / names[1])) == 1 and classifier.predict_files([]).empty
     with pytest.raises(ImageError, match=r"00\.png: the file is empty"):
         classifier.predict(tmp_path / name for name in names)
+
+
+def test_16_bit_files_are_opened_at_prediction_as_in_training(trained, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 4096, (12, 80, 80), dtype=np.uint16)
+    table = pd.DataFrame({"image": [f"{i}.png" for i in range(12)], "label": ["can", "carton"] * 6, "split": "train"})
+    table["path"] = [str(tmp_path / image) for image in table["image"]]
+    for values, path in zip(noise, table["path"], strict=True):
+        Image.fromarray(values).save(path)
+    with pytest.warns(UserWarning, match="values up to 4095 only, which becomes white"):
+        images = load_table_images(table, 64)
+    assert images.value_range == 4095 and images.pixels.mean() > 100
+    save_classifier(SimpleNamespace(**vars(trained) | {"value_range": images.value_range}), tmp_path / "model")
+    classifier = load_classifier(tmp_path / "model")
+    np.testing.assert_allclose(classifier.predict(table["path"]), classifier.predict(images.pixels), atol=1e-6)
 
 
 def test_the_facts_are_written(saved_folder, small_images):
