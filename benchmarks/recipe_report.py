@@ -23,6 +23,7 @@ def write_report(rows: list[dict[str, Any]], path: Path, machine: str) -> None:
     """Write the tables as JSON, and print them."""
     units = {row["cell"][1]: np.array(row["units"]) for row in rows if row["cell"][0] == "units"}
     cells = pd.DataFrame([row for row in rows if "right" in row])
+    cells = cells.drop_duplicates(["set", "n_per_class", "seed", "recipe"])
     cells["right"] = [unpack(row.right, row.n_test) for row in cells.itertuples()]
     folds = pd.DataFrame([row for row in rows if str(row.get("recipe")).startswith("folds: ")])
     for part in (cells, folds):

@@ -339,10 +339,15 @@ def load_set(photos: Path, name: str, size_px: int) -> TableImages:
     return load_table_images(table, size_px)
 
 
-def list_cells(parts: list[str], n_seeds: int) -> Iterator[tuple[str, str, int, int]]:
+def read_rows(path: Path) -> Rows:
+    """What is finished."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def list_cells(parts: list[str], seeds: list[int]) -> Iterator[tuple[str, str, int, int]]:
     """Part, set, images per class and seed; seeds outside, so that all sets are there when it is stopped."""
     for part in parts:
-        for seed in range(n_seeds):
+        for seed in seeds:
             for name, sizes in SIZES.items():
                 if part == "largest":
                     sizes = tuple(filter(None, [LARGEST.get(name)]))
@@ -358,23 +363,22 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, help="folder with ants_bees, flowers12 and magnetic_tiles")
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
     parser.add_argument("--sets", nargs="+", default=list(SIZES), choices=list(SIZES))
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--report", action="store_true", help="write the JSON that documents quote, and print it")
     arguments = parser.parse_args()
-    lines = arguments.results.read_text(encoding="utf-8").splitlines() if arguments.results.is_file() else []
+    arguments.results.touch()
     if arguments.report:
-        write_report([json.loads(line) for line in lines], arguments.results.with_suffix(".json"), describe_machine())
+        write_report(read_rows(arguments.results), arguments.results.with_suffix(".json"), describe_machine())
         return
     load = functools.partial(load_set, arguments.photos)
     torch.set_num_threads(1)
-    done = {tuple(json.loads(line)["cell"]) for line in lines}
     for key in list_cells(arguments.parts, arguments.seeds):
+        done = {tuple(row["cell"]) for row in read_rows(arguments.results)}  # another process may have done it
         if key in done or key[1] not in arguments.sets:
             continue
         cell, start = Cell(load, *key[1:]), time.process_time()
         rows = PARTS[key[0]](cell) if ("units", key[1]) in done else [cell.list_units(), *PARTS[key[0]](cell)]
-        done.add(("units", key[1]))
         with arguments.results.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps({"cell": key} | row) + "\n" for row in rows)
         print(*key, f"{time.process_time() - start:.0f} CPU s", flush=True)
