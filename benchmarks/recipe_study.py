@@ -40,7 +40,7 @@ from utils_cv.training.learner import TrainedModel, make_dataloaders, make_learn
 from utils_cv.training.linear_probe import count_units, fit_linear_head, linear_probe
 
 # Images per class; fewer where a class has fewer.
-SIZES = {"fridge_objects": (10, 30), "ants_bees": (10, 30), "flowers12": (10, 20), "magnetic_tiles": (10, 30)}
+SIZES = {"fridge_objects": (10, 30), "ants_bees": (10, 30), "flowers12": (10,), "magnetic_tiles": (10, 30)}
 LARGEST = {"fridge_objects": 60, "ants_bees": 120, "magnetic_tiles": 60}
 AUGMENTATIONS["crops"] = ("mirror", "crop", "light")
 ALPHAS = (0.25, 0.5, 0.75)
