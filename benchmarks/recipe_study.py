@@ -25,10 +25,11 @@ from fastai.callback.core import Callback
 from fastai.torch_core import defaults
 from recipe_report import write_report
 from scipy.special import softmax
+from sklearn.model_selection import StratifiedGroupKFold
 from torch import nn
 
 from utils_cv.data.image_table import TableImages, encode_labels, load_image_table, load_table_images
-from utils_cv.data.splits import complete_splits, split_folds, split_grouped
+from utils_cv.data.splits import complete_splits, split_folds
 from utils_cv.evaluation.calibration import compute_losses, fit_temperature
 from utils_cv.models.backbones import DEFAULT_BACKBONE, describe_backbone, split_backbone
 from utils_cv.models.features import compute_features
@@ -333,7 +334,9 @@ def load_set(photos: Path, name: str, size_px: int) -> TableImages:
         table = complete_splits(table)
         table = table.assign(split=table["split"].replace({"valid": "train"}))
     elif "group" in table:
-        table = split_grouped(table, fractions={"train": 0.7, "test": 0.3}, seed=0)
+        folds = StratifiedGroupKFold(3, shuffle=True, random_state=0)
+        _, test = next(folds.split(table["image"], table["label"], table["group"]))
+        table = table.assign(split=np.where(np.isin(np.arange(len(table)), test), "test", "train"))
     else:
         table = table.assign(split=table["split"].replace({"valid": "test"}))
     return load_table_images(table, size_px)
