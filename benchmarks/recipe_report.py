@@ -1,7 +1,6 @@
 """What `recipe_study.py` found: accuracy of each recipe and its paired gain over the probe, as JSON and as text."""
 
 import json
-import math
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -9,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t
 
+from utils_cv.evaluation.intervals import compare_means, measure_mean
 from utils_cv.system.files import write_atomic
 
 LIBRARIES = ("torch", "timm", "fastai", "scikit-learn")
-Difference = tuple[float, list[tuple[float, int]]]
 # By how much a gain in loss must exceed its standard error to count, as in `select_recipe`.
 N_STANDARD_ERRORS = 1.65
 
@@ -28,9 +26,7 @@ def write_report(rows: list[dict[str, Any]], path: Path, machine: str) -> None:
     folds = pd.DataFrame([row for row in rows if str(row.get("recipe")).startswith("folds: ")])
     for part in (cells, folds):
         if len(part):
-            part["size"] = np.select(
-                [part["n_per_class"] <= 10, part["n_per_class"] <= 30], ["10", "20 or 30"], "60 or more"
-            )
+            part["size"] = np.select([part["n_per_class"] <= 10, part["n_per_class"] <= 30], ["10", "30"], "60 or more")
     table = summarize(cells, units)
     report = {"machine": machine, "versions": {name: version(name) for name in LIBRARIES}, "table": table}
     if len(folds):
@@ -47,71 +43,40 @@ def unpack(bits: str, n: int) -> np.ndarray:
 
 
 def summarize(cells: pd.DataFrame, units: dict[str, np.ndarray]) -> list[dict[str, Any]]:
-    """One row per recipe, size and set, and rows over all sets: each set counts alike."""
+    """One row per recipe, size and set, and one over the images of all sets."""
     of_recipe = {key: part.set_index("seed") for key, part in cells.groupby(["recipe", "size", "set"], sort=False)}
-    rows = []
+    sets, rows = list(dict.fromkeys(cells["set"])), []
     for recipe, size in dict.fromkeys((recipe, size) for recipe, size, _ in of_recipe):
-        gains = []
-        for name in dict.fromkeys(cells["set"]):
-            part, probe = (of_recipe.get((key, size, name)) for key in (recipe, "probe"))
-            if part is None or probe is None:
-                continue
-            seeds = sorted(set(part.index) & set(probe.index))
-            right, base = (np.stack(list(each["right"][seeds])).astype(float) for each in (part, probe))
-            gain = measure_difference(right - base, units.get(name))
-            row = {"recipe": recipe, "size": size, "set": name, "n_train": int(part["n_train"].mean())}
-            row |= {"n_test": right.shape[1], "n_seeds": len(seeds), "accuracy": right.mean()}
-            row |= {"seed_sd": (right - base).mean(axis=1).std(ddof=1) if len(seeds) > 1 else 0.0}
-            row |= {"gain": gain[0]} | dict(zip(("gain_low", "gain_high"), find_limits(*gain), strict=True))
-            row |= {"loss": part["loss"][seeds].mean(), "loss_gain": (probe["loss"] - part["loss"])[seeds].mean()}
-            rows.append(row | {"cpu_s": part["cpu_s"][seeds].median()})
-            gains.append(gain)
-        if len(gains) > 1:
-            rows.append(combine(rows[-len(gains) :], gains))
+        names = [name for name in sets if (recipe, size, name) in of_recipe and ("probe", size, name) in of_recipe]
+        parts = {name: (of_recipe[recipe, size, name], of_recipe["probe", size, name]) for name in names}
+        for group in [*([name] for name in names), *([names] if len(names) > 1 else [])]:
+            seeds = sorted(set.intersection(*(set(part.index) for name in group for part in parts[name])))
+            if seeds:
+                rows.append({"recipe": recipe, "size": size} | compare(parts, group, seeds, units))
     return rows
 
 
-def combine(rows: list[dict[str, Any]], gains: list[Difference]) -> dict[str, Any]:
-    """Make the row over all sets."""
-    value = float(np.mean([gain for gain, _ in gains]))
-    parts = [(variance / len(gains) ** 2, df) for _, each in gains for variance, df in each]
-    row = {"recipe": rows[0]["recipe"], "size": rows[0]["size"], "set": f"{len(rows)} sets"}
-    row |= {name: sum(each[name] for each in rows) for name in ("n_train", "n_test")}
-    row |= {"n_seeds": min(each["n_seeds"] for each in rows), "accuracy": np.mean([each["accuracy"] for each in rows])}
-    row |= {"seed_sd": math.sqrt(sum(each["seed_sd"] ** 2 for each in rows)) / len(rows)}
-    row |= {"gain": value} | dict(zip(("gain_low", "gain_high"), find_limits(value, parts), strict=True))
-    return row | {name: np.mean([each[name] for each in rows]) for name in ("loss", "loss_gain", "cpu_s")}
-
-
-def measure_difference(values: np.ndarray, units: np.ndarray | None) -> Difference:
-    """Mean of differences (n_seeds, n_images), and the parts of its variance with their degrees of freedom.
-
-    Images and seeds are both random; images of one unit, such as a scene, do not count as independent.
-    """
-    codes = np.arange(values.shape[1]) if units is None else units
-    n_units, n_seeds = int(codes.max()) + 1, len(values)
-    sums = np.stack([np.bincount(codes, weights=row) for row in values]) * n_units / values.shape[1]
-    mean, of_unit, of_seed = sums.mean(), sums.mean(axis=0), sums.mean(axis=1)
-    n = sums.size
-    square_unit = n_seeds * of_unit.var(ddof=1)
-    if n_seeds == 1:
-        return float(mean), [(square_unit / n, n_units - 1)]
-    square_seed = n_units * of_seed.var(ddof=1)
-    rest = ((sums - of_unit - of_seed[:, None] + mean) ** 2).sum() / ((n_units - 1) * (n_seeds - 1))
-    if square_seed <= rest:
-        return float(mean), [(square_unit / n, n_units - 1)]
-    parts = [(square_unit / n, n_units - 1), (square_seed / n, n_seeds - 1)]
-    return float(mean), [*parts, (-rest / n, (n_units - 1) * (n_seeds - 1))]
-
-
-def find_limits(value: float, parts: list[tuple[float, int]]) -> tuple[float, float]:
-    """95 % interval of a mean whose variance is the sum of some parts (Satterthwaite 1946)."""
-    variance = sum(part for part, _ in parts)
-    if variance <= 0:
-        return value, value
-    df = variance**2 / sum(part**2 / df for part, df in parts)
-    half = float(t.ppf(0.975, max(df, 1.0))) * math.sqrt(variance)
-    return value - half, value + half
+def compare(parts: dict[str, Any], names: list[str], seeds: list[int], units: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Make the row of a recipe: accuracy, and gain over the probe on the same images and seeds."""
+    own, base = (pd.concat([parts[name][i].loc[seeds] for name in names]) for i in (0, 1))
+    right, right_base = (
+        np.concatenate([np.stack(list(parts[name][i].loc[seeds, "right"])) for name in names], axis=1) for i in (0, 1)
+    )
+    groups = [f"{name} {code}" for name in names for code in units[name]]
+    row = {
+        "set": names[0] if len(names) == 1 else f"all {len(names)}",
+        "n_train": int(own["n_train"].sum() / len(seeds)),
+    }
+    row |= {"n_test": right.shape[1], "n_seeds": len(seeds)}
+    for name, score in {
+        "accuracy": measure_mean(right, groups=groups),
+        "gain": compare_means(right, right_base, groups=groups),
+    }.items():
+        row |= {name: score.value, f"{name}_low": score.low, f"{name}_high": score.high}
+    gains = right.mean(axis=1) - right_base.mean(axis=1)
+    row |= {"gain_seed_sd": float(gains.std(ddof=1)) if len(seeds) > 1 else 0.0}
+    row |= {"loss": own["loss"].mean(), "loss_gain": base["loss"].mean() - own["loss"].mean()}
+    return row | {"cpu_s": own["cpu_s"].median()}
 
 
 POLICIES: dict[str, Callable[[pd.DataFrame], str]] = {

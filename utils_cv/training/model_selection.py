@@ -24,7 +24,7 @@ from .fine_tuning import Activations, compute_activations, fine_tune
 from .learner import TrainedModel, compute_logits, find_rows, make_dataloaders, make_learner
 from .linear_probe import C_GRID, compute_rows_features, count_units, find_right, fit_linear_head, linear_probe
 
-RECIPES = ("probe", "last_stage", "all", "averaged")
+RECIPES = ("probe", "averaged", "last_stage", "all")
 # Split of a fold's own images. Not "valid": no epoch is chosen by the images that then judge it.
 HELD_OUT = "held out"
 # By how much a gain must exceed its standard error to count: one-sided 95 %.
@@ -53,7 +53,7 @@ class Selection:
 def select_recipe(
     images: TableImages,
     *,
-    recipes: Sequence[str] = ("probe", "last_stage"),
+    recipes: Sequence[str] = ("probe", "averaged"),
     n_folds: int = 3,
     backbone: str = DEFAULT_BACKBONE,
     seed: int = 0,
@@ -72,8 +72,8 @@ def select_recipe(
     Args:
         images: Opened images; those of the splits `train` and `valid` are learned.
         recipes: From the simplest on. "probe" is `linear_probe`, "last_stage" and "all" are `fine_tune` from it; "all"
-            takes minutes per fold on a CPU. "averaged", after one of these, has the mean of its weights and the
-            probe's (Wortsman et al. 2022), at no cost.
+            takes minutes per fold on a CPU. "averaged" has the mean of the weights of "probe" and "last_stage", which
+            forgets less of what the network knew (Wortsman et al. 2022); beside "last_stage" it costs nothing.
         n_folds: Trainings of each recipe; more take longer and learn from more images each. Fewer where a class has
             fewer images (or groups).
         backbone: Any name that `utils_cv.models.backbones.load_backbone` takes.
@@ -106,8 +106,7 @@ def select_recipe(
         is_balanced = options.get("balance", "none") != "none"
         scores = _compare(folds, {recipe: np.concatenate(parts) for recipe, parts in logits.items()}, is_balanced)
         best = scores.loc[scores["is_selected"]].iloc[0]
-        needed = list(recipes)[: list(recipes).index(best["recipe"]) + 1][-2 if best["recipe"] == "averaged" else -1 :]
-        model = _train(learned, needed, backbone, shared, options)[best["recipe"]]
+        model = _train(learned, [best["recipe"]], backbone, shared, options)[best["recipe"]]
         _scale_head_by_temperature(model.learn.model, max(1.0, best["temperature"]))  # few images would sharpen any
         bar.update()
     return Selection(model, best["recipe"], scores, timer.seconds)
@@ -182,10 +181,8 @@ def predict_out_of_fold(
 
 
 def _check_recipes(recipes: Sequence[str]) -> None:
-    if not recipes or set(recipes) - set(RECIPES) or recipes[0] == "averaged":
-        raise ValueError(
-            f"Got recipes={list(recipes)}; expected one or more of {', '.join(RECIPES)}, 'averaged' not first."
-        )
+    if not recipes or set(recipes) - set(RECIPES):
+        raise ValueError(f"Got recipes={list(recipes)}; expected one or more of {', '.join(RECIPES)}.")
 
 
 class _Shared(NamedTuple):
@@ -197,7 +194,7 @@ class _Shared(NamedTuple):
 
 def _share(images: TableImages, recipes: Sequence[str], backbone: str, options: dict[str, Any]) -> _Shared:
     features = compute_rows_features(images, find_rows(images)[0], backbone)
-    if "last_stage" not in recipes:
+    if not {"averaged", "last_stage"} & set(recipes):
         return _Shared(features, None)
     given = {name: options[name] for name in ("augment", "seed") if name in options}
     network = make_learner(make_dataloaders(images), backbone).model
@@ -210,20 +207,19 @@ def _train(
     """Train recipes in their order, on a fold or on all images."""
     given = {name: options[name] for name in ("balance", "seed") if name in options}
     probe = linear_probe(images, backbone=backbone, features=shared.features, **given)
-    models: dict[str, TrainedModel] = {}
-    for recipe in recipes:
-        if recipe == "probe":
-            models[recipe] = probe
-        elif recipe == "averaged":
-            models[recipe] = _average(probe, list(models.values())[-1])
-        else:
-            activations = shared.activations if recipe == "last_stage" else None
-            models[recipe] = fine_tune(images, trainable=recipe, start=probe, activations=activations, **options)
-    return models
+    models = {"probe": probe}
+    for trainable in ("last_stage", "all"):
+        if trainable in recipes or (trainable == "last_stage" and "averaged" in recipes):
+            activations = shared.activations if trainable == "last_stage" else None
+            tuned = fine_tune(images, trainable=trainable, start=probe, activations=activations, **options)
+            models[trainable] = tuned
+    if "averaged" in recipes:
+        models["averaged"] = average_weights(probe, models["last_stage"])
+    return {recipe: models[recipe] for recipe in recipes}
 
 
-def _average(probe: TrainedModel, tuned: TrainedModel) -> TrainedModel:
-    """Make a network halfway between two that started at the same weights."""
+def average_weights(probe: TrainedModel, tuned: TrainedModel) -> TrainedModel:
+    """Make the network halfway between a probe and a network that was fine-tuned from it."""
     network = copy.deepcopy(tuned.learn.model)
     with torch.no_grad():
         for value, other in zip(network.parameters(), probe.learn.model.parameters(), strict=True):

@@ -50,9 +50,9 @@ def note_calls(monkeypatch):
 
 def test_the_selected_recipe_is_trained_on_train_and_validation_images(small_images, monkeypatch):
     calls = note_calls(monkeypatch)
-    use_scores(monkeypatch, "last_stage")
+    use_scores(monkeypatch, "averaged")
     selection = select_recipe(small_images, **OPTIONS)
-    assert selection.recipe == "last_stage"
+    assert selection.recipe == "averaged"
     assert selection.scores["n"].tolist() == [24, 24]
     folds = [call[1] for call in calls]
     # no validation images: an epoch that was chosen by the held-out images would score too well
@@ -63,7 +63,7 @@ def test_the_selected_recipe_is_trained_on_train_and_validation_images(small_ima
 def test_the_logits_of_the_selected_model_are_divided_by_the_temperature(small_images, monkeypatch):
     logits = []
     for temperature in (1.0, 4.0):
-        use_scores(monkeypatch, "last_stage", temperature)
+        use_scores(monkeypatch, "averaged", temperature)
         network = select_recipe(small_images, **OPTIONS).model.learn.model
         logits.append(compute_logits(network, small_images.pixels))
     np.testing.assert_allclose(logits[0] / 4, logits[1], atol=1e-6)
@@ -77,15 +77,22 @@ def test_scaling_a_head_changes_its_logits_only(tiny_start, small_images):
     np.testing.assert_allclose(compute_logits(network, small_images.pixels), before / 2, atol=1e-6)
 
 
-@pytest.mark.parametrize("recipes", [("probe", "averaged"), ("probe", "last_stage", "averaged")])
-def test_an_averaged_network_lies_halfway(small_images, monkeypatch, recipes, tiny_start):
-    networks = {}
-    for selected in recipes[-2:]:
-        use_scores(monkeypatch, selected)
-        networks[selected] = select_recipe(small_images, recipes=recipes, **OPTIONS).model.learn.model
+def test_an_averaged_network_lies_halfway_from_the_probe_to_the_fine_tuned_one(small_images, monkeypatch, tiny_start):
+    calls, networks = note_calls(monkeypatch), {}
+    for recipe in ("last_stage", "averaged"):
+        use_scores(monkeypatch, recipe)
+        networks[recipe] = select_recipe(small_images, recipes=("probe", recipe), **OPTIONS).model.learn.model
     tuned, averaged = networks.values()
     weights = [network.head.weight for network in (tiny_start.learn.model, tuned, averaged)]
     np.testing.assert_allclose(weights[2].detach(), (weights[0] + weights[1]).detach() / 2, atol=1e-6)
+    assert [call[0] for call in calls] == ["last_stage"] * 6
+
+
+def test_averaged_and_last_stage_share_one_training(small_images, monkeypatch):
+    calls = note_calls(monkeypatch)
+    use_scores(monkeypatch, "probe")
+    scores = select_recipe(small_images, recipes=("probe", "averaged", "last_stage"), **OPTIONS).scores
+    assert scores["recipe"].tolist() == ["probe", "averaged", "last_stage"] and len(calls) == 2
 
 
 def make_logits(confidence, right, n=90):
@@ -185,7 +192,6 @@ def test_several_labels_are_selected_by_the_same_call(multilabel_images, tiny_st
     ("arguments", "message"),
     [
         pytest.param({"recipes": ["top"]}, "expected one or more of probe", id="recipe"),
-        pytest.param({"recipes": ["averaged"]}, "'averaged' not first", id="averaged first"),
     ],
 )
 def test_wrong_arguments_say_what_is_expected(small_images, arguments, message):

@@ -104,9 +104,10 @@ def measure_fine_tuning(
     seed: int = 0,
     show_progress: bool = True,
 ) -> pd.DataFrame:
-    """Train a probe and, starting from it, the last stage of the network on the same few images, and score both.
+    """Train a probe and, starting from it, the last stage of the network on the same few images, and score them.
 
-    All drawn images are trained on and none chooses an epoch, so the fine-tuned network is that of the last epoch.
+    A third recipe is the network halfway between the two. All drawn images are trained on and none chooses an epoch, so
+    the fine-tuned network is that of the last epoch.
 
     Args:
         task: From `make_task`.
@@ -118,7 +119,7 @@ def measure_fine_tuning(
         show_progress: Show a bar with the time left.
 
     Returns:
-        One row per size, seed and recipe ("probe" or "last_stage"): `n_per_class`, `seed`, `recipe`, `right`.
+        One row per size, seed and recipe ("probe", "averaged", "last_stage"): `n_per_class`, `seed`, `recipe`, `right`.
 
     Example:
         >>> rows = measure_fine_tuning(task, images, [10, 40], backbone="efficientnet_lite0")  # doctest: +SKIP
@@ -137,6 +138,7 @@ def _score_recipes(
     from utils_cv.training.fine_tuning import fine_tune
     from utils_cv.training.learner import predict_images
     from utils_cv.training.linear_probe import linear_probe
+    from utils_cv.training.model_selection import average_weights
 
     rows = task.draw(n_per_class, seed=seed)
     kept = np.sort(np.concatenate([rows, task.test_rows]))
@@ -144,7 +146,7 @@ def _score_recipes(
     drawn = replace(images, table=table.reset_index(drop=True), pixels=images.pixels[kept])
     probe = linear_probe(drawn, backbone=backbone, features=task.features[kept], seed=seed)
     tuned = fine_tune(drawn, trainable="last_stage", start=probe, seed=seed, show_progress=False)
-    models = {"probe": probe, "last_stage": tuned}
+    models = {"probe": probe, "averaged": average_weights(probe, tuned), "last_stage": tuned}
     y_true = task.codes[task.test_rows]
     return [(name, predict_images(model, drawn).y_pred == y_true) for name, model in models.items()]
 

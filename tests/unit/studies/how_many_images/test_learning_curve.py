@@ -125,10 +125,12 @@ def test_probe_and_fine_tuning_learn_the_same_images_and_none_is_held_out(monkey
     task = make_task(table, np.random.default_rng(1).normal(size=(len(table), 1280)).astype(np.float32))
     options = {"backbone": "efficientnet_lite0", "n_seeds": 2, "seed": 3, "show_progress": False}
     rows = measure_fine_tuning(task, images, [4], **options)
-    assert rows["recipe"].tolist() == ["probe", "last_stage"] * 2 and rows["seed"].tolist() == [3, 3, 4, 4]
-    for (drawn, trainable, seed), start in zip(seen, (0, 2), strict=True):
+    assert rows["recipe"].tolist() == ["probe", "averaged", "last_stage"] * 2
+    assert rows["seed"].tolist() == [3] * 3 + [4] * 3
+    for (drawn, trainable, seed), start in zip(seen, (0, 3), strict=True):
         assert trainable == "last_stage" and seed == rows["seed"][start]
         assert drawn["split"].value_counts().to_dict() == {"train": 12, "test": 9}
         assert set(drawn.loc[drawn["split"] == "train", "image"]) == set(table["image"].iloc[task.draw(4, seed=seed)])
         np.testing.assert_array_equal(rows["right"][start], rows["right"][start + 1])
+        np.testing.assert_array_equal(rows["right"][start], rows["right"][start + 2])
         assert rows["right"][start].shape == (9,)
