@@ -1,17 +1,19 @@
 """Copies of a folder of images in which large images are smaller, so that opening them takes less time."""
 
 import io
+import os
 import shutil
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 from PIL import Image
 
 from ..system.files import write_atomic
 from ..system.machine import count_cpus
 from ..system.threads import map_in_threads
-from .decoding import ImageError, convert_to_rgb, make_upright, read_header, read_upright_size
+from .decoding import ImageError, convert_to_rgb, decode_image, make_upright, read_header, read_upright_size
 from .images import FORMAT_BY_EXTENSION, list_image_files
 
 # Modes that Pillow resizes and these formats store as they are; everything else becomes RGB.
@@ -22,6 +24,7 @@ _KEPT_MODES = {
     "WEBP": {"RGB", "RGBA"},
     "AVIF": {"RGB", "RGBA"},
 }
+_VIEW_PX, _MAX_CHANGE = 16, 4.0  # side of the views that are compared, and gray levels of 255 between copies
 _IN_THE_WAY = "out_dir has another file of this name; it was left as it is"
 
 
@@ -49,7 +52,8 @@ def downsize_images(
     of their extension. They keep grey, alpha, 16 bits, CMYK and the color profile where the format can, and lose EXIF
     and other metadata (place and time among them). Animations keep their first image.
 
-    Run again after an interruption, it goes on where it stopped. Nothing in `in_dir` is changed, and no file that is
+    Copies have the times of their sources. Run again after an interruption, it goes on where it stopped: what has the
+    expected size and shows the same image is done. Nothing in `in_dir` is changed, and no file that is
     already in `out_dir` is overwritten.
 
     Args:
@@ -118,9 +122,11 @@ def _downsize_file(path: Path, out_path: Path, name: str, min_side_px: int, qual
         size_wh = round(width * scale), round(height * scale)
         row = row._replace(new_width_px=size_wh[0], new_height_px=size_wh[1])
         if out_path.exists():
-            return _describe_existing(path, out_path, row)
+            return _describe_existing(content, out_path, row)
         with write_atomic(out_path) as temporary_path:
             temporary_path.write_bytes(_encode_smaller(image, path, size_wh, quality))
+            times = path.stat()
+            os.utime(temporary_path, ns=(times.st_atime_ns, times.st_mtime_ns))
     return row._replace(new_size_mb=out_path.stat().st_size / 1e6)
 
 
@@ -135,16 +141,22 @@ def _copy(path: Path, out_path: Path, row: _Row) -> _Row:
     return row
 
 
-def _describe_existing(path: Path, out_path: Path, row: _Row) -> _Row:
-    """Tell the result of an earlier call, which has the expected size and is not older, from another file."""
+def _describe_existing(content: bytes, out_path: Path, row: _Row) -> _Row:
+    """Tell the result of an earlier call, which has the expected size and shows the image, from another file.
+
+    Times say nothing: copies of a source from another drive or an archive have new ones.
+    """
     try:
-        with Image.open(out_path) as image:
-            is_ours = image.size == (row.new_width_px, row.new_height_px)
-    except OSError:
+        views, sizes = [], []
+        for encoded in (content, out_path.read_bytes()):
+            image, header = decode_image(encoded, target_px=_VIEW_PX)
+            views.append(np.asarray(image.convert("L").resize((_VIEW_PX, _VIEW_PX), Image.Resampling.BOX), np.float32))
+            sizes.append((header.width_px, header.height_px))
+        is_ours = sizes[1] == (row.new_width_px, row.new_height_px) and np.abs(views[0] - views[1]).mean() < _MAX_CHANGE
+    except ImageError:
         is_ours = False
-    status = out_path.stat()
-    if is_ours and status.st_mtime_ns >= path.stat().st_mtime_ns:
-        return row._replace(action="done before", new_size_mb=status.st_size / 1e6)
+    if is_ours:
+        return row._replace(action="done before", new_size_mb=out_path.stat().st_size / 1e6)
     return row._replace(action="failed", cause=_IN_THE_WAY)
 
 

@@ -1,6 +1,7 @@
 """Tests of utils_cv.data.downsizing: smaller copies, everything else as it was."""
 
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -75,11 +76,28 @@ def test_run_again_only_makes_what_is_missing_and_overwrites_no_other_size(in_di
     (out / "can/large.JPG").unlink()  # as after an interruption
     assert downsize(in_dir).action[["can/large.JPG", "small.png"]].tolist() == ["downsized", "done before"]
     assert downsize(in_dir, 40).action["can/large.JPG"] == "failed"
-    later = (out / "can/large.JPG").stat().st_mtime_ns + 10**9
-    os.utime(in_dir / "can/large.JPG", ns=(later, later))  # changed since
+    with Image.open(in_dir / "can/large.JPG") as image:
+        image.transpose(Image.Transpose.ROTATE_180).save(in_dir / "can/large.JPG", "JPEG")  # changed since
     done = downsize(in_dir)
     assert (done.action["can/large.JPG"], done.action["small.png"]) == ("failed", "done before")
     assert "another file" in done.cause["can/large.JPG"]
+
+
+@pytest.mark.parametrize("seconds", [0, 10**9, 4 * 10**9], ids=["1970", "2001", "in the future"])
+def test_times_are_copied_and_decide_nothing(in_dir, seconds):
+    source, copy = in_dir / "can/large.JPG", in_dir.parent / "out/can/large.JPG"
+    os.utime(source, (seconds, seconds))
+    assert downsize(in_dir).action["can/large.JPG"] == "downsized" and copy.stat().st_mtime == seconds
+    for other in (0, 10**9, 4 * 10**9):  # unpacked anew, on another drive
+        os.utime(source, (other, other))
+        assert downsize(in_dir).action["can/large.JPG"] == "done before"
+
+
+def test_names_as_long_as_the_file_system_allows_are_written(in_dir):
+    names = ["a" * 251 + ".jpg", "é" * 125 + "a.jpg", "caf\udce9.jpg"]
+    for name in names:
+        shutil.copyfile(in_dir / "can/large.JPG", in_dir / name)
+    assert downsize(in_dir).action[names].tolist() == ["downsized"] * 3
 
 
 @pytest.mark.parametrize("name", ["can/large.JPG", "small.png"])
