@@ -10,6 +10,8 @@ from scipy.stats import norm
 
 from utils_cv.evaluation.calibration import measure_calibration_error
 from utils_cv.evaluation.intervals import compare_means, measure_mean
+from utils_cv.evaluation.metrics import measure_accuracy, measure_f1
+from utils_cv.evaluation.multilabel import measure_hamming_accuracy
 from utils_cv.evaluation.out_of_distribution import measure_auroc
 
 N_REPEATS = 500
@@ -115,3 +117,30 @@ def test_calibration_error(temperature, n_images):
     truth = measure_calibration_error(*draw(np.random.default_rng(1), 200_000), n_bootstrap=2).value
     share = find_share(lambda rng: measure_calibration_error(*draw(rng, n_images), n_bootstrap=100), truth)
     assert 0.9 <= share <= 1.0
+
+
+def confuse(rng, y_true, recall, n_classes):
+    """Answers that are right with the recall of the class, and else any other class."""
+    steps = rng.integers(1, n_classes, len(y_true)) * (rng.random(len(y_true)) > recall[y_true])
+    return (y_true + steps) % n_classes
+
+
+@pytest.mark.parametrize("recall", [[0.98] * 4, [0.95, 0.9, 0.8, 0.6]], ids=["high", "uneven"])
+@pytest.mark.parametrize("n_per_class", [10, 40])
+@pytest.mark.parametrize("measure", [measure_accuracy, measure_f1])
+def test_accuracy_and_macro_f1(measure, n_per_class, recall):
+    recall, options = np.array(recall), {} if measure is measure_accuracy else {"n_bootstrap": 100}
+    many, y_true = np.repeat(np.arange(4), 100_000), np.repeat(np.arange(4), n_per_class)
+    truth = measure(
+        many, confuse(np.random.default_rng(1), many, recall, 4), **options | dict.fromkeys(options, 2)
+    ).value
+    share = find_share(lambda rng: measure(y_true, confuse(rng, y_true, recall, 4), **options), truth)
+    assert 0.93 <= share <= 1.0
+
+
+def test_decisions_of_several_labels_that_go_wrong_together():
+    def measure(rng):
+        wrong = rng.random((80, 6)) < rng.beta(0.5, 4.5, (80, 1))  # 10 % of the decisions
+        return measure_hamming_accuracy(np.zeros((80, 6), int), wrong.astype(int))
+
+    assert 0.92 <= find_share(measure, 0.9) <= 0.98

@@ -92,6 +92,11 @@ def test_bonett_and_price_by_hand():
     assert compare_means([a] * 10, [b] * 10) == pytest.approx(compare_means(a, b))  # nothing new in the same answers
 
 
+def test_of_20_images_a_model_must_win_5_to_be_shown_better():  # what data.splits warns of
+    lows = [compare_means(np.arange(20) < n_won, np.zeros(20)).low for n_won in (4, 5)]
+    assert lows[0] < 0 < lows[1]
+
+
 @pytest.mark.parametrize("value", [0.0, 1.0], ids=["never differ", "always differ"])
 def test_no_variation_keeps_a_width(value):
     score = compare_means(np.full((3, 50), value), np.zeros((3, 50)))

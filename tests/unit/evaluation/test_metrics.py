@@ -206,3 +206,11 @@ def test_what_does_not_fit_is_refused(call, message):
 def test_probabilities_may_be_rounded_to_half_precision():
     probabilities = np.full((2, 3), 1 / 3, dtype=np.float16)
     assert check_probabilities(probabilities, rows_sum_to_one=True).dtype == np.float64
+
+
+def test_macro_f1_of_a_class_with_few_images_says_that_its_interval_is_too_narrow(recwarn):
+    measure_f1([0] * 20 + [1] * 8, [0] * 28, n_bootstrap=9)
+    measure_f1([0] * 20 + [1] * 7, [0] * 27, n_bootstrap=9, average="micro")
+    assert not recwarn
+    with pytest.warns(UserWarning, match="a class has 7 true images, fewer than 8"):
+        measure_f1([0] * 20 + [1] * 7, [0] * 27, n_bootstrap=9)
