@@ -9,7 +9,7 @@ from scipy.special import softmax
 from scipy.stats import norm
 
 from utils_cv.evaluation.calibration import measure_calibration_error
-from utils_cv.evaluation.intervals import compare_means, measure_mean
+from utils_cv.evaluation.intervals import compare_means, compare_scores, make_fraction_score, measure_mean
 from utils_cv.evaluation.metrics import measure_accuracy, measure_f1
 from utils_cv.evaluation.multilabel import measure_hamming_accuracy
 from utils_cv.evaluation.out_of_distribution import measure_auroc
@@ -144,3 +144,11 @@ def test_decisions_of_several_labels_that_go_wrong_together():
         return measure_hamming_accuracy(np.zeros((80, 6), int), wrong.astype(int))
 
     assert 0.92 <= find_share(measure, 0.9) <= 0.98
+
+
+@pytest.mark.parametrize(("n_a", "n_b"), [(160, 160), (80, 20)])
+def test_difference_of_two_scores_of_other_images(n_a, n_b):
+    def measure(rng):
+        return compare_scores(*(make_fraction_score(rng.binomial(n, p), n) for n, p in ((n_a, 0.95), (n_b, 0.8))))
+
+    assert 0.93 <= find_share(measure, 0.15) <= 0.98
