@@ -128,6 +128,9 @@ def take_per_class(
 ) -> pd.DataFrame:
     """Keep only some images of each class, for learning curves; smaller subsets lie within larger ones.
 
+    Where the table has a column `group`, whole groups are drawn one after another, as scenes or patients are collected:
+    ten frames of two videos teach less than those of ten.
+
     Args:
         table: Image table.
         n_per_class: Images of each class to keep. With several labels per image, every label gets at least as many.
@@ -152,13 +155,29 @@ def take_per_class(
     is_chosen = np.full(len(table), split is None) | (given == (split if given.any() else "")).to_numpy()
     rows = np.flatnonzero(is_chosen)
     by_path = rows[np.argsort(table["path"].iloc[rows].astype(str).to_numpy(), kind="stable")]
-    order = by_path[np.random.default_rng(seed).permutation(len(by_path))]
+    rng = np.random.default_rng(seed)
+    order = by_path[rng.permutation(len(by_path))]
+    groups = list_groups(table.iloc[order])
+    if groups is not None:
+        order = order[
+            np.argsort(rng.permutation(len(groups))[np.unique(groups, return_inverse=True)[1]], kind="stable")
+        ]
     labels = _list_labels(table["label"].iloc[order].set_axis(order))
     why = f"The subset needs at least {n_per_class} images in split {split!r} of every class"
     _check_counts(labels.value_counts(sort=False), n_per_class, why)
     rank = labels.groupby(labels).cumcount()  # the how-manieth of its class an image is
     kept = np.union1d(labels.index[rank < n_per_class], np.flatnonzero(~is_chosen))
     return table.iloc[kept].reset_index(drop=True)
+
+
+def list_groups(table: pd.DataFrame) -> np.ndarray | None:
+    """Name the group of each row, (n_images,), or the image where it has none; None for a table without groups.
+
+    Example:
+        >>> list_groups(pd.DataFrame({"path": ["a.jpg", "b.jpg", "c.jpg"], "group": ["video 1", "video 1", None]}))
+        array(['video 1', 'video 1', 'c.jpg'], dtype=object)
+    """
+    return _name_units(table).to_numpy(dtype=object) if "group" in table else None
 
 
 def _fill_splits(

@@ -231,12 +231,17 @@ def _count_effective(values: np.ndarray, codes: np.ndarray | None, spread: float
     return n, min(n_effective, float(n_images * n_seeds))
 
 
-def resample_means(right: Any, *, n_bootstrap: int = 1000, seed: int = 0) -> np.ndarray:
-    """Compute means (n_bootstrap, n_settings) of `right` (n_settings, n_seeds, n_images), all from the same draws."""
+def resample_means(right: Any, *, groups: Any = None, n_bootstrap: int = 1000, seed: int = 0) -> np.ndarray:
+    """Compute means (n_bootstrap, n_settings) of `right` (n_settings, n_seeds, n_images), all from the same draws.
+
+    Where there are `groups`, (n_images,), whole groups are drawn.
+    """
     right = _check_right(right, n_axes=3).astype(float)
     _, n_seeds, n_images = right.shape
     rng = np.random.default_rng(seed)
-    drawn_images = _draw_counts(n_images, n_bootstrap, rng) / n_images
+    codes = np.arange(n_images) if groups is None else np.unique(groups, return_inverse=True)[1]
+    drawn_images = _draw_counts(int(codes.max()) + 1, n_bootstrap, rng)[:, codes]
+    drawn_images = drawn_images / drawn_images.sum(axis=1, keepdims=True)
     drawn_seeds = _draw_counts(n_seeds, n_bootstrap, rng) / n_seeds
     of_seed = right @ drawn_images.T  # (n_settings, n_seeds, n_bootstrap)
     return np.einsum("ksb,bs->bk", of_seed, drawn_seeds)

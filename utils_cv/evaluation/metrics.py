@@ -13,20 +13,28 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .intervals import Score, compare_means, compute_wilson_interval, make_fraction_score, measure_resampled
+from .intervals import (
+    Score,
+    compare_means,
+    compute_wilson_interval,
+    make_fraction_score,
+    measure_mean,
+    measure_resampled,
+)
 
 N_ENOUGH = 8  # true images of a class, from which on the interval of macro-F1 holds what it says
 
 
-def measure_accuracy(y_true: Any, y_pred: Any) -> Score:
+def measure_accuracy(y_true: Any, y_pred: Any, *, groups: Any = None) -> Score:
     """Measure the fraction of images whose predicted label is the true one, with Wilson's interval.
 
     Args:
         y_true: True labels (n_images,), names or codes; or 0 and 1 (n_images, n_classes), where all must be right.
         y_pred: Predicted labels, of the same kind.
+        groups: (n_images,), images of one group, such as a scene, do not count as independent. Default: all do.
 
     Returns:
-        The accuracy, in [0, 1].
+        The accuracy, in [0, 1]; `n` counts images, or groups where there are some.
 
     Raises:
         ValueError: If there is no image, the lengths differ, or one holds names and the other codes.
@@ -36,10 +44,12 @@ def measure_accuracy(y_true: Any, y_pred: Any) -> Score:
         0.667 (0.208 to 0.939, n = 3)
     """
     is_right = _find_right(y_true, y_pred)
-    return make_fraction_score(int(is_right.sum()), len(is_right))
+    if groups is None:
+        return make_fraction_score(int(is_right.sum()), len(is_right))
+    return measure_mean(is_right, groups=groups)
 
 
-def compare_accuracy(y_true: Any, y_pred_a: Any, y_pred_b: Any) -> Score:
+def compare_accuracy(y_true: Any, y_pred_a: Any, y_pred_b: Any, *, groups: Any = None) -> Score:
     """Compare two models on the same images: accuracy of A minus accuracy of B, with a paired 95 % interval.
 
     Only the images on which exactly one of the two is right tell them apart, so the interval is much narrower
@@ -50,6 +60,7 @@ def compare_accuracy(y_true: Any, y_pred_a: Any, y_pred_b: Any) -> Score:
         y_true: True labels, in either form of `measure_accuracy`.
         y_pred_a: Labels predicted by model A.
         y_pred_b: Labels predicted by model B, the same images in the same order.
+        groups: As in `measure_accuracy`.
 
     Returns:
         The difference, in [-1, 1]; its `value` is the plain difference of the two accuracies.
@@ -61,7 +72,8 @@ def compare_accuracy(y_true: Any, y_pred_a: Any, y_pred_b: Any) -> Score:
         >>> print(compare_accuracy([0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 1, 0]))  # three lists of (4,)
         0.250 (-0.383 to 0.717, n = 4)
     """
-    return compare_means(_find_right(y_true, y_pred_a, "y_pred_a"), _find_right(y_true, y_pred_b, "y_pred_b"))
+    right_a, right_b = _find_right(y_true, y_pred_a, "y_pred_a"), _find_right(y_true, y_pred_b, "y_pred_b")
+    return compare_means(right_a, right_b, groups=groups)
 
 
 def measure_f1(y_true: Any, y_pred: Any, *, average: str = "macro", n_bootstrap: int = 1000, seed: int = 0) -> Score:

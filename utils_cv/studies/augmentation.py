@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from utils_cv.data.image_table import TableImages, encode_labels
-from utils_cv.data.splits import take_per_class
+from utils_cv.data.splits import list_groups, take_per_class
 from utils_cv.evaluation.intervals import Score, compare_means
 from utils_cv.models.backbones import DEFAULT_BACKBONE
 from utils_cv.models.features import compute_features
@@ -67,6 +67,7 @@ def compare_augmentations(
     pool = _choose_pool(images, n_per_class, seed)
     codes = encode_labels(images.table["label"], images.class_names, multilabel=False)
     is_test = (images.table["split"] == "test").to_numpy()
+    test_groups = list_groups(images.table[is_test])
     compute = functools.partial(compute_features, backbone=backbone, show_progress=show_progress)
     pixels = {False: images.pixels, True: augment_pixels(images.pixels, "rotate_any", seed=10_000 + seed)}
     train, test = {}, {}
@@ -75,13 +76,15 @@ def compare_augmentations(
         train[is_turned] = _compute_views(compute, pixels[is_turned][pool], names, n_views, seed)
     rows = []
     for condition, (train_is_turned, test_is_turned) in CONDITIONS.items():
-        data = (train[train_is_turned], codes[pool], test[test_is_turned], codes[is_test])
+        data = (train[train_is_turned], images.table.iloc[pool], codes[pool], test[test_is_turned], codes[is_test])
         trial = functools.partial(_score_draw, *data, n_per_class)
         settings = [
             {"augmentation": name, "draw": seed * 1000 + draw} for name in (NONE, *names) for draw in range(n_draws)
         ]
         results = run_trials(trial, settings, description=condition, show_progress=show_progress)
-        rows += [{"condition": condition, **row} for row in _summarize(join_results(settings, results), names)]
+        rows += [
+            {"condition": condition, **row} for row in _summarize(join_results(settings, results), names, test_groups)
+        ]
     return pd.DataFrame(rows)
 
 
@@ -114,6 +117,7 @@ def _compute_views(
 
 def _score_draw(
     train: Mapping[str, np.ndarray],
+    pool: pd.DataFrame,
     codes: np.ndarray,
     test: np.ndarray,
     test_codes: np.ndarray,
@@ -121,8 +125,7 @@ def _score_draw(
     augmentation: str,
     draw: int,
 ) -> dict[str, Any]:
-    rng = np.random.default_rng(draw)
-    rows = np.concatenate([rng.permutation(np.flatnonzero(codes == code))[:n_per_class] for code in np.unique(codes)])
+    rows = take_per_class(pool.assign(row=np.arange(len(pool))), n_per_class, seed=draw, split=None)["row"].to_numpy()
     views = train[augmentation][:, rows]
     weight, bias = fit_linear_head(
         views.reshape(-1, views.shape[2]),
@@ -133,11 +136,11 @@ def _score_draw(
     return {"right": (test @ weight.T + bias).argmax(axis=1) == test_codes}
 
 
-def _summarize(trials: pd.DataFrame, names: Sequence[str]) -> list[dict[str, Any]]:
+def _summarize(trials: pd.DataFrame, names: Sequence[str], groups: np.ndarray | None) -> list[dict[str, Any]]:
     right = {name: np.stack(part["right"]) for name, part in trials.groupby("augmentation")}
     rows: list[dict[str, Any]] = []
     for name in (NONE, *names):
-        change = compare_means(right[name], right[NONE])
+        change = compare_means(right[name], right[NONE], groups=groups)
         effect = "baseline" if name == NONE else _describe_effect(change)
         row = {"augmentation": name, "accuracy": float(right[name].mean())}
         rows.append(row | change._asdict() | {"effect": effect})

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from utils_cv.data.image_table import encode_labels, is_multilabel, list_class_names
-from utils_cv.data.splits import take_per_class
+from utils_cv.data.splits import list_groups, take_per_class
 from utils_cv.evaluation.intervals import compare_means, measure_mean
 from utils_cv.training.linear_probe import fit_linear_head
 
@@ -27,18 +27,30 @@ class Task(NamedTuple):
     pool_rows: np.ndarray  # to learn from: all that are not in the test split
     test_rows: np.ndarray
     n_smallest: int  # images to learn from in the class that has fewest
+    groups: np.ndarray | None  # of each image: the scene, video or patient that it belongs to
+
+    def get_groups(self, rows: np.ndarray) -> np.ndarray | None:
+        """The groups of some images, None where there are none."""
+        return None if self.groups is None else self.groups[rows]
 
     def draw(self, n_per_class: int, *, seed: int) -> np.ndarray:
-        """Draw positions to learn from, equally many per class; smaller draws of a seed are part of larger ones."""
-        pool = self.table[["path", "label"]].iloc[self.pool_rows].assign(row=self.pool_rows)
+        """Draw positions to learn from, equally many per class; smaller draws of a seed are part of larger ones.
+
+        Groups are drawn as a whole.
+        """
+        pool = self.table.drop(columns="split").iloc[self.pool_rows].assign(row=self.pool_rows)
         return take_per_class(pool, n_per_class, seed=seed, split=None)["row"].to_numpy()
 
     def predict(self, rows: np.ndarray, labels: np.ndarray | None = None, **options: Any) -> np.ndarray:
         """Learn a probe from images, with their own or other labels, and return logits of the test images."""
         labels = self.codes[rows] if labels is None else labels
-        options = {"C": FIXED_C, "groups": self.table.iloc[rows].get("group")} | options
+        options = {"C": FIXED_C, "groups": self.get_groups(rows)} | options
         weight, bias = fit_linear_head(self.features[rows], labels, n_classes=len(self.class_names), **options)
         return self.features[self.test_rows] @ weight.T + bias
+
+    def score(self, codes: np.ndarray) -> dict[str, Any]:
+        """What a trial returns for `summarize`: which answers for the test images are right, and their groups."""
+        return {"right": codes == self.codes[self.test_rows], "groups": self.get_groups(self.test_rows)}
 
 
 def make_task(table: pd.DataFrame, features: np.ndarray) -> Task:
@@ -65,7 +77,7 @@ def make_task(table: pd.DataFrame, features: np.ndarray) -> Task:
     names = list_class_names(table)
     codes, pool_rows = encode_labels(table["label"], names, multilabel=False), np.flatnonzero(~is_test)
     n_smallest = int(np.bincount(codes[pool_rows], minlength=len(names)).min())
-    return Task(table, features, names, codes, pool_rows, np.flatnonzero(is_test), n_smallest)
+    return Task(table, features, names, codes, pool_rows, np.flatnonzero(is_test), n_smallest, list_groups(table))
 
 
 class TrialError(RuntimeError):
@@ -121,7 +133,8 @@ def summarize(
     """Mean accuracy of each group of trials, with 95 % intervals over test images and seeds.
 
     Args:
-        rows: One row per trial, with `seed` and `right`: which test images were right, bool (n_test,).
+        rows: One row per trial, with `seed` and `right`: which test images were right, bool (n_test,). `groups`, where
+            there is such a column, says of each trial which test images belong together, (n_test,), or None.
         by: Columns that name the group.
         baseline: Value of a column of `by`: the group that the others, all else equal, are compared with.
         means: Other columns to average.
@@ -140,13 +153,14 @@ def summarize(
     right = {key: np.stack(part["right"].tolist()) for key, part in groups.items()}
     summary = []
     for key, part in groups.items():
-        score = measure_mean(right[key])
+        test_groups = part["groups"].iloc[0] if "groups" in part else None
+        score = measure_mean(right[key], groups=test_groups)
         row = dict(zip(by, key, strict=True)) | part[list(means)].mean().to_dict()
         row |= {"accuracy": score.value, "accuracy_low": score.low, "accuracy_high": score.high, "n_test": score.n}
         row |= {"n_trials": len(part), "seed_sd": float(np.std(right[key].mean(axis=1), ddof=min(1, len(part) - 1)))}
         other = tuple((baseline or {}).get(name, value) for name, value in zip(by, key, strict=True))
         if other != key:
-            change = compare_means(right[key], right[other])
+            change = compare_means(right[key], right[other], groups=test_groups)
             row |= {"difference": change.value, "difference_low": change.low, "difference_high": change.high}
         summary.append(row)
     return pd.DataFrame(summary)

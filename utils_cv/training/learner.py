@@ -32,6 +32,7 @@ with warnings.catch_warnings():
 from utils_cv.data.decoding import FULL_RANGE
 from utils_cv.data.image_table import TableImages, encode_labels, split_labels
 from utils_cv.data.images import Fit, load_pixels
+from utils_cv.data.splits import list_groups
 from utils_cv.evaluation.calibration import weigh_images
 from utils_cv.evaluation.intervals import compute_wilson_interval
 from utils_cv.models.backbones import DEFAULT_BACKBONE, describe_backbone, list_blocks, load_backbone
@@ -243,6 +244,11 @@ class Predictions:
     class_names: list[str]
     probabilities: np.ndarray
     y_true: np.ndarray
+
+    @property
+    def groups(self) -> np.ndarray | None:
+        """The group of each image, (n_images,), for intervals; None where the table has no column `group`."""
+        return list_groups(self.table)
 
     @property
     def y_pred(self) -> np.ndarray:

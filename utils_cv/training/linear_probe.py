@@ -8,7 +8,7 @@ from sklearn.metrics import log_loss
 from threadpoolctl import threadpool_limits
 
 from utils_cv.data.image_table import TableImages, encode_labels
-from utils_cv.data.splits import split_folds
+from utils_cv.data.splits import list_groups, split_folds
 from utils_cv.evaluation.calibration import compute_losses, weigh_images
 from utils_cv.models.backbones import DEFAULT_BACKBONE
 from utils_cv.models.features import compute_features
@@ -53,7 +53,7 @@ def linear_probe(
     """
     train_rows, valid_rows = find_rows(images)
     targets = encode_labels(images.table["label"], images.class_names, multilabel=images.is_multilabel)
-    groups, n_classes = images.table.iloc[train_rows].get("group"), len(images.class_names)
+    groups, n_classes = list_groups(images.table.iloc[train_rows]), len(images.class_names)
     if features is None:
         compute_features(images.pixels[:1], backbone=backbone)  # the export, which is done once, is not timed
     with Timer() as timer:
@@ -88,7 +88,7 @@ def fit_linear_head(
     *,
     n_classes: int,
     C: float | None = None,
-    groups: np.ndarray | pd.Series | None = None,
+    groups: np.ndarray | None = None,
     balanced: bool = False,
     seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -147,7 +147,7 @@ def compute_rows_features(images: TableImages, rows: list[int], backbone: str) -
     return features
 
 
-def count_units(codes: np.ndarray, groups: np.ndarray | pd.Series | None) -> int:
+def count_units(codes: np.ndarray, groups: np.ndarray | None) -> int:
     """Count the images of the class that has fewest, or its groups where there are some."""
     units = pd.DataFrame({"code": codes, "unit": np.arange(len(codes)) if groups is None else np.asarray(groups)})
     return int(units.drop_duplicates()["code"].value_counts().min())
@@ -162,7 +162,7 @@ def _fit_logistic(
     projected: np.ndarray,
     codes: np.ndarray,
     C: float | None,
-    groups: np.ndarray | pd.Series | None,
+    groups: np.ndarray | None,
     balanced: bool,
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -174,7 +174,7 @@ def _fit_logistic(
 
 
 def _choose_c(
-    projected: np.ndarray, codes: np.ndarray, groups: np.ndarray | pd.Series | None, weights: np.ndarray, seed: int
+    projected: np.ndarray, codes: np.ndarray, groups: np.ndarray | None, weights: np.ndarray, seed: int
 ) -> float:
     """Choose the C with the lowest cross-validated log loss; each fit starts from the one before it."""
     n_folds = min(N_FOLDS, count_units(codes, groups))

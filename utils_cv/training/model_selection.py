@@ -13,7 +13,7 @@ from scipy.special import softmax
 from tqdm.auto import tqdm
 
 from utils_cv.data.image_table import TableImages, encode_labels
-from utils_cv.data.splits import split_folds
+from utils_cv.data.splits import list_groups, split_folds
 from utils_cv.evaluation.calibration import compute_losses, fit_temperature, weigh_images
 from utils_cv.evaluation.metrics import check_same_length
 from utils_cv.models.backbones import DEFAULT_BACKBONE
@@ -239,7 +239,7 @@ def _make_folds(images: TableImages, n_folds: int, seed: int) -> list[TableImage
     train = images.table[images.table["split"] == "train"]
     # Combinations of several labels are too rare for each fold to get its share of them.
     labels = np.zeros(len(train)) if images.is_multilabel else train["label"].to_numpy()
-    groups = train.get("group")
+    groups = list_groups(train)
     n_least = count_units(labels, groups)
     if n_least < 2:
         raise ValueError(
@@ -268,7 +268,7 @@ def _compare(folds: Sequence[TableImages], logits: dict[str, np.ndarray], is_bal
         losses = compute_losses(targets, scaled, weights=weights) if accuracy < 1 else np.zeros(len(targets))
         if not rows:
             selected, best_losses, best_accuracy = recipe, losses, accuracy
-        gain, error = _measure_gain(best_losses - losses, held_out.get("group"))
+        gain, error = _measure_gain(best_losses - losses, list_groups(held_out))
         row = {"recipe": recipe, "n": len(targets), "accuracy": accuracy, "loss": losses.mean()}
         rows.append(row | {"temperature": temperature, "gain": gain, "gain_error": error})
         if gain > N_STANDARD_ERRORS * error and accuracy >= best_accuracy:
@@ -277,7 +277,7 @@ def _compare(folds: Sequence[TableImages], logits: dict[str, np.ndarray], is_bal
     return table.assign(is_selected=table["recipe"] == selected)
 
 
-def _measure_gain(gains: np.ndarray, groups: pd.Series | None) -> tuple[float, float]:
+def _measure_gain(gains: np.ndarray, groups: np.ndarray | None) -> tuple[float, float]:
     """Mean gain and its standard error; images of one group do not count as independent (Liang and Zeger 1986)."""
     codes = np.arange(len(gains)) if groups is None else pd.factorize(groups)[0]
     sums = np.bincount(codes, weights=gains - gains.mean())

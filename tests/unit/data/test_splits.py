@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from utils_cv.data.splits import complete_splits, split_folds, take_per_class
+from utils_cv.data.splits import complete_splits, list_groups, split_folds, take_per_class
 
 
 def make_table(counts, *, group_size=None):
@@ -195,6 +195,22 @@ def test_subsets_are_nested_and_leave_other_parts_whole(seed):
     assert count_splits(small)["train"].tolist() == [5, 5]
     assert count_splits(small)[["valid", "test"]].equals(count_splits(table)[["valid", "test"]])
     assert small["path"].is_monotonic_increasing  # the old order of rows
+
+
+def test_groups_are_taken_as_a_whole_large_or_small():
+    table = make_table({"can": 60, "carton": 60}, group_size=6)
+    table.loc[table.index[:30], "group"] = "one long video"
+    table.loc[table.index[-1], "group"] = np.nan  # an image of its own
+    groups, n_long = list_groups(table), 0
+    assert groups[-1] == table["image"].iloc[-1] and len(set(groups)) == 1 + 5 + 10 + 1
+    assert list_groups(table.drop(columns="group")) is None
+    for seed in range(60):
+        small, large = (take_per_class(table, n, seed=seed, split=None) for n in (12, 24))
+        assert set(small["image"]) < set(large["image"])
+        cartons = small.loc[small["label"] == "carton", "group"].value_counts()
+        assert len(cartons) <= 3 and (cartons == 6).sum() >= 1
+        n_long += int((small["group"] == "one long video").any())
+    assert 8 < n_long < 38  # its turn comes as early as that of others: within the first two of six, mostly
 
 
 @settings(max_examples=30)

@@ -113,6 +113,15 @@ def test_two_models_are_compared_by_the_images_with_all_labels_right():
     assert compare_accuracy(y_true, a, b) == compare_accuracy([1, 1], [1, 1], [1, 0])
 
 
+def test_images_of_one_group_count_as_one():
+    y_true, y_pred = np.zeros(60, int), np.repeat(np.arange(12) % 4 == 0, 5).astype(int)
+    groups = np.repeat(range(12), 5)
+    alone, grouped = (measure_accuracy(y_true, y_pred, groups=given) for given in (None, groups))
+    assert (alone.value, alone.n) == (grouped.value, 60) and grouped.n == 12
+    assert grouped.high - grouped.low > 1.5 * (alone.high - alone.low)
+    assert compare_accuracy(y_true, y_true, y_pred, groups=groups).n == 12
+
+
 def test_confusion_is_named_and_one_class_is_enough():
     confusion = compute_confusion(["can"], ["carton"], NAMES)
     assert confusion.loc["can", "carton"] == 1 and confusion.to_numpy().sum() == 1

@@ -55,6 +55,23 @@ def test_only_test_images_are_turned_under_the_third_condition(shrunk_features, 
     assert accuracy.tolist() == [1.0, 1.0, 0.0]
 
 
+def test_draws_and_intervals_take_groups_as_a_whole(shrunk_features, monkeypatch):
+    images, taken, fit = make_images(40), [], augmentation.fit_linear_head
+    number_of = {image.tobytes(): i for i, image in enumerate(augmentation.compute_features(images.pixels))}
+    groups = np.array([f"{label} {i // 8}" for i, label in enumerate(images.table["label"])])  # 4 images of a class
+
+    def note(features, *arguments, **options):
+        taken.append(groups[[number_of[row.tobytes()] for row in features]])
+        return fit(features, *arguments, **options)
+
+    monkeypatch.setattr(augmentation, "fit_linear_head", note)
+    monkeypatch.setattr(augmentation, "augment_pixels", lambda pixels, *_, **__: pixels)
+    images.table["group"] = groups
+    rows = compare_augmentations(images, ["crop"], n_per_class=6, n_views=1, n_draws=3, show_progress=False)
+    assert rows["n"].unique().tolist() == [20]
+    assert all(len(np.unique(drawn)) == 4 for drawn in taken) and len(taken) == 18  # two groups of each class
+
+
 def test_every_condition_has_its_rows_and_a_seed_gives_them_again(shrunk_features):
     options = {"n_per_class": 4, "n_draws": 2, "n_views": 1, "show_progress": False}
     first, again = (compare_augmentations(make_images(), ["crop"], **options) for _ in range(2))

@@ -38,6 +38,20 @@ def test_draws_are_nested_balanced_and_of_train_and_validation_images_only():
     assert set(task.draw(5, seed=4)) != set(few)
 
 
+def test_whole_groups_are_drawn_and_count_as_one_in_the_interval():
+    table, features = make_data()
+    plain = make_task(table, features)
+    scenes = [f"{name} {i // 5}" for name, part in table.groupby("label") for i in range(len(part))]
+    task = make_task(table.assign(group=scenes), features)
+    rows = task.draw(10, seed=2)
+    assert pd.Series(scenes)[rows].value_counts().tolist() == [5] * 6 and set(task.draw(5, seed=2)) <= set(rows)
+    scores = []
+    for one in (plain, task):
+        trials = [one.score(one.predict(one.draw(5, seed=i)).argmax(axis=1)) for i in range(3)]
+        scores.append(summarize(join_results([{"C": 1, "seed": i} for i in range(3)], trials), ["C"]).iloc[0])
+    assert scores[0]["n_test"] == 90 and scores[1]["n_test"] == 18
+
+
 def test_a_probe_learns_the_labels_it_is_given_and_answers_for_the_test_images():
     task = make_task(*make_data(distance=3))
     logits = task.predict(task.pool_rows)
@@ -154,5 +168,5 @@ def test_images_of_a_group_are_kept_together_where_c_is_chosen(monkeypatch):
 
     monkeypatch.setattr(experiment, "fit_linear_head", fit)
     task.predict(task.pool_rows, C=None, seed=4)
-    assert seen[0]["groups"].tolist() == (task.pool_rows // 5).tolist()
+    assert seen[0]["groups"].tolist() == (task.pool_rows // 5).astype(str).tolist()
     assert seen[0]["C"] is None and seen[0]["seed"] == 4

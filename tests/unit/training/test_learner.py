@@ -215,6 +215,9 @@ def test_one_seed_trains_the_same_network_twice(small_images):
 
 def test_a_learner_predicts_files_as_it_does_opened_images(small_images, small_probe, tmp_path):
     predictions = predict_images(small_probe, small_images)
+    assert predictions.groups is None
+    predictions.table["group"] = "one scene"
+    assert set(predictions.groups) == {"one scene"}
     path = shutil.copy(predictions.table["path"].iloc[0], tmp_path / "my image.png")
     with small_probe.learn.no_bar():
         name, code, probabilities = small_probe.learn.predict(str(path))

@@ -102,7 +102,7 @@ def make_logits(confidence, right, n=90):
 
 
 def compare(images, logits, *, is_balanced=False, **columns):
-    table = pd.DataFrame({"label": ["can"] * 90, "split": model_selection.HELD_OUT} | columns)
+    table = pd.DataFrame({"path": range(90), "label": ["can"] * 90, "split": model_selection.HELD_OUT} | columns)
     split = dataclasses.replace(images, table=pd.concat([table, table.assign(split="train")], ignore_index=True))
     return model_selection._compare([split], logits, is_balanced).set_index("recipe")
 

@@ -108,9 +108,9 @@ def measure_label_noise(
 
 def _list_similar_pairs(task: Task, seed: int) -> list[tuple[str, str]]:
     """Each class with the other one that its images look most like to a probe that did not learn them."""
-    names, codes = task.class_names, task.codes[task.pool_rows]
+    names, codes, groups = task.class_names, task.codes[task.pool_rows], task.get_groups(task.pool_rows)
     probabilities = predict_out_of_fold(
-        task.features[task.pool_rows], codes, n_classes=len(names), Cs=(FIXED_C,), seed=seed
+        task.features[task.pool_rows], codes, n_classes=len(names), groups=groups, Cs=(FIXED_C,), seed=seed
     ).probabilities
     means = np.array([probabilities[codes == code].mean(axis=0) for code in range(len(names))])
     np.fill_diagonal(means, -1.0)
@@ -122,12 +122,10 @@ def _score_noise(task: Task, kind: str, rate: float, source: str, target: str, s
     one_class = {"source": names.index(source), "target": names.index(target)} if source else {}
     labels = inject_wrong_labels(true, rate, n_classes=len(names), seed=seed, **one_class)
     logits = task.predict(task.pool_rows, labels, C=FIXED_C if kind == "random with fixed C" else None, seed=seed)
-    y_true = task.codes[task.test_rows]
-    right = logits.argmax(axis=1) == y_true
-    return {
+    y_true, scored = task.codes[task.test_rows], task.score(logits.argmax(axis=1))
+    return scored | {
         "wrong_fraction": float((labels != true).mean()),
-        "source_recall": float(right[y_true == one_class["source"]].mean()) if source else np.nan,
-        "right": right,
+        "source_recall": float(scored["right"][y_true == one_class["source"]].mean()) if source else np.nan,
     }
 
 
@@ -187,10 +185,10 @@ def _score_rounds(
     is_checked = np.zeros(len(pool), bool)
     rows = []
     for i in range(n_rounds + 1):
-        right = task.predict(pool, labels, C=None, seed=seed).argmax(axis=1) == task.codes[task.test_rows]
+        scored = task.score(task.predict(pool, labels, C=None, seed=seed).argmax(axis=1))
         n_checked = int(is_checked.sum())
         counts = {"round": i, "n_checked": n_checked, "checked_fraction": n_checked / len(pool)}
-        rows.append(counts | {"n_wrong": int((labels != true).sum()), "right": right})
+        rows.append(counts | {"n_wrong": int((labels != true).sum())} | scored)
         if policy == POLICIES[0] and i < n_rounds:
             order = _order_by_suspicion(task, labels, seed)
         checked = order[~is_checked[order]][:n_per_round]
@@ -200,7 +198,7 @@ def _score_rounds(
 
 
 def _order_by_suspicion(task: Task, labels: np.ndarray, seed: int) -> np.ndarray:
-    groups = task.table.iloc[task.pool_rows].get("group")
+    groups = task.get_groups(task.pool_rows)
     features, n_classes = task.features[task.pool_rows], len(task.class_names)
     found = predict_out_of_fold(features, labels, n_classes=n_classes, groups=groups, Cs=SUSPECT_CS, seed=seed)
     return rank_suspects(found.probabilities, labels)["row"].to_numpy()

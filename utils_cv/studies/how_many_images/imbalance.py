@@ -10,21 +10,22 @@ import numpy as np
 import pandas as pd
 
 from utils_cv.evaluation.calibration import adjust_logits
+from utils_cv.evaluation.intervals import Z_95, compare_means, make_score, measure_mean, resample_means
 
-from ..experiment import Task, join_results, run_trials, summarize
+from ..experiment import Task, join_results, run_trials
 
 # What is done about the rare class. "balanced" shares as many images equally, for comparison.
-METHODS = ("plain", "logit adjustment", "class weights", "oversampling", "undersampling", "balanced")
+METHODS = ("plain", "class weights", "logit adjustment", "undersampling", "balanced")
 
 
 def measure_imbalance(
-    task: Task, *, ratio: int = 10, n_seeds: int = 3, seed: int = 0, show_progress: bool = True
+    task: Task, *, ratio: int = 10, n_seeds: int = 5, seed: int = 0, show_progress: bool = True
 ) -> pd.DataFrame:
-    """Train with one rare class, by every method of `METHODS`, for every class and seed.
+    """Train a probe with one rare class, by every method of `METHODS`, for every class and seed.
 
-    Logit adjustment subtracts the log of each class's share from its logit (Menon et al. 2021). Class weights let every
-    class count alike in the loss. Oversampling repeats images of the rare class, undersampling drops images of the
-    others, until the classes are equal.
+    Class weights let every class count alike in the loss; for a probe that is the same as repeating images of the rare
+    class. Logit adjustment subtracts the log of each class's share from its logit (Menon et al. 2021). Undersampling
+    leaves out images of the other classes until all are equal.
 
     Args:
         task: From `make_task`.
@@ -35,8 +36,8 @@ def measure_imbalance(
 
     Returns:
         One row per trial: `method`, `rare` (class name), `seed`, `n_rare` and `n_other` (images learned from, of the
-        rare class and of each other), `false_rare` (share of the test images of other classes that are called rare),
-        `right`, bool (n_test,), and `right_rare`, the same for the test images of the rare class only.
+        rare class and of each other); of the test images `right`, `is_rare` (the true class is the rare one) and
+        `is_called` (the predicted one is), bool (n_test,), and their `groups`, or None.
 
     Raises:
         ValueError: If the ratio leaves the rare class without an image.
@@ -63,58 +64,109 @@ def measure_imbalance(
 
 
 def summarize_imbalance(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row per method: recall of the rare class, its price, and accuracy; means over classes and seeds.
+    """One row per method: recall and precision of the rare class, and accuracy, over classes and seeds.
 
-    Every test image counts once as one of the rare class for each seed, so `rare_recall` rests on all of them.
+    Each class was the rare one in turn, so that `rare_recall` rests on all test images. `accuracy` is that on the test
+    split as it is. Where the class is as rare in use as among the train images there are as many other images, but
+    fewer rare ones to find: `rare_precision` and `accuracy_if_rare` count the rare test images with that weight.
 
     Args:
         rows: From `measure_imbalance`.
 
     Returns:
-        `method`, `rare_recall`, `false_rare`, `accuracy`, `n_test`, `n_trials`. Recall and accuracy have their 95 %
-        limits in `_low` and `_high`, and their paired difference to "plain" in `_change`, `_change_low`,
-        `_change_high`.
+        `method`, `n_test` images or groups, `n_trials`, `false_rare` (share of the test images of other classes that
+        are called rare); each of the four scores with its 95 % limits in `_low` and `_high`, and its paired difference
+        to "plain" in `_change`, `_change_low` and `_change_high`. Limits of the precision are by bootstrap.
     """
-    found = rows.sort_values("rare", kind="stable").groupby(["method", "seed"], sort=False)["right_rare"]
-    recall_rows = found.agg(lambda parts: np.concatenate(parts.tolist())).rename("right").reset_index()
-    plain = {"method": "plain"}
-    recall = _rename(summarize(recall_rows, ["method"], baseline=plain), "rare_recall")
-    accuracy = _rename(summarize(rows, ["method"], baseline=plain, means=["false_rare"]), "accuracy")
-    return recall.drop(columns=["n_test", "n_trials"]).merge(accuracy, on="method")
+    rows = rows.sort_values(["rare", "seed"], kind="stable")
+    plain, groups = rows[rows["method"] == "plain"].iloc[0], rows["groups"].iloc[0]
+    weight, n_classes = plain["n_rare"] / plain["n_other"], rows["rare"].nunique()
+    parts = {name: _stack(part, n_classes) for name, part in rows.groupby("method", sort=False)}
+    values = {name: _compute_values(part, weight) for name, part in parts.items()}
+    precision = _measure_precision(parts, weight, groups)
+    summary: list[dict[str, Any]] = []
+    for name, (right, is_rare, is_called) in parts.items():
+        false_rare = float(is_called[~is_rare].mean())
+        row = {"method": name, "n_test": 0, "n_trials": right.shape[0] * right.shape[1], "false_rare": false_rare}
+        for score_name, value in values[name].items():
+            score = measure_mean(value, groups=groups)
+            row |= {"n_test": score.n} | _name_limits(score_name, *score[:3])
+            if name != "plain":
+                change = compare_means(value, values["plain"][score_name], groups=groups)
+                row |= _name_limits(f"{score_name}_change", *change[:3])
+        summary.append(row | precision[name])
+    return pd.DataFrame(summary)
 
 
-def _rename(summary: pd.DataFrame, name: str) -> pd.DataFrame:
-    columns = [column.replace("accuracy", name).replace("difference", f"{name}_change") for column in summary]
-    return summary.set_axis(columns, axis=1).drop(columns="seed_sd")
+def _name_limits(name: str, value: float, low: float, high: float) -> dict[str, float]:
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
+
+
+def _stack(rows: pd.DataFrame, n_classes: int) -> list[np.ndarray]:
+    """`right`, `is_rare` and `is_called` of one method, bool (n_classes, n_seeds, n_test)."""
+    arrays = [np.stack(rows[name].tolist()) for name in ("right", "is_rare", "is_called")]
+    return [array.reshape(n_classes, -1, array.shape[1]) for array in arrays]
+
+
+def _compute_values(part: list[np.ndarray], weight: float) -> dict[str, np.ndarray]:
+    """What each test image adds to the scores that are means over images, in [0, 1], (n_seeds, n_test)."""
+    right, is_rare, is_called = part
+    weights = np.where(is_rare, weight, 1.0)
+    if_rare = (weights * right).sum(axis=0) / weights.sum(axis=0)
+    found = (is_rare & is_called).any(axis=0)
+    return {"rare_recall": found, "accuracy": right.mean(axis=0), "accuracy_if_rare": if_rare}
+
+
+def _measure_precision(
+    parts: dict[str, list[np.ndarray]], weight: float, groups: np.ndarray | None
+) -> dict[str, dict[str, float]]:
+    """Share of the images called rare that are, rare ones with a weight, by method; NaN where none is called rare."""
+    called = np.stack([[is_called & is_rare, is_called & ~is_rare] for _, is_rare, is_called in parts.values()])
+    as_they_are = called.mean(axis=(-2, -1)).reshape(1, -1)
+    drawn = resample_means(called.reshape(-1, *called.shape[-2:]), groups=groups)
+    found, wrong = np.vstack([as_they_are, drawn]).reshape(-1, *called.shape[:3]).sum(axis=3).transpose(2, 0, 1)
+    with np.errstate(invalid="ignore"):
+        values = weight * found / (weight * found + wrong)  # (1 + n_resamples, n_methods)
+    changes = values - values[:, [list(parts).index("plain")]]
+    n_called = called.sum(axis=(1, 2, 4)).mean(axis=1)
+    limits = {}
+    for i, name in enumerate(parts):
+        score = make_score(values[0, i], _find_spread(values[1:, i]), max(round(n_called[i]), 1))
+        half, change = Z_95 * _find_spread(changes[1:, i]), changes[0, i]
+        limits[name] = _name_limits("rare_precision", *score[:3])
+        if name != "plain":
+            limits[name] |= _name_limits("rare_precision_change", change, change - half, change + half)
+    return limits
+
+
+def _find_spread(values: np.ndarray) -> float:
+    values = values[np.isfinite(values)]
+    return float(values.std(ddof=1)) if len(values) > 1 else np.nan
 
 
 def _score_method(task: Task, n_rare: int, method: str, rare: str, seed: int) -> dict[str, Any]:
     rare_code = task.class_names.index(rare)
     rows = _draw_rows(task, rare_code, n_rare, method, seed)
-    counts = np.bincount(task.codes[np.unique(rows)], minlength=len(task.class_names))
+    counts = np.bincount(task.codes[rows], minlength=len(task.class_names))
     logits = task.predict(rows, balanced=method == "class weights")
     if method == "logit adjustment":
         logits = adjust_logits(logits, counts)
-    y_true, y_pred = task.codes[task.test_rows], logits.argmax(axis=1)
-    is_rare = y_true == rare_code
-    return {
+    predicted = logits.argmax(axis=1)
+    return task.score(predicted) | {
         "n_rare": int(counts[rare_code]),
         "n_other": int(np.delete(counts, rare_code).max()),
-        "false_rare": float((y_pred[~is_rare] == rare_code).mean()),
-        "right": y_true == y_pred,
-        "right_rare": y_pred[is_rare] == rare_code,
+        "is_rare": task.codes[task.test_rows] == rare_code,
+        "is_called": predicted == rare_code,
     }
 
 
 def _draw_rows(task: Task, rare_code: int, n_rare: int, method: str, seed: int) -> np.ndarray:
-    """Positions to learn from, perhaps with repetitions."""
+    """Positions to learn from."""
     n_other, n_classes = task.n_smallest, len(task.class_names)
     if method == "balanced":
         return task.draw((n_rare + n_other * (n_classes - 1)) // n_classes, seed=seed)
+    few = task.draw(n_rare, seed=seed)
     if method == "undersampling":
-        return task.draw(n_rare, seed=seed)
-    common, few = task.draw(n_other, seed=seed), task.draw(n_rare, seed=seed)
-    rare_rows = few[task.codes[few] == rare_code]
-    if method == "oversampling":
-        rare_rows = np.resize(rare_rows, n_other)
-    return np.concatenate([common[task.codes[common] != rare_code], rare_rows])
+        return few
+    common = task.draw(n_other, seed=seed)
+    return np.concatenate([common[task.codes[common] != rare_code], few[task.codes[few] == rare_code]])

@@ -91,7 +91,7 @@ def measure_learning_curve(
 
 def _score_probe(task: Task, n_per_class: int, seed: int) -> dict[str, Any]:
     rows = task.draw(n_per_class, seed=seed)
-    return {"right": task.predict(rows).argmax(axis=1) == task.codes[task.test_rows]}
+    return task.score(task.predict(rows).argmax(axis=1))
 
 
 def measure_fine_tuning(
@@ -129,12 +129,10 @@ def measure_fine_tuning(
     trial = functools.partial(_score_recipes, task, images, backbone)
     results = run_trials(trial, settings, description="fine-tuning", show_progress=show_progress)
     rows = zip(settings, results, strict=True)
-    return pd.DataFrame([{**setting, "recipe": name, "right": right} for setting, row in rows for name, right in row])
+    return pd.DataFrame([{**setting, **scored} for setting, row in rows for scored in row])
 
 
-def _score_recipes(
-    task: Task, images: TableImages, backbone: str, n_per_class: int, seed: int
-) -> list[tuple[str, np.ndarray]]:
+def _score_recipes(task: Task, images: TableImages, backbone: str, n_per_class: int, seed: int) -> list[dict[str, Any]]:
     from utils_cv.training.fine_tuning import fine_tune
     from utils_cv.training.learner import predict_images
     from utils_cv.training.linear_probe import linear_probe
@@ -147,8 +145,7 @@ def _score_recipes(
     probe = linear_probe(drawn, backbone=backbone, features=task.features[kept], seed=seed)
     tuned = fine_tune(drawn, trainable="last_stage", start=probe, seed=seed, show_progress=False)
     models = {"probe": probe, "averaged": average_weights(probe, tuned), "last_stage": tuned}
-    y_true = task.codes[task.test_rows]
-    return [(name, predict_images(model, drawn).y_pred == y_true) for name, model in models.items()]
+    return [{"recipe": name} | task.score(predict_images(model, drawn).y_pred) for name, model in models.items()]
 
 
 @dataclass(frozen=True)
@@ -221,7 +218,8 @@ def fit_curve(rows: pd.DataFrame, *, n_bootstrap: int = 1000) -> CurveFit:
         raise ValueError(f"Expected two sizes or more, and the same seeds at each; got {seeds.to_dict()}.")
     sizes = seeds.index.to_numpy()
     right = np.stack(ordered["right"].tolist()).reshape(len(sizes), len(seeds.iloc[0]), -1)
-    errors = 1 - resample_means(right, n_bootstrap=n_bootstrap)
+    groups = rows["groups"].iloc[0] if "groups" in rows else None
+    errors = 1 - resample_means(right, groups=groups, n_bootstrap=n_bootstrap)
     weights = 1 / (errors.var(axis=0, ddof=1) + (0.5 / right.shape[2]) ** 2)
     fits = _fit_power_laws(sizes, np.vstack([1 - right.mean(axis=(1, 2)), errors]), weights)
     return CurveFit(int(sizes[-1]), fits[0], fits[1:], right.shape[2])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.unit.studies.test_experiment import make_data
+from utils_cv.studies.annotation_quality import wrong_labels
 from utils_cv.studies.annotation_quality.wrong_labels import (
     KINDS,
     POLICIES,
@@ -40,6 +41,21 @@ def test_fewer_wrong_labels_are_among_more_and_the_argument_stays():
     assert set(np.flatnonzero(few != LABELS)) <= set(np.flatnonzero(many != LABELS))
     assert (np.repeat([0, 1, 2], 50) == LABELS).all()
     assert (few != inject_wrong_labels(LABELS, 0.1, n_classes=3, seed=6)).any()
+
+
+def test_no_image_is_suspected_or_paired_by_a_model_that_knows_its_group(monkeypatch):
+    table, features = make_data(n_train=10)
+    task, seen = make_task(table.assign(group=[f"scene {i // 2}" for i in range(len(table))]), features), []
+    predict = wrong_labels.predict_out_of_fold
+
+    def note(*arguments, **options):
+        seen.append(options["groups"].tolist())
+        return predict(*arguments, **options)
+
+    monkeypatch.setattr(wrong_labels, "predict_out_of_fold", note)
+    measure_correction(task, round_fraction=0.2, n_rounds=1, n_seeds=1, show_progress=False)
+    measure_label_noise(task, [0.4], n_seeds=1, show_progress=False)
+    assert seen == [task.groups[task.pool_rows].tolist()] * 2
 
 
 @pytest.fixture(scope="module")

@@ -49,6 +49,15 @@ def test_fit_recovers_a_known_curve_beyond_what_was_measured():
     assert (predicted["accuracy_low"] <= truth).all() and (truth <= predicted["accuracy_high"]).all()
 
 
+def test_copies_of_a_test_image_make_the_band_no_narrower_where_they_are_a_group():
+    rows = make_rows([5, 10, 20], lambda n: 0.8 * n**-0.5, n_test=100)
+    copied = rows.assign(right=rows["right"].map(lambda right: np.repeat(right, 9)))
+    grouped = copied.assign(groups=[np.repeat(range(100), 9)] * len(rows))
+    bands = (fit_curve(part, n_bootstrap=300).predict([20]).iloc[0] for part in (rows, copied, grouped))
+    alone, narrow, wide = (band["accuracy_high"] - band["accuracy_low"] for band in bands)
+    assert wide == pytest.approx(alone, rel=0.1) and narrow < 0.6 * alone
+
+
 def test_gain_of_doubling_and_plateau_agree_with_the_curve():
     fit = fit_curve(make_rows([5, 10, 20, 40, 80], lambda n: 0.8 * n**-0.5), n_bootstrap=200)
     gain, truth = fit.predict_gain(), 0.8 * (80**-0.5 - 160**-0.5)
