@@ -18,7 +18,8 @@ import pandas as pd
 from PIL import Image, ImageEnhance
 
 from utils_cv.audit.report import audit_images
-from utils_cv.data.images import list_image_files, load_image
+from utils_cv.data.image_files import list_image_files
+from utils_cv.data.images import load_image
 from utils_cv.evaluation.intervals import make_fraction_score
 from utils_cv.system.machine import describe_machine
 

@@ -13,8 +13,9 @@ import pandas as pd
 from PIL import Image
 from sklearn.metrics import average_precision_score
 
-from utils_cv.data.image_table import encode_labels, load_image_table
+from utils_cv.data.image_table import load_image_table
 from utils_cv.data.images import load_images
+from utils_cv.data.labels import encode_labels
 from utils_cv.evaluation.intervals import make_fraction_score, measure_resampled
 from utils_cv.evaluation.metrics import measure_accuracy
 from utils_cv.models.backbones import DEFAULT_BACKBONE, load_backbone

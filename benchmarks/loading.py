@@ -19,7 +19,8 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from utils_cv.data.images import list_image_files, load_image, load_images, resize_image
+from utils_cv.data.image_files import list_image_files
+from utils_cv.data.images import load_image, load_images, resize_image
 from utils_cv.system.machine import count_cpus, describe_machine
 from utils_cv.system.threads import map_in_threads
 

@@ -28,7 +28,8 @@ from scipy.special import softmax
 from sklearn.model_selection import StratifiedGroupKFold
 from torch import nn
 
-from utils_cv.data.image_table import TableImages, encode_labels, load_image_table, load_table_images
+from utils_cv.data.image_table import TableImages, load_image_table, load_table_images
+from utils_cv.data.labels import encode_labels
 from utils_cv.data.splits import complete_splits, split_folds
 from utils_cv.evaluation.calibration import compute_losses, fit_temperature
 from utils_cv.models.backbones import DEFAULT_BACKBONE, describe_backbone, split_backbone

@@ -38,7 +38,8 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE), os.environ.g
 
 from training_recipes import HAS_HUGGING_FACE, LABELS, RECIPES  # noqa: E402
 
-from utils_cv.data.image_table import encode_labels, list_class_names, load_image_table  # noqa: E402
+from utils_cv.data.image_table import load_image_table  # noqa: E402
+from utils_cv.data.labels import encode_labels, list_class_names  # noqa: E402
 from utils_cv.data.splits import complete_splits, take_per_class  # noqa: E402
 from utils_cv.evaluation.intervals import compare_means, measure_mean  # noqa: E402
 from utils_cv.system.files import write_atomic  # noqa: E402

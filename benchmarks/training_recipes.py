@@ -19,8 +19,9 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torchvision.transforms import v2
 
-from utils_cv.data.image_table import TableImages, encode_labels, list_class_names, load_table_images
+from utils_cv.data.image_table import TableImages, load_table_images
 from utils_cv.data.images import load_image
+from utils_cv.data.labels import encode_labels, list_class_names
 from utils_cv.models.backbones import load_backbone
 from utils_cv.training.callbacks import FreezeStatistics
 from utils_cv.training.learner import TrainedModel, predict_images

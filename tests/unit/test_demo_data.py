@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from tests.conftest import ROOT, make_exif
-from utils_cv.data.image_table import load_image_table, split_labels
+from utils_cv.data.image_table import load_image_table
+from utils_cv.data.labels import split_labels
 from utils_cv.system.files import hash_file
 
 DATA_DIR = ROOT / "data"

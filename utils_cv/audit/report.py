@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from utils_cv.data.decoding import FULL_RANGE
-from utils_cv.data.image_table import LABEL_SEPARATOR, SPLIT_NAMES
 from utils_cv.data.images import find_value_range
+from utils_cv.data.labels import LABEL_SEPARATOR, SPLIT_NAMES, fold_name
 from utils_cv.system.machine import count_cpus
 from utils_cv.system.threads import map_in_threads
 
@@ -61,6 +61,7 @@ class AuditReport:
         label_conflicts: Every image with a duplicate of another label.
         classes: Images of each class in each split.
         value_range: The value of 16-bit files that becomes white, see `utils_cv.data.images.find_value_range`.
+        left_out: How many files were left out when the table was loaded, and why.
     """
 
     facts: pd.DataFrame
@@ -74,6 +75,7 @@ class AuditReport:
     label_conflicts: pd.DataFrame
     classes: pd.DataFrame
     value_range: int
+    left_out: str
 
     @property
     def summary(self) -> pd.DataFrame:
@@ -117,17 +119,26 @@ class AuditReport:
             f"  {row.n_images:6d}  {row.check}{f', e.g. {row.example}' * bool(row.example)}"
             for row in self.summary.itertuples()
         ]
-        return "\n".join([self._make_heading(), *lines, self._describe_balance()])
+        return "\n".join([self._make_heading(), *lines, *self._list_remarks()])
 
     def _repr_html_(self) -> str:
         left = ' style="text-align: left"'  # JupyterLab sets all cells of a table to the right
         table = self.summary.to_html(index=False).replace("<td>", f"<td{left}>").replace("<th>", f"<th{left}>")
-        return f"<p><b>{html.escape(self._make_heading())}</b></p>{table}<p>{html.escape(self._describe_balance())}</p>"
+        heading, remarks = html.escape(self._make_heading()), html.escape(" ".join(self._list_remarks()))
+        return f"<p><b>{heading}</b></p>{table}<p>{remarks}</p>"
 
     def _make_heading(self) -> str:
         megapixels = self.facts.loc[self.facts["cause"] == "", "megapixels"]
         size = f", {megapixels.median():.2g} megapixels (median)" if len(megapixels) else ""
         return f"Audit of {len(self.facts)} images of {len(self.classes)} classes{size}"
+
+    def _list_remarks(self) -> list[str]:
+        names = pd.Series(self.classes.index, dtype=object)
+        alike = [", ".join(map(repr, group)) for _, group in names.groupby(names.map(fold_name)) if len(group) > 1]
+        remarks = [f"Classes that differ only by case or accents: {names}." for names in alike[:5]]
+        if self.left_out:
+            remarks.append(f"When the table was loaded: {self.left_out}")
+        return [self._describe_balance(), *remarks]
 
     def _describe_balance(self) -> str:
         counts = self.classes.sum(axis=1)
@@ -200,6 +211,7 @@ def audit_images(table: pd.DataFrame, *, limits: AuditLimits | None = None, show
         label_conflicts=list_pairs(table, groups, is_other_label, hashes, thumbnails),
         classes=_count_classes(table),
         value_range=value_range,
+        left_out=table.attrs.get("left_out", ""),
     )
 
 

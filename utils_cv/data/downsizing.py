@@ -14,7 +14,8 @@ from ..system.files import write_atomic
 from ..system.machine import count_cpus
 from ..system.threads import map_in_threads
 from .decoding import ImageError, convert_to_rgb, decode_image, make_upright, read_header, read_upright_size
-from .images import FORMAT_BY_EXTENSION, list_image_files
+from .image_files import list_image_files
+from .images import FORMAT_BY_EXTENSION
 
 # Modes that Pillow resizes and these formats store as they are; everything else becomes RGB.
 _KEPT_MODES = {

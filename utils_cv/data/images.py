@@ -1,8 +1,6 @@
 """Find, open and resize image files: the same way in training, prediction, export and notebooks."""
 
 import errno
-import os
-import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -56,35 +54,6 @@ class LoadedImages(NamedTuple):
     pixels: np.ndarray  # uint8 (n_opened, size_px, size_px, 3), RGB
     rows: np.ndarray  # (n_opened,), the position of each image in the list of paths
     failures: "pd.DataFrame"  # one row per file that could not be opened: `path`, `cause`
-
-
-def list_image_files(folder: str | Path) -> list[Path]:
-    """List the files below a folder that have an extension of an image, in the same order on every system.
-
-    Dot-files and dot-folders (`.ipynb_checkpoints`, `._photo.jpg`) are left out. Linked folders are followed once. A
-    folder that does not exist is a NotADirectoryError.
-
-    Example:
-        >>> [path.name for path in list_image_files("data/fridge_negatives")][:2]  # doctest: +SKIP
-        ['box_00.jpg', 'box_01.jpg']
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise NotADirectoryError(f"Expected a folder of images at {folder.absolute()}, found none there.")
-    found, seen = [], set()
-    for parent, folder_names, file_names in os.walk(folder, followlinks=True):
-        real_parent = os.path.realpath(parent)
-        if real_parent in seen:  # a link back to a folder above would never end
-            folder_names.clear()
-            continue
-        seen.add(real_parent)
-        folder_names[:] = [name for name in folder_names if not name.startswith(".")]
-        found += [Path(parent, name) for name in file_names if _is_image_name(name)]
-    return sorted(found, key=lambda path: unicodedata.normalize("NFC", path.relative_to(folder).as_posix()))
-
-
-def _is_image_name(name: str) -> bool:
-    return not name.startswith(".") and Path(name).suffix.lower() in FORMAT_BY_EXTENSION
 
 
 def load_image(

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .image_table import SPLIT_NAMES, split_labels
+from .labels import SPLIT_NAMES, split_labels
 
 _SHARES = MappingProxyType({"train": 0.6, "valid": 0.2, "test": 0.2})
 N_ENOUGH = 8  # test images of a class, from which on intervals of macro-F1 held what they say in simulations

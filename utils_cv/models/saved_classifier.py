@@ -14,14 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from utils_cv.data.images import (
-    ImageError,
-    ImageLike,
-    expand_home,
-    iterate_images,
-    list_image_files,
-    load_pixels,
-)
+from utils_cv.data.image_files import list_image_files
+from utils_cv.data.images import ImageError, ImageLike, expand_home, iterate_images, load_pixels
 from utils_cv.system.files import write_atomic
 from utils_cv.system.machine import choose_device, count_cpus
 from utils_cv.system.threads import map_in_threads

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from utils_cv.data.image_table import TableImages, encode_labels
+from utils_cv.data.image_table import TableImages
+from utils_cv.data.labels import encode_labels
 from utils_cv.data.splits import list_groups, take_per_class
 from utils_cv.evaluation.intervals import Score, compare_means
 from utils_cv.models.backbones import DEFAULT_BACKBONE

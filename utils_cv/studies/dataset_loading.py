@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-from utils_cv.data.image_table import SPLIT_NAMES
 from utils_cv.data.images import find_value_range, load_image, load_images
+from utils_cv.data.labels import SPLIT_NAMES, normalize_name
 
 _MAX_PER_SPLIT = 70  # in three splits about 200 images: seconds, whatever the size of the data set
 _HUGE_PX = 3200 * 2400  # about 8 megapixels
@@ -84,13 +84,15 @@ def _copy_sample(sample: pd.DataFrame, out_dir: Path) -> pd.DataFrame:
     for image, source in zip(images, sample["path"], strict=True):
         (out_dir / image).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, out_dir / image)
-    return sample[["label", "split"]].assign(image=images, path=[str(out_dir / image) for image in images])
+    return sample[["label", "split"]].assign(
+        image=[normalize_name(image) for image in images], path=[str(out_dir / image) for image in images]
+    )
 
 
 def _add_copy(row: dict, out_dir: Path, prefix: str, **changes: str) -> dict:
     image = f"{prefix}_{Path(row['path']).name}"
     shutil.copyfile(row["path"], out_dir / image)
-    return row | {"image": image, "path": str(out_dir / image)} | changes
+    return row | {"image": normalize_name(image), "path": str(out_dir / image)} | changes
 
 
 def _inject(fault: str, path: Path, value_range: int) -> None:

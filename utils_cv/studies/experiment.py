@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from utils_cv.data.image_table import encode_labels, is_multilabel, list_class_names
+from utils_cv.data.labels import encode_labels, is_multilabel, list_class_names
 from utils_cv.data.splits import list_groups, take_per_class
 from utils_cv.evaluation.intervals import compare_means, measure_mean
 from utils_cv.training.linear_probe import fit_linear_head

@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageEnhance
 
-from utils_cv.data.image_table import encode_labels, load_image_table, load_table_images
+from utils_cv.data.image_table import load_image_table, load_table_images
+from utils_cv.data.labels import encode_labels
 from utils_cv.data.splits import split_folds
 from utils_cv.evaluation.intervals import Score, compare_means, compare_scores, make_fraction_score, measure_mean
 from utils_cv.evaluation.metrics import compare_accuracy

@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from utils_cv.data.image_table import TableImages, is_multilabel, load_table_images
+from utils_cv.data.image_table import TableImages, load_table_images
 from utils_cv.data.images import load_pixels
+from utils_cv.data.labels import is_multilabel
 from utils_cv.evaluation.metrics import compare_accuracy, measure_accuracy
 from utils_cv.models.backbones import describe_backbone
 from utils_cv.models.features import run_in_batches

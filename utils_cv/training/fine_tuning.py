@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from utils_cv.data.image_table import TableImages, encode_labels
+from utils_cv.data.image_table import TableImages
+from utils_cv.data.labels import encode_labels
 from utils_cv.models.backbones import DEFAULT_BACKBONE, split_backbone
 from utils_cv.models.features import prepare_network, run_in_batches
 from utils_cv.models.onnx_export import Normalized

@@ -30,8 +30,9 @@ with warnings.catch_warnings():
     from fasttransform import Transform
 
 from utils_cv.data.decoding import FULL_RANGE
-from utils_cv.data.image_table import TableImages, encode_labels, split_labels
+from utils_cv.data.image_table import TableImages
 from utils_cv.data.images import Fit, load_pixels
+from utils_cv.data.labels import encode_labels, split_labels
 from utils_cv.data.splits import list_groups
 from utils_cv.evaluation.calibration import weigh_images
 from utils_cv.evaluation.intervals import compute_wilson_interval

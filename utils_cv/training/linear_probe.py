@@ -7,7 +7,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from threadpoolctl import threadpool_limits
 
-from utils_cv.data.image_table import TableImages, encode_labels
+from utils_cv.data.image_table import TableImages
+from utils_cv.data.labels import encode_labels
 from utils_cv.data.splits import list_groups, split_folds
 from utils_cv.evaluation.calibration import compute_losses, weigh_images
 from utils_cv.models.backbones import DEFAULT_BACKBONE

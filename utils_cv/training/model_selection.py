@@ -12,7 +12,8 @@ import torch
 from scipy.special import softmax
 from tqdm.auto import tqdm
 
-from utils_cv.data.image_table import TableImages, encode_labels
+from utils_cv.data.image_table import TableImages
+from utils_cv.data.labels import encode_labels
 from utils_cv.data.splits import list_groups, split_folds
 from utils_cv.evaluation.calibration import compute_losses, fit_temperature, weigh_images
 from utils_cv.evaluation.metrics import check_same_length

@@ -135,6 +135,15 @@ def test_several_labels_of_an_image_count_one_by_one(tmp_path):
     assert audit(table).classes[""].to_dict() == {"can": 2, "carton": 1}
 
 
+def test_names_that_people_confuse_and_files_left_out_are_said(tmp_path):
+    table = make_table(tmp_path, CLEAN_ROWS[:4]).assign(label=["Dog", "dog", "caf\u00e9", "cat"])
+    table.attrs["left_out"] = "left out 3: 3 × not listed."
+    lines = str(audit(table)).splitlines()
+    assert lines[-2:] == ["Classes that differ only by case or accents: 'Dog', 'dog'.",
+                          "When the table was loaded: left out 3: 3 × not listed."]  # fmt: skip
+    assert "&#x27;Dog&#x27;, &#x27;dog&#x27;" in audit(table)._repr_html_()
+
+
 def test_a_report_is_readable_as_text_and_as_html(audit_with, tmp_path):
     report = audit_with(("<b>.jpg", PHOTO, "can", "test"), ("c.jpg", make_photo(7), "can", "train"))
     assert "Audit of 20 images of 2 classes" in str(report) == repr(report)

@@ -1,26 +1,25 @@
-"""Tests of utils_cv.data.image_table: the table from every layout, label coding, and the pixels of a table."""
+"""Tests of utils_cv.data.image_table: the table of a folder, random folders and CSV files, the pixels of a table."""
 
+import contextlib
+import csv
+import io
+import os
 import shutil
+import tempfile
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.conftest import ROOT
-from utils_cv.data.image_table import (
-    encode_labels,
-    is_multilabel,
-    list_class_names,
-    load_image_table,
-    load_table_images,
-    split_labels,
-)
+from utils_cv.data.csv_tables import save_image_table
+from utils_cv.data.image_table import describe_table, load_image_table, load_table_images
 from utils_cv.data.images import load_pixels
-
-
-def write_csv(folder, **columns):
-    pd.DataFrame(columns).to_csv(folder / "labels.csv", index=False)
+from utils_cv.data.splits import complete_splits
 
 
 def test_each_folder_is_a_class_and_one_will_do_on_request(image_dir):
@@ -32,28 +31,6 @@ def test_each_folder_is_a_class_and_one_will_do_on_request(image_dir):
     assert set(table["split"]) == {""}
     shutil.rmtree(image_dir / "can")
     assert set(load_image_table(image_dir, min_classes=1)["label"]) == {"carton"}
-
-
-@pytest.mark.parametrize("name", ["val", "valid", "Validation"])
-def test_folders_give_the_splits(image_dir, tmp_path, name):
-    for split in ("train", name, "test"):
-        shutil.copytree(image_dir, tmp_path / "split" / split)
-    table = load_image_table(tmp_path / "split")
-    assert table["split"].value_counts().to_dict() == {"train": 20, "valid": 20, "test": 20}
-    assert list(table["split"].unique()) == ["train", "valid", "test"]
-
-
-def test_a_csv_file_may_name_its_columns_otherwise_and_numbers_stay_text(image_dir):
-    labels = {" Labels ": ["carton | can", "can"], "weight_g": [1.5, 2], "Group_ID": ["01", "2"]}
-    write_csv(image_dir, filename=["can\\0.png", "carton/0.png"], subset=[" Val ", ""], **labels)
-    table = load_image_table(image_dir)
-    assert list(table.columns) == ["image", "path", "label", "split", "group", "weight_g"]
-    assert table.drop(columns="path").to_numpy().tolist() == [
-        ["can/0.png", "can|carton", "valid", "01", 1.5],
-        ["carton/0.png", "can", "", "2", 2.0],
-    ]
-    write_csv(image_dir, image=["can/0.png", "carton/0.png"], label=["01", "2"])
-    assert list(load_image_table(image_dir / "labels.csv")["label"]) == ["01", "2"]
 
 
 def replace_content(folder, *paths):
@@ -86,17 +63,12 @@ def make_split_folders(folder, *, without_train=(), strays=()):
             id="folders without files",
         ),
         pytest.param(lambda d: shutil.rmtree(d / "can"), "one class, 'carton'; expected at least two", id="one class"),
-        pytest.param(lambda d: (d / "bottle").mkdir(), "no image in class folder 'bottle'", id="empty class"),
+        pytest.param(lambda d: replace_content(d, "a/x.raw", "b/1.png"), "no image in class folder 'a'", id="raw"),
         pytest.param(
             lambda d: replace_content(d, "0.png", "1.png"), "2 images beside each other", id="no class folders"
         ),
         pytest.param(lambda d: make_split_folders(d, strays=["can"]), "train/ and also can", id="class beside train"),
         pytest.param(lambda d: make_split_folders(d, without_train=["can"]), "classes can have test", id="no train"),
-        pytest.param(lambda d: write_csv(d, image=["a.png"], label=["can"]), "lists 1 of 1 images", id="no file"),
-        pytest.param(lambda d: write_csv(d, image=["can/0.png"]), "no column for label", id="CSV without labels"),
-        pytest.param(lambda d: write_csv(d, image=[], label=[]), "has no rows", id="CSV without rows"),
-        pytest.param(lambda d: write_csv(d, image=["can/0.png"] * 2, label="can"), "1 images twice", id="twice"),
-        pytest.param(lambda d: write_csv(d, image=["a"], label="a", split="dev"), "got split 'dev'", id="split"),
     ],
 )
 def test_wrong_folders_are_explained(image_dir, change, message):
@@ -115,34 +87,6 @@ def test_relative_paths_count_from_here_and_from_the_repository(image_dir, monke
     assert Path(load_image_table("my images")["path"].iloc[0]) == image_dir / "can" / "0.png"
     path = Path(load_image_table("data/fridge_objects")["path"].iloc[0])
     assert path.is_file() and path.is_relative_to(ROOT / "data" / "fridge_objects")
-
-
-@pytest.mark.parametrize(
-    ("labels", "expected"),
-    [("can", ["can"]), ("can|carton", ["can", "carton"]), (" milk bottle | | can", ["milk bottle", "can"]), (" ", [])],
-)
-def test_labels_are_split_and_blanks_around_them_do_not_count(labels, expected):
-    assert split_labels(labels) == expected
-
-
-@pytest.mark.parametrize(("labels", "expected"), [(["b", "a"], False), (["b", "a|b"], True), (["b", ""], True)])
-def test_several_labels_or_none_make_a_table_multilabel(labels, expected):
-    table = pd.DataFrame({"label": labels})
-    assert is_multilabel(table) is expected
-    assert list_class_names(table) == (["b"] if "" in labels else ["a", "b"])
-
-
-def test_labels_become_codes_or_zeros_and_ones():
-    codes = encode_labels(pd.Series(["c", "a"], index=[7, 3]), ["a", "b", "c"])
-    assert (codes.tolist(), codes.dtype) == ([2, 0], np.int64)
-    table = encode_labels(["c | a", "b", ""], ["a", "b", "c"], multilabel=True)
-    assert (table.tolist(), table.dtype) == ([[1, 0, 1], [0, 1, 0], [0, 0, 0]], np.float32)
-
-
-@pytest.mark.parametrize("multilabel", [False, True])
-def test_an_unknown_label_names_the_similar_class(multilabel):
-    with pytest.raises(ValueError, match=r"Got labels \['cann'\].* Did you mean 'can'"):
-        encode_labels(["carton", "cann"], ["can", "carton"], multilabel=multilabel)
 
 
 def test_pixels_are_those_of_the_rows(image_dir):
@@ -181,3 +125,116 @@ def test_a_class_of_which_nothing_opens_is_an_error(image_dir, spoilt, message):
         path.write_bytes(b"")
     with pytest.raises(ValueError, match=message):
         load_table_images(table, 32)
+
+
+def test_hand_made_tables_need_no_names_but_labels(image_dir):
+    table = load_image_table(image_dir).drop(columns="image")
+    assert load_table_images(table, 32).table["image"].tolist() == table["path"].tolist()
+    table.loc[2, "label"] = None
+    with pytest.raises(ValueError, match=r"no label for 1 of 20 images: .*2.png \(row 3\)"):
+        load_table_images(table, 32)
+
+
+def test_a_table_is_described_with_what_is_left_out(image_dir):
+    assert describe_table(load_image_table(image_dir)) == (
+        "20 images of 2 classes, one label per image; without a split 20; nothing left out."
+    )
+    (image_dir / "can" / "notes.txt").touch()
+    with pytest.warns(UserWarning, match=r"my images: left out 1: 1 × extension .txt\."):
+        table = load_image_table(image_dir)
+    table = complete_splits(table.assign(label=table["label"] + "|new"))
+    assert describe_table(table).startswith("20 images of 3 classes, any number of labels per image; test ")
+    assert describe_table(table[5:]).endswith("left out 1: 1 × extension .txt.")
+
+
+FOLDERS = (
+    "cat,dog,dog ,Dog,caf\u00e9,cafe\u0301,cat|kitten,train,val,test,Training,seg_train,trian,unlabeled,@eaDir,__MACOSX"
+)
+FOLDERS = [*FOLDERS.split(","), "a$b", "翘头剪", "caf\udce9", "_bg_", " ", "new\nline", "#1", "x" * 255, "🐈"]
+FILES = ["1.jpg", "2.JPG", "3", "4.jpg?w=4", "5.txt", "caf\udce9.jpg", "e\u0301.jpg", "\u00e9.jpg", "new\nline.jpg"]
+FILES += ["a,b.png", "$a$.jpg", " 7.jpg", "8.jpg ", "Thumbs.db", "y" * 251 + ".jpg", "a\\b.jpg", 'a"b.jpg', "pipe.jpg"]
+NAMES = ["cat/1.jpg", "dog/2.jpg", "a,b.png", "caf\u00e9.jpg", "new\nline.jpg", "x.png", "z 1.jpg", 'q".jpg', "$5$.jpg"]
+CELLS = {
+    "image": [*NAMES, "X.PNG", "cat/1", "cat\\1.jpg", "./x.png", "missing.jpg", "", " x.png ", "x" * 300],
+    "label": [
+        "cat",
+        "dog",
+        " cat ",
+        "Dog",
+        "cafe\u0301",
+        "cat|dog",
+        "['cat', 'dog']",
+        "[]",
+        "",
+        "|",
+        "1",
+        "NA",
+        "a,b",
+        '"',
+    ],
+    "split": ["", "", "train", "val", "Test", "tset"],
+    "group": ["", "a", "b"],
+    "can": ["0", "1", ""],
+    "jar": ["0", "1"],
+    "": ["", "1"],
+}
+HEADERS = [["image", "label"], ["label", "image", "split", "group"], ["image", "can", "jar"], ["", "image", "label"]]
+folders = st.tuples(st.lists(st.sampled_from(FOLDERS), max_size=3), st.sampled_from(FILES), st.integers(1, 4))
+
+
+@st.composite
+def make_csv(draw):
+    """A CSV file of random cells, more often with images that exist."""
+    header, are_right = draw(st.sampled_from([*HEADERS, ["label"], [*HEADERS[0], "label"]])), draw(st.booleans())
+    cells = {name: st.sampled_from(values) for name, values in CELLS.items()}
+    rows = [
+        [NAMES[i] if are_right and name == "image" else draw(cells[name]) for name in header]
+        for i in range(draw(st.integers(0, 8)))
+    ]
+    text = io.StringIO(newline="")
+    csv.writer(text, delimiter=draw(st.sampled_from(",;\t"))).writerows([header, *rows])
+    changes = [lambda t: t, lambda t: f"\n{t},\n", lambda t: t.replace('"', ""), lambda t: t.replace("\r\n", ",\n")]
+    encoding = draw(st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "cp1252"]))
+    return draw(st.sampled_from(changes))(text.getvalue()).encode(encoding, "replace")
+
+
+def check_intake(root, min_classes):
+    """A table that can be printed and loads again as the same, or an error of ours that names a file or row."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            table = load_image_table(root, min_classes=min_classes)
+        except (ValueError, FileNotFoundError) as error:
+            assert type(error) in (ValueError, FileNotFoundError) and str(root) in str(error)
+            return
+        assert len(table) and all(os.path.isfile(path) for path in table["path"])  # noqa: PTH113
+        (describe_table(table) + table[["image", "label", "split"]].to_string()).encode("utf-8")
+        save_image_table(table, root / "saved.csv")
+        pd.testing.assert_frame_equal(load_image_table(root / "saved.csv", min_classes=1), table, check_like=True)
+        with contextlib.suppress(ValueError):  # a class of few
+            assert set(complete_splits(table)["split"]) == {"train", "valid", "test"}
+
+
+@settings(max_examples=150)
+@given(st.lists(folders, max_size=12), st.sampled_from([1, 2]))
+def test_random_folders_end_in_a_table_or_an_error_that_names_them(entries, min_classes):
+    with tempfile.TemporaryDirectory() as name:
+        for parents, file_name, n in entries:
+            folder = Path(name, *parents)
+            with contextlib.suppress(FileExistsError, NotADirectoryError):
+                folder.mkdir(parents=True, exist_ok=True)
+                for path in (folder / f"{i or ''}{file_name}"[:255] for i in range(n)):
+                    os.mkfifo(path) if file_name == "pipe.jpg" else path.touch()
+                (folder / "up").symlink_to(folder.parent, target_is_directory=True)
+        check_intake(Path(name), min_classes)
+
+
+@settings(max_examples=150)
+@given(make_csv(), st.sampled_from([1, 2]))
+def test_random_csv_files_end_in_a_table_or_an_error_that_names_them(content, min_classes):
+    with tempfile.TemporaryDirectory() as name:
+        for image in NAMES:
+            Path(name, image).parent.mkdir(exist_ok=True)
+            Path(name, image).touch()
+        Path(name, "labels.csv").write_bytes(content)
+        check_intake(Path(name), min_classes)

@@ -12,7 +12,6 @@ from utils_cv.data.images import (
     ImageError,
     find_value_range,
     iterate_images,
-    list_image_files,
     load_image,
     load_images,
     load_pixels,
@@ -38,32 +37,6 @@ def photo_paths(tmp_path):
     for number, path in enumerate(paths):
         make_photo(160, 120, seed=number).save(path, quality=92)
     return paths
-
-
-def touch(folder, *names):
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(b"")
-
-
-def test_image_files_are_found_by_extension_in_a_fixed_order_without_hidden_ones(tmp_path, monkeypatch):
-    monkeypatch.setattr("mimetypes.guess_type", lambda *args, **options: (None, None))  # the system is not asked
-    touch(tmp_path, "b/2.JPG", "b/10.jpg", "a/x.Png", "A/y.heic", "z.webp", "notes.txt", "b/labels.csv", "c/plan.svg")
-    touch(tmp_path, ".ipynb_checkpoints/1.jpg", "._1.jpg", "a/.hidden/1.jpg", ".jpg")  # left out
-    names = [path.relative_to(tmp_path).as_posix() for path in list_image_files(tmp_path)]
-    assert names == ["A/y.heic", "a/x.Png", "b/10.jpg", "b/2.JPG", "z.webp"]
-    with pytest.raises(NotADirectoryError, match="missing"):
-        list_image_files(tmp_path / "missing")
-
-
-def test_a_linked_folder_is_followed_once(tmp_path):
-    touch(tmp_path, "data/a/1.jpg", "elsewhere/2.jpg")
-    try:
-        (tmp_path / "data/linked").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
-        (tmp_path / "data/a/loop").symlink_to(tmp_path / "data", target_is_directory=True)
-    except OSError:
-        return  # Windows without the right to make links has no loops either
-    assert [path.name for path in list_image_files(tmp_path / "data")] == ["1.jpg", "2.jpg"]
 
 
 @pytest.mark.parametrize(

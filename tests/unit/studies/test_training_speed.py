@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from utils_cv.data.images import list_image_files
+from utils_cv.data.image_files import list_image_files
 from utils_cv.studies import training_speed
 from utils_cv.studies.training_speed import (
     STAGES,

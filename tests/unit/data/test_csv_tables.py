@@ -1,0 +1,186 @@
+"""Tests of utils_cv.data.csv_tables: CSV files as spreadsheets and scripts write them, and tables that come back."""
+
+import io
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from utils_cv.data.csv_tables import save_image_table
+from utils_cv.data.image_table import load_image_table
+from utils_cv.data.labels import is_multilabel
+
+ROWS = [(f"{label}/{i}.jpg", label) for label in ("cat", "dog") for i in range(4)]
+PLAIN = "image,label\n" + "".join(f"{image},{label}\n" for image, label in ROWS)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Eight files that are named like images."""
+    for image, _ in ROWS:
+        (tmp_path / image).parent.mkdir(exist_ok=True)
+        (tmp_path / image).touch()
+    return tmp_path
+
+
+def load(folder, text, encoding="utf-8"):
+    (folder / "labels.csv").write_bytes(text if isinstance(text, bytes) else text.encode(encoding))
+    return load_image_table(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        pytest.param(PLAIN, "utf-8-sig", id="byte order mark"),
+        pytest.param(PLAIN.replace(",", "\t"), "utf-16", id="UTF-16 and tabs"),
+        pytest.param(PLAIN, "utf-16-le", id="UTF-16 without a mark"),
+        pytest.param(PLAIN.replace(",", ";"), "utf-8", id="semicolons"),
+        pytest.param("sep=;\n" + PLAIN.replace(",", ";"), "utf-8", id="sep="),
+        pytest.param(PLAIN.replace("\n", "\r"), "utf-8", id="old Mac lines"),
+        pytest.param(PLAIN.replace("\n", ",\n").replace("label,", "label"), "utf-8", id="rows end with a comma"),
+        pytest.param(PLAIN.replace("\n", ",,\n"), "utf-8", id="blank columns"),
+        pytest.param(f"\n{PLAIN},\n,\n", "utf-8", id="blank rows"),
+        pytest.param(PLAIN.replace(",", " , "), "utf-8", id="blanks around the comma"),
+        pytest.param(PLAIN.replace(",", ', "').replace("\n", '"\n'), "utf-8", id="blanks before quotes"),
+        pytest.param(PLAIN.replace("image,label", "Image_Path,CLASS"), "utf-8", id="other names"),
+        pytest.param(PLAIN.replace("image,label", "File Name,target"), "utf-8", id="names with blanks"),
+        pytest.param(PLAIN.replace("image,label", "id,breed").replace("breed", "y"), "utf-8", id="id and y"),
+        pytest.param(PLAIN.replace(".jpg", ""), "utf-8", id="no extension"),
+        pytest.param(PLAIN.replace(".jpg", ".JPG").replace("cat/", "Cat/"), "utf-8", id="another case"),
+        pytest.param(PLAIN.replace("/", "\\"), "utf-8", id="backslashes"),
+        pytest.param(PLAIN.replace("cat/", "./cat/"), "utf-8", id="./"),
+        pytest.param(
+            ",image,label\n" + "".join(f"{i},{a},{b}\n" for i, (a, b) in enumerate(ROWS)), "utf-8", id="index"
+        ),
+        pytest.param(
+            "image,label\n" + "".join(f"{i},{a},{b}\n" for i, (a, b) in enumerate(ROWS)), "utf-8", id="R's index"
+        ),
+        pytest.param(
+            "image,cat,dog\n" + "".join(f"{a},{b == 'cat':d},{b == 'dog':d}\n" for a, b in ROWS), "utf-8", id="1-hot"
+        ),
+        pytest.param("image,path,label\n" + "".join(f"{a},x/{a},{b}\n" for a, b in ROWS), "utf-8", id="image and path"),
+        pytest.param(
+            "id,path,label\n" + "".join(f"7{i},{a},{b}\n" for i, (a, b) in enumerate(ROWS)), "utf-8", id="id, path"
+        ),
+    ],
+)
+def test_files_of_many_kinds_give_the_same_table(folder, text, encoding):
+    table = load(folder, text, encoding)
+    assert table[["image", "label"]].to_numpy().tolist() == [list(row) for row in ROWS]
+    assert table["path"].tolist() == [str(folder / image) for image, _ in ROWS]
+    assert list(table.columns) == ["image", "path", "label", "split"] or "id" in text
+    assert not is_multilabel(table) and set(table["split"]) == {""}
+
+
+def test_labels_of_windows_and_names_of_two_forms_are_read(folder):
+    assert set(load(folder, PLAIN.replace(",dog", ",pêche"), "cp1252")["label"]) == {"cat", "pêche"}
+    two = PLAIN.replace("0.jpg,cat", "0.jpg,caf\u00e9").replace("1.jpg,cat", "1.jpg, cafe\u0301 ")
+    assert set(load(folder, two)["label"]) == {"cat", "dog", "caf\u00e9"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "labels"),
+    [
+        pytest.param(["image,label", "cat/0.jpg,b | a|b", "dog/0.jpg,"], ["a|b", ""], id="bars"),
+        pytest.param(["image,label", "cat/0.jpg,\"['b', 'a']\"", "dog/0.jpg,['b']"], ["a|b", "b"], id="lists"),
+        pytest.param(["image,a,b", "cat/0.jpg,1,1", "dog/0.jpg,0,0"], ["a|b", ""], id="zeros and ones"),
+        pytest.param(["image,label", "cat/0.jpg,['b']", "dog/0.jpg,[]"], ["b", "|"], id="an empty list"),
+    ],
+)
+def test_a_file_says_that_images_have_several_labels(folder, rows, labels):
+    (folder / "labels.csv").write_text("\n".join(rows))
+    table = load_image_table(folder / "labels.csv", min_classes=1)
+    assert is_multilabel(table) and is_multilabel(table[table["label"] == "b"])
+    assert table["label"].tolist() == labels
+    table.to_csv(folder / "again.csv", index=False)
+    pd.testing.assert_frame_equal(load_image_table(folder / "again.csv", min_classes=1), table)
+
+
+def test_columns_that_are_partly_empty_mean_what_they_say(folder):
+    splits, groups = ["Train", "dev", "", "Testing"] * 2, ["7", "7", "", "", "07", "", "", ""]
+    rows = [",".join([*row, split, group]) for row, split, group in zip(ROWS, splits, groups, strict=True)]
+    table = load(folder, "\n".join(["image,label,split,group", *rows]))
+    assert table["split"].tolist() == ["train", "valid", "", "test"] * 2
+    assert table["group"].tolist() == ["7", "7", "cat/2.jpg", "cat/3.jpg", "07", "dog/1.jpg", "dog/2.jpg", "dog/3.jpg"]
+
+
+@pytest.mark.parametrize("place", ["labels.csv", "new/tables/mine.csv"])
+@pytest.mark.parametrize("save", [save_image_table, lambda table, path: table.to_csv(path, index=False)])
+def test_a_saved_table_is_the_same_when_it_is_loaded(folder, tmp_path_factory, place, save):
+    facts = {"weight_g": [0.1 + 0.2, np.nan, *range(6)], "note": ['a "b", c\nd', None, "ü", "1", "", " x", "#", "%"]}
+    table = load_image_table(folder).assign(**facts, is_old=[True, False] * 4, split=["train", "test"] * 4)
+    path = (folder if place == "labels.csv" else tmp_path_factory.mktemp("elsewhere")) / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save(table, path)
+    again = load_image_table(path)
+    expected = table.assign(note=table["note"].replace("", np.nan))
+    names = [] if save is not save_image_table or place == "labels.csv" else ["image"]  # counted from another folder
+    pd.testing.assert_frame_equal(again.drop(columns=names), expected.drop(columns=names), check_dtype=False)
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        save_image_table(table, path)
+    save_image_table(again, path, overwrite=True)
+    assert load_image_table(path)["split"].equals(table["split"])
+
+
+def test_names_that_are_not_utf8_come_back(folder):
+    (folder / "cat" / "caf\udce9.jpg").touch()
+    table = load_image_table(folder)
+    assert "cat/caf\\udce9.jpg" in set(table["image"])
+    save_image_table(table, folder / "labels.csv")
+    pd.testing.assert_frame_equal(load_image_table(folder), table)
+    text = PLAIN.replace("cat/0.jpg", "cat/café.jpg")  # of an archive whose names and list are both old
+    assert load(folder, text, "cp1252")["path"][0] == str(folder / "cat" / "caf\udce9.jpg")
+
+
+def test_files_that_are_not_listed_are_said(folder):
+    text = "".join(PLAIN.splitlines(keepends=True)[:-1])
+    (folder / "new").mkdir()
+    (folder / "new" / "1.jpg").touch()
+    with pytest.warns(UserWarning, match="left out 2: 2 × not listed in labels.csv, such as dog/3.jpg"):
+        table = load(folder, text)
+    assert len(table) == 7
+    with pytest.warns(UserWarning, match="left out 1: 1 × not listed"):  # looks only beside what is listed
+        load_image_table(folder / "labels.csv")
+
+
+def make_zip(name):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as file:
+        file.writestr(name, "x")
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param(
+            PLAIN.replace("2.jpg,cat", "2.jpg,"), r"no label for 1 of 8 images: cat/2.jpg \(row 3\)", id="label"
+        ),
+        pytest.param("image,a,b\ncat/0.jpg,1,0\ncat/1.jpg,0,0", r"cat/1.jpg \(row 2\)", id="no 1 in a row"),
+        pytest.param(PLAIN + ",dog", "line 10: column 'image' names no image", id="no image"),
+        pytest.param(PLAIN.replace("2.jpg,cat", "2.jpg,cat,big"), "line 4: 3 cells, but 2 names .* quotes", id="comma"),
+        pytest.param(PLAIN.replace("cat/2", "cat/9"), "1 of 8 .* first 'cat/9.jpg' in line 4; .*Did you", id="no file"),
+        pytest.param(PLAIN + "./cat/0.jpg,dog", "1 images twice, the first 'cat/0.jpg' in line 10", id="twice"),
+        pytest.param(PLAIN.replace("image", "picture of"), "no column for image; it has columns", id="no column"),
+        pytest.param(PLAIN.split("\n", 1)[1], "no column for image and label.*a first line of names", id="no header"),
+        pytest.param("image,label\n", "has no rows", id="no rows"),
+        pytest.param("", "is empty", id="empty"),
+        pytest.param("image,label,label\na,b,c", "two columns 'label'", id="two columns of a name"),
+        pytest.param("image,label,split\ncat/0.jpg,a,tset", "line 2: got split 'tset', .* 'test'", id="split"),
+        pytest.param("image,label,split\ncat/0.jpg,a,train\ndog/0.jpg,A,test", "classes A .* 'a'", id="only in test"),
+        pytest.param(make_zip("a.jpg"), "an archive: unpack it", id="zip"),
+        pytest.param(b"\x1f\x8b\x08", "an archive", id="tar.gz"),
+        pytest.param(b"a.jpg".ljust(257, b"\0") + b"ustar", "an archive", id="tar"),
+        pytest.param(make_zip("[Content_Types].xml"), "an Excel file: save it as CSV", id="Excel"),
+        pytest.param(b"\xff\xd8\xff\xe0", "a single image: give its folder", id="image"),
+        pytest.param(b"<!DOCTYPE html><html>", "an HTML or XML page", id="HTML"),
+        pytest.param(b"version https://git-lfs.github.com/spec/v1", "git lfs pull", id="git-lfs"),
+        pytest.param(b'[{"image": 1}]', "JSON", id="JSON"),
+        pytest.param(b"ab\0\1\2", "not a text file", id="binary"),
+    ],
+)
+def test_files_that_cannot_be_used_are_explained(folder, content, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
+        load(folder, content)
+    assert str(folder / "labels.csv") in str(caught.value)

@@ -1,0 +1,103 @@
+"""Tests of utils_cv.data.folder_tables: layouts of folders, and what is said of those that fit none."""
+
+import pytest
+
+from utils_cv.data.image_table import load_image_table
+from utils_cv.data.splits import complete_splits
+
+
+def touch(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"")
+
+
+def make_classes(folder, *parents, classes=("cat", "dog"), n=4):
+    touch(folder, *(f"{parent}{label}/{i}.jpg" for parent in parents or [""] for label in classes for i in range(n)))
+    return folder
+
+
+def count(table):
+    return table.groupby(["split", "label"]).size().to_dict()
+
+
+@pytest.mark.parametrize(
+    ("parents", "splits"),
+    [
+        pytest.param(["train/", "val/", "test/"], ["train", "valid", "test"], id="train val test"),
+        pytest.param(["Train/", "Valid/", "TEST/"], ["train", "valid", "test"], id="any case"),
+        pytest.param(["training_set/", "test_set/"], ["train", "test"], id="training_set"),
+        pytest.param(["Training/", "Testing/"], ["train", "test"], id="Training"),
+        pytest.param(["seg_train/seg_train/", "seg_test/seg_test/"], ["train", "test"], id="nested seg_train"),
+        pytest.param(["Train_images/", "dev/"], ["train", "valid"], id="dev"),
+        pytest.param(["val/", "test/"], ["valid", "test"], id="no train"),
+        pytest.param(["test/"], ["test"], id="only test"),
+    ],
+)
+def test_folders_of_splits_are_recognized(tmp_path, parents, splits):
+    table = load_image_table(make_classes(tmp_path, *parents))
+    assert count(table) == {(split, label): 4 for split in splits for label in ("cat", "dog")}
+    assert list(table["split"].unique()) == splits
+
+
+def test_only_train_is_split_and_splits_below_the_classes_count(tmp_path):
+    table = load_image_table(make_classes(tmp_path / "a", "train/", n=20))
+    assert set(complete_splits(table)["split"]) == {"train", "valid", "test"}
+    touch(tmp_path / "b", *(f"{label}/{split}/{i}.jpg" for label in "xy" for split in ("train", "test") for i in "12"))
+    assert count(load_image_table(tmp_path / "b")) == {(s, label): 2 for s in ("train", "test") for label in "xy"}
+
+
+def test_a_vehicle_called_train_is_a_class(tmp_path):
+    assert count(load_image_table(make_classes(tmp_path, classes=["bus", "car", "train"]))) == {
+        ("", label): 4 for label in ("bus", "car", "train")
+    }
+
+
+def test_what_lies_beside_the_classes_is_left_out_and_said(tmp_path):
+    make_classes(tmp_path, "train/", "test/")
+    touch(tmp_path, "loose.jpg", "train/loose.jpg", "unlabeled/1.jpg", "seg_pred/seg_pred/1.jpg", "README.md")
+    touch(tmp_path, "train/cat/5", "test/@eaDir/1.jpg/2.jpg", "__MACOSX/cat/1.jpg")
+    (tmp_path / "outputs").mkdir()
+    with pytest.warns(UserWarning, match="left out 6: ") as caught:
+        table = load_image_table(tmp_path)
+    assert len(table) == 16 and set(table["label"]) == {"cat", "dog"}
+    for why in ("beside the folders", "in train/, but in no class folder", "in unlabeled/, beside test/, train/",
+                "in seg_pred/, beside test/, train/", "no extension", "empty folder 'outputs'"):  # fmt: skip
+        assert f"1 × {why}" in str(caught[0].message)
+
+
+def test_names_are_compared_composed_and_without_blanks(tmp_path):
+    make_classes(tmp_path, "train/", classes=["caf\u00e9", "dog"])
+    make_classes(tmp_path, "val/", classes=["cafe\u0301", "dog "])
+    assert count(load_image_table(tmp_path)) == {(s, c): 4 for s in ("train", "valid") for c in ("caf\u00e9", "dog")}
+
+
+def test_names_that_are_not_text_can_be_printed_and_opened(tmp_path):
+    touch(tmp_path, "caf\udce9/1\udcff.jpg", "dog/new\nline.jpg", f"dog/{'x' * 251}.jpg", "dog/a$b #%41 🐈.jpg")
+    table = load_image_table(tmp_path)
+    assert all(open(path, "rb").read() == b"" for path in table["path"])  # noqa: SIM115, PTH123
+    assert table["label"][0].encode() == b"caf\\udce9"
+    assert table["image"].map(str.encode).map(len).max() == 259
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        pytest.param(["cat|kitten/1.jpg", "dog/1.jpg"], r"folder 'cat\|kitten' cannot name a class", id="bar"),
+        pytest.param([" /1.jpg", "dog/1.jpg"], "folder ' ' cannot name a class", id="blank"),
+        pytest.param(["train/1.jpg", "test/1.jpg"], "test/, train/, but no class folders inside", id="no classes"),
+        pytest.param(["x/train/1.jpg", "x/test/2.jpg"], "one class, 'x'", id="one folder of splits"),
+        pytest.param(["all/cat/1.jpg", "all/dog/1.jpg"], "Did you mean .*all", id="one folder too high"),
+        pytest.param(["train/test/1.jpg", "train/dev/1.jpg"], "dev, test stand where folders of classes", id="splits"),
+        pytest.param(["train/cat/1.jpg", "test/dog/1.jpg"], "classes dog have test or", id="only in test"),
+        pytest.param(["train/dog/1.jpg", "test/Dog/1.jpg"], "classes Dog .* Did you mean 'dog'", id="case"),
+        pytest.param(["train/cat/1.jpg", "tset/cat/1.jpg"], "and also tset.* Did you mean 'test'", id="slip"),
+        pytest.param(["dog/1.jpg", "cat/1.raw"], "no image in class folder 'cat'.* below it: .raw", id="unknown"),
+        pytest.param(["pets.csv"], "Found pets.csv: to load what it lists", id="a CSV of another name"),
+    ],
+)
+def test_layouts_that_fit_none_are_explained(tmp_path, names, message):
+    touch(tmp_path, *names)
+    with pytest.raises(ValueError, match=message) as caught:
+        load_image_table(tmp_path)
+    assert str(tmp_path) in str(caught.value)

@@ -1,0 +1,255 @@
+"""Image tables from CSV files as spreadsheets and scripts write them, and back into one."""
+
+import csv
+import io
+import os
+import posixpath
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from ..system.files import write_atomic
+from .image_files import is_image_name, list_image_files
+from .labels import LABEL_SEPARATOR, SPLIT_NAMES, find_split_name, fold_name, normalize_name, suggest_name
+
+# What a CSV file may call each column, the likeliest first; case, blanks and "-" do not count.
+_COLUMNS = {
+    "image": "image path file filename file_name filepath file_path image_path image_file image_name image_id img "
+    "img_path img_name images filenames paths files id_code id name",
+    "label": "label labels class classes class_name class_label label_name category target targets tags tag y",
+    "split": "split subset set data_set partition usage",
+    "group": "group group_id groups",
+}
+_OTHER_KINDS = (
+    (rb"PK\x03\x04.{26}(\[Content|docProps|xl/)|\xd0\xcf\x11\xe0", "an Excel file: save it as CSV"),
+    (rb"PK\x03\x04|\x1f\x8b|BZh|7z\xbc\xaf|Rar!|\xfd7zXZ|.{257}ustar", "an archive: unpack it, and give the folder"),
+    (rb"\xff\xd8\xff|\x89PNG|GIF8|BM.{4}\0\0|RIFF....WEBP|II\*\0|MM\0\*|.{4}ftyp", "a single image: give its folder"),
+    (rb"version https://git-lfs", "a pointer of git-lfs, not the file: run `git lfs pull`"),
+    (rb"\s*<(!doctype|html|head|\?xml)", "an HTML or XML page, perhaps a login page: download the file again"),
+    (rb"\s*[\[{]|%PDF|PAR1|\x89HDF|\x93NUMPY|SQLite", "JSON or no text: write a CSV file of images and labels"),
+)
+_YES, _NO = ("1", "1.0", "true"), ("0", "0.0", "false", "")
+
+
+def load_csv_table(csv_path: Path, *, is_whole_folder: bool = False) -> tuple[pd.DataFrame, Counter[str]]:
+    """Load the images that a CSV file lists, counted from its folder; count the images there that it does not list."""
+    raw = _read_cells(csv_path)
+    columns = {kind: _find_columns(raw, names.split()) for kind, names in _COLUMNS.items()}
+    label, split, group = (next(iter(columns[kind]), "") for kind in ("label", "split", "group"))
+    others = raw.drop(columns=[*columns["image"], *filter(None, (label, split, group))])
+    is_mark = others.apply(lambda cells: cells.isin(_YES + _NO).all() and not cells.isin([""]).all())
+    classes = [] if label or sum(is_mark) < 2 else list(others.columns[is_mark])
+    if raw.empty or not columns["image"] or not (label or classes):
+        missing = " and ".join(kind for kind in ("image", "label") if not columns[kind])
+        raise ValueError(
+            f"{csv_path} has {f'no column for {missing}' if missing else 'no rows'}; it has columns "
+            f"{list(raw)[:20]}. Expected a first line of names, at least 'image' (path from the CSV's folder) and "
+            "'label' (several joined by '|'), or a column of 0 and 1 for each class."
+        )
+    image, images, paths = _find_files(csv_path, raw[columns["image"]])
+    is_declared, labels = _read_labels(raw, label, classes)
+    table = pd.DataFrame({"image": images, "path": paths, "label": labels})
+    table["split"] = _read_splits(csv_path, raw[split]) if split else ""
+    if group and raw[group].any():
+        table["group"] = [name or own for name, own in zip(raw[group], images, strict=True)]
+    facts = raw.drop(columns={image, label, split, group, "path", *classes} & set(raw))
+    if len(facts.columns):  # numbers become numbers; `image` may be a number beside `path`
+        facts = facts.rename(columns={name: f"csv_{name}" for name in _COLUMNS})
+        typed = pd.read_csv(io.StringIO(facts.to_csv(index=False)), low_memory=False, index_col=False)
+        table = pd.concat([table, typed], axis=1)
+    twice = table.loc[table["image"].duplicated(), "image"]
+    if len(twice):
+        raise ValueError(
+            f"{csv_path} lists {len(twice)} images twice, the first {twice.iloc[0]!r} in line "
+            f"{raw.index[twice.index[0]]}. Keep one row per image; join several labels by '|'."
+        )
+    table.attrs["is_multilabel"] = is_declared
+    return table, _count_unlisted(csv_path, paths, is_whole_folder=is_whole_folder)
+
+
+def save_image_table(table: pd.DataFrame, csv_path: str | Path, *, overwrite: bool = False) -> None:
+    """Save an image table as a CSV file that `load_image_table` loads again as the same table, with its splits.
+
+    Args:
+        table: An image table. Its images stay where they are; the file names them from its own folder.
+        csv_path: The file, best `labels.csv` in the folder of the images, which then loads by the name of the folder.
+        overwrite: Replace the file if it exists.
+
+    Raises:
+        FileExistsError: The file exists.
+
+    Example:
+        >>> save_image_table(table, "my_images/labels.csv")  # doctest: +SKIP
+    """
+    csv_path = Path(csv_path).expanduser().absolute()
+    if csv_path.exists() and not overwrite:
+        raise FileExistsError(f"{csv_path} exists; give another name, or overwrite=True to replace it.")
+    images = [Path(os.path.relpath(path, csv_path.parent)).as_posix() for path in table["path"]]
+    saved = table.drop(columns="path").assign(image=[normalize_name(image) for image in images])
+    with write_atomic(csv_path) as temporary_path:
+        saved.to_csv(temporary_path, index=False, encoding="utf-8", errors="backslashreplace")
+
+
+def _read_cells(csv_path: Path) -> pd.DataFrame:
+    """Read the cells as text, by the number of their line; blank lines and columns and an index are left out."""
+    text = _read_text(csv_path)
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    separator = max(",;\t", key=re.sub('"[^"]*"', "", first).count)
+    if first.lower().startswith("sep="):  # spreadsheets write it
+        separator, text = first[4:5] or ",", text.replace(first, "", 1)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=f'{separator} "' in text)
+    try:
+        numbered = [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        raise ValueError(f"{csv_path}, line {reader.line_num}: {error}. Is a quote missing?") from error
+    rows = {number: row for number, row in numbered if any(cell.strip() for cell in row)}
+    if not rows:
+        raise ValueError(f"{csv_path} is empty. Expected a first line of names (image,label) and a line per image.")
+    header = [name.strip() for name in rows.pop(min(rows))]
+    if rows and all(len(row) > len(header) and row[0].isdecimal() and row[-1].strip() for row in rows.values()):
+        header = ["", *header]  # R names no index column
+    for number, row in rows.items():
+        if any(cell.strip() for cell in row[len(header) :]):
+            raise ValueError(
+                f"{csv_path}, line {number}: {len(row)} cells, but {len(header)} names in the first line: "
+                f"{separator.join(row)!r}. Put a text that holds {separator!r} into double quotes."
+            )
+    cells = [row[: len(header)] + [""] * (len(header) - len(row)) for row in rows.values()]
+    raw = pd.DataFrame(cells, index=list(rows), columns=range(len(header)), dtype=object)
+    is_index = [bool(re.fullmatch(r"(unnamed: ?\d+)?", name.lower())) for name in header]
+    is_kept = [not (is_index[i] and raw[i].str.fullmatch(r"\s*\d*\s*").all()) for i in raw]
+    raw = raw.set_axis([name or f"column_{i}" for i, name in enumerate(header)], axis=1).loc[:, is_kept]
+    if not raw.columns.is_unique:
+        name = raw.columns[raw.columns.duplicated()][0]
+        raise ValueError(f"{csv_path} has two columns {name!r}. Give each a name of its own.")
+    return raw
+
+
+def _read_text(csv_path: Path) -> str:
+    content = csv_path.read_bytes()
+    for pattern, kind in _OTHER_KINDS:
+        if re.match(pattern, content[:600], re.DOTALL | re.IGNORECASE):
+            raise ValueError(f"{csv_path} is {kind}. Expected a folder of images or a CSV file.")
+    n_zeros = [content[i:1000:2].count(0) for i in (0, 1)]  # UTF-16 has many at every second place
+    wide = (
+        "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else f"utf-16-{'be' if n_zeros[0] > n_zeros[1] else 'le'}"
+    )
+    is_wide = wide == "utf-16" or max(n_zeros) > len(content[:1000]) // 4
+    for encoding in [wide] if is_wide else ["utf-8-sig", "cp1252", "latin-1"]:
+        try:
+            text = content.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if "\0" not in text:
+            return text
+    raise ValueError(f"{csv_path} is not a text file. Expected a folder of images or a CSV file in UTF-8.")
+
+
+def _find_columns(header: Iterable[str], known_names: Sequence[str]) -> list[str]:
+    """List the columns that have one of the names, the likeliest first."""
+    column_of = {re.sub(r"[\W_]+", "_", name.lower()).strip("_"): name for name in reversed(list(header))}
+    return [column_of[name] for name in known_names if name in column_of]
+
+
+def _read_labels(raw: pd.DataFrame, label: str, classes: Sequence[str]) -> tuple[bool, list[str]]:
+    """Whether the file says that images may have several labels, and the joined labels of each."""
+    if label:
+        is_list = raw[label].str.fullmatch(r"\s*\[.*\]\s*", flags=re.DOTALL)  # as Python and JSON write lists
+        cells = raw[label].where(
+            ~is_list, raw[label].str.strip(" []").str.replace(r"['\"]?\s*,\s*['\"]?", "|", regex=True)
+        )
+        rows = [cell.strip("'\"" if is_own else "").split("|") for cell, is_own in zip(cells, is_list, strict=True)]
+        is_declared = cells.str.contains(LABEL_SEPARATOR, regex=False).any() or (is_list & (cells == "")).any()
+    else:
+        rows = [
+            [name for name, mark in zip(classes, row, strict=True) if mark] for row in raw[classes].isin(_YES).values
+        ]
+        is_declared = any(len(row) > 1 for row in rows)
+    labels = [LABEL_SEPARATOR.join(sorted({normalize_name(name) for name in row} - {""})) for row in rows]
+    if is_declared and not any(LABEL_SEPARATOR in text for text in labels):
+        labels = [text or LABEL_SEPARATOR for text in labels]  # so that it says so when it is saved
+    return bool(is_declared), labels
+
+
+def _read_splits(csv_path: Path, cells: pd.Series) -> list[str]:
+    for number, cell in cells.drop_duplicates().items():
+        if cell.strip() and not find_split_name(cell):
+            expected = f"expected train, valid, test or nothing.{suggest_name(cell, SPLIT_NAMES)}"
+            raise ValueError(f"{csv_path}, line {number}: got split {cell!r}, {expected}")
+    return [find_split_name(cell) for cell in cells]
+
+
+def _find_files(csv_path: Path, cells: pd.DataFrame) -> tuple[str, list[str], list[str]]:
+    """Find the file of each row; return the column that names it, its names in the set, and its paths."""
+    folder = csv_path.parent
+    column = next(
+        (name for name in cells if any(_find_file(folder, cell) for cell in cells[name][:50])), cells.columns[0]
+    )
+    if {"image", "path"} <= set(cells) and all(map(str.endswith, cells["path"], cells["image"])):
+        column = "image"
+    names = cells[column]
+    if (names.str.strip() == "").any():
+        line = names.index[names.str.strip() == ""][0]
+        raise ValueError(f"{csv_path}, line {line}: column {column!r} names no image. Fill it in or delete the line.")
+    paths = [_find_file(folder, cell) for cell in names]
+    if not all(paths):
+        similar = _index_names(folder)
+        found = [set().union(*(similar.get(_make_key(name), ()) for name in _spell(cell))) for cell in names]
+        paths = [path or (str(*own) if len(own) == 1 else None) for path, own in zip(paths, found, strict=True)]
+    images = [(path or cell).removeprefix(f"{folder}{os.sep}") for path, cell in zip(paths, names, strict=True)]
+    if "path" in cells:  # of a table that was saved elsewhere
+        paths = [path or _find_file(folder, cell) for path, cell in zip(paths, cells["path"], strict=True)]
+    if not all(paths):
+        row = paths.index(None)
+        close = suggest_name(Path(names.iloc[row]).name, [path.name for path in list_image_files(folder)[:5000]])
+        raise FileNotFoundError(
+            f"{csv_path} lists {paths.count(None)} of {len(paths)} images that do not exist, the first "
+            f"{names.iloc[row]!r} in line {names.index[row]}; looked in {folder}. Paths in the CSV count from its own "
+            f"folder.{close}"
+        )
+    return column, [normalize_name(Path(image).as_posix()) for image in images], [str(path) for path in paths]
+
+
+def _find_file(folder: Path, cell: str) -> str | None:
+    """Path of the file that a cell names, if there is one."""
+    for name in _spell(cell):
+        path = os.path.normpath(folder / name)
+        if name and os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises an error for a name that is too long
+            return path
+    return None
+
+
+def _spell(cell: str) -> list[str]:
+    """The spellings of a name in a file: as it is, without blanks, and as Windows writes it."""
+    return list(dict.fromkeys((cell, cell.strip(), cell.strip().replace("\\", "/"))))
+
+
+def _index_names(folder: Path) -> dict[str, set[Path]]:
+    """Every image below a folder by the ends of its path, without extension, case and accents."""
+    by_key = defaultdict(set)
+    for path in list_image_files(folder):
+        name = path.relative_to(folder).as_posix()
+        for parts in (name.split("/"), os.fsencode(name).decode("cp1252", "replace").split("/")):
+            for i in range(len(parts)):
+                by_key[_make_key("/".join(parts[i:]))].add(path)
+    return by_key
+
+
+def _make_key(name: str) -> str:
+    name = posixpath.normpath(normalize_name(name))
+    stem, suffix = posixpath.splitext(name)
+    return fold_name(stem if is_image_name(f"x{suffix}") else name)
+
+
+def _count_unlisted(csv_path: Path, paths: Sequence[str], *, is_whole_folder: bool) -> Counter[str]:
+    """Count the images that lie in the whole folder, or beside those that are listed, and are not listed."""
+    folders = {Path(path).parent for path in paths}
+    found = (
+        list_image_files(csv_path.parent) if is_whole_folder else [p for folder in folders for p in folder.iterdir()]
+    )
+    unlisted = sorted({str(path) for path in found if is_image_name(path.name)} - set(paths))
+    example = normalize_name(os.path.relpath(unlisted[0], csv_path.parent)) if unlisted else ""
+    return Counter({f"not listed in {csv_path.name}, such as {example}": len(unlisted)} if unlisted else {})

@@ -1,0 +1,127 @@
+"""Image tables from folders: a folder for each class, or folders of splits that hold them."""
+
+import difflib
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+
+from .image_files import find_image_files, is_image_name, list_dirs
+from .labels import LABEL_SEPARATOR, SPLIT_NAMES, find_split_name, normalize_name
+
+_EXPECTED = (
+    "Put the images of each class into a folder, such as train/cat/, or list them in labels.csv. If one of them is a "
+    "class, give its folder another name."
+)
+_Found = dict[Path, tuple[list[Path], Counter[str]]]  # of each folder the images, and what is left out
+_Row = tuple[Path, str, str]  # path, name of the class folder, split
+
+
+def load_folder_table(root: Path) -> tuple[pd.DataFrame, Counter[str]]:
+    """Load folders of classes, or folders of splits that hold them; count what is left out, by reason."""
+    left_out: Counter[str] = Counter()
+    found = {folder: find_image_files(folder, root=root) for folder in list_dirs(root)}
+    for folder in [folder for folder, (images, others) in found.items() if not images and not others]:
+        left_out[f"empty folder {folder.name!r}"] += 1
+        del found[folder]
+    if not any(images for images, _ in found.values()):
+        raise ValueError(f"No images in folders of {root}; expected one for each class.{_describe(root)}")
+    split_of = {folder: find_split_name(folder.name) for folder in found}
+    n_loose = sum(is_image_name(path.name) and path.is_file() for path in root.iterdir())
+    left_out += Counter({"beside the folders": n_loose})
+    if any(split_of.values()) and not _is_class_called_train(found, split_of):
+        rows, others = _list_split_rows(root, found, split_of)
+    else:
+        rows, others = _list_class_rows(root, found)
+    left_out += others
+    table = pd.DataFrame(rows, columns=["path", "label", "split"])
+    for name in table["label"].unique():
+        if LABEL_SEPARATOR in name or not normalize_name(name):
+            raise ValueError(
+                f"{root}: folder {name!r} cannot name a class, because {LABEL_SEPARATOR!r} separates several labels "
+                "and blanks do not count. Rename it."
+            )
+    if all(find_split_name(name) for name in table["label"].unique()):
+        names = ", ".join(table["label"].unique())
+        raise ValueError(f"{root}: {names} stand where folders of classes should; they name splits. {_EXPECTED}")
+    table["label"] = table["label"].map({name: normalize_name(name) for name in table["label"].unique()})
+    table.insert(0, "image", [normalize_name(path.relative_to(root).as_posix()) for path in table["path"]])
+    order = table["split"].map(("", *SPLIT_NAMES).index)
+    return table.assign(path=table["path"].map(str)).iloc[order.argsort(kind="stable")].reset_index(drop=True), left_out
+
+
+def _is_class_called_train(found: _Found, split_of: dict[Path, str]) -> bool:
+    """Whether `train` is a vehicle: it stands beside other classes, no folder names another split, all hold images."""
+    named = [folder for folder, split in split_of.items() if split]
+    is_flat = all(path.parent == folder for folder, (images, _) in found.items() for path in images)
+    return len(found) > 2 and len(named) == 1 and named[0].name.lower() == "train" and is_flat
+
+
+def _list_class_rows(root: Path, found: _Found) -> tuple[list[_Row], Counter[str]]:
+    """Every folder is a class; where folders of splits lie right below each of them, these give the splits."""
+    rows, left_out = [], Counter[str]()
+    for folder, (images, others) in found.items():
+        if not images:
+            raise ValueError(
+                f"{root}: no image in class folder {folder.name!r}. Add images, or move the folder elsewhere."
+                f"{_describe_files(folder)}"
+            )
+        left_out += others
+        rows += [(path, folder.name, find_split_name(path.relative_to(folder).parts[0])) for path in images]
+    has_splits = all(split and path.parent.parent != root for path, _, split in rows)
+    return rows if has_splits else [(path, name, "") for path, name, _ in rows], left_out
+
+
+def _list_split_rows(root: Path, found: _Found, split_of: dict[Path, str]) -> tuple[list[_Row], Counter[str]]:
+    """Folders of splits hold the class folders; `seg_train/seg_train/...` is taken for one level."""
+    rows, left_out = [], Counter[str]()
+    for folder, split in split_of.items():
+        if not split:
+            continue
+        images, others = found[folder]
+        parts = [path.relative_to(folder).parts for path in images]
+        is_nested = bool(parts) and all(len(names) > 1 and find_split_name(names[0]) == split for names in parts)
+        level = int(is_nested and len({names[0] for names in parts}) == 1)
+        in_class = [(path, names[level]) for path, names in zip(images, parts, strict=True) if len(names) > level + 1]
+        rows += [(path, name, split) for path, name in sorted(in_class, key=lambda row: (row[1].casefold(), row[1]))]
+        left_out += others + Counter({f"in {folder.name}/, but in no class folder": len(images) - len(in_class)})
+    names = ", ".join(f"{folder.name}/" for folder, split in split_of.items() if split)
+    if not rows:
+        raise ValueError(f"{root} holds {names}, but no class folders inside. {_EXPECTED}")
+    class_names = {normalize_name(name) for _, name, _ in rows}
+    for folder in [folder for folder, split in split_of.items() if not split]:
+        close = difflib.get_close_matches(
+            folder.name.lower(), ["train", "training", "val", "valid", "test"], cutoff=0.7
+        )
+        if normalize_name(folder.name) in class_names or close:
+            raise ValueError(
+                f"{root} holds {names} and also {folder.name}. Expected either only train/, val/ (or valid/) and "
+                f"test/, or only class folders.{f' Did you mean {close[0]!r}?' if close else ''}"
+            )
+        left_out += Counter({f"in {folder.name}/, beside {names}": len(found[folder][0])})
+    return rows, left_out
+
+
+def _describe(folder: Path) -> str:
+    """Say what a folder without class folders holds, so that a wrong folder is recognized."""
+    entries = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    if not entries:
+        return " The folder is empty."
+    files = [path for path in entries if path.is_file()]
+    loose = [path for path in files if is_image_name(path.name)]
+    if loose:
+        return f" Found {len(loose)} images beside each other: put each class into a folder of its own."
+    tables = [path.name for path in files if path.suffix.lower() in {".csv", ".tsv"}]
+    if tables:
+        return f" Found {tables[0]}: to load what it lists, give its path, or call it labels.csv."
+    shown = ", ".join(sorted(path.name for path in entries)[:5])
+    return f" Found {len(files)} files and {len(entries) - len(files)} folders: {shown}.{_describe_files(folder)}"
+
+
+def _describe_files(folder: Path) -> str:
+    """Say what kinds of files lie anywhere below a folder that has no images, most frequent first."""
+    suffixes = Counter(path.suffix.lower() or "none" for path in folder.rglob("*") if path.is_file())
+    if not suffixes:
+        return " No file lies in any of them."
+    kinds = ", ".join(suffix for suffix, _ in suffixes.most_common(5))
+    return f" Extensions of the {suffixes.total()} files below it: {kinds}."

@@ -1,0 +1,91 @@
+"""Find image files in folders as people have them, and count what is left out, with the reason."""
+
+import os
+import unicodedata
+from collections import Counter
+from pathlib import Path
+
+from .images import FORMAT_BY_EXTENSION
+
+# Made by macOS, Windows, Linux and network drives, for themselves; so are names that begin with a dot.
+_SYSTEM_NAMES = {
+    *("__macosx", "@eadir", "#recycle", "#snapshot", "lost+found", "$recycle.bin", "recycler", "recycled"),
+    *("system volume information", "thumbs", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__pycache__"),
+}
+
+
+def list_image_files(folder: str | Path) -> list[Path]:
+    """List the files below a folder that have an extension of an image, in the same order on every system.
+
+    Left out are names that begin with a dot, folders of operating systems (`__MACOSX`, `@eaDir`, `lost+found`), and
+    what is no file, such as a pipe. Linked folders are followed once, unless they lead back into the folder or above
+    it. A folder that does not exist is a NotADirectoryError.
+
+    Example:
+        >>> [path.name for path in list_image_files("data/fridge_negatives")][:2]  # doctest: +SKIP
+        ['box_00.jpg', 'box_01.jpg']
+    """
+    return find_image_files(folder)[0]
+
+
+def find_image_files(folder: str | Path, *, root: str | Path | None = None) -> tuple[list[Path], Counter[str]]:
+    """Find the image files below a folder, and count what else is there by reason.
+
+    Linked folders that lead into `root` or above it are left out as well.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise NotADirectoryError(f"Expected a folder of images at {folder.absolute()}, found none there.")
+    images: list[Path] = []
+    left_out: Counter[str] = Counter()
+    own = [os.path.realpath(folder), os.path.realpath(root or folder)]
+    waiting, seen = [os.fspath(folder)], set()
+    while waiting:
+        parent = waiting.pop()
+        real_parent = os.path.realpath(parent)
+        if real_parent in seen:
+            continue
+        seen.add(real_parent)
+        try:
+            entries = [entry for entry in os.scandir(parent) if not _is_system_name(entry.name)]
+        except PermissionError:
+            left_out["folder without permission"] += 1
+            continue
+        for entry in entries:
+            path, is_link = Path(entry.path), entry.is_symlink()
+            is_dir = path.is_dir() if is_link else entry.is_dir()
+            if is_dir and is_link and any(_leads_back(os.path.realpath(path), base) for base in own):
+                left_out["link to a folder of the set"] += 1
+            elif is_dir:
+                waiting.append(entry.path)
+            elif not is_image_name(entry.name):
+                suffix = Path(entry.name).suffix
+                left_out[f"extension {suffix}" if suffix else "no extension"] += 1
+            elif (path.is_file() or not path.exists()) if is_link else entry.is_file():
+                images.append(path)  # or a broken link, which is counted when it is opened
+            else:
+                left_out["not a file (a pipe, a socket or a device)"] += 1
+    by_name = {path: unicodedata.normalize("NFC", path.relative_to(folder).as_posix()) for path in images}
+    return sorted(images, key=by_name.__getitem__), left_out
+
+
+def list_dirs(root: Path) -> list[Path]:
+    """List the folders right below a folder, those of systems and links that lead to it or above it left out."""
+    folders = [path for path in root.iterdir() if not _is_system_name(path.name) and path.is_dir()]
+    folders = [path for path in folders if not root.resolve().is_relative_to(path.resolve())]
+    return sorted(folders, key=lambda path: (path.name.casefold(), path.name))
+
+
+def _is_system_name(name: str) -> bool:
+    """Tell whether a file or folder belongs to the system or to a tool, not to the data set."""
+    return name.startswith(".") or name.lower() in _SYSTEM_NAMES
+
+
+def is_image_name(name: str) -> bool:
+    """Tell whether a name has an extension of an image."""
+    return not _is_system_name(name) and Path(name).suffix.lower() in FORMAT_BY_EXTENSION
+
+
+def _leads_back(real_path: str, base: str) -> bool:
+    """Whether a linked folder lies in another one, or holds it."""
+    return Path(real_path).is_relative_to(base) or Path(base).is_relative_to(real_path)
