@@ -60,13 +60,7 @@ def add_int8(folder: Path, images: "TableImages", *, is_checked: bool = True) ->
 
 
 def check_int8(
-    y_true: Labels,
-    float_labels: Labels,
-    int8_labels: Labels,
-    *,
-    logit_error: float,
-    float_ms: float,
-    int8_ms: float,
+    y_true: Labels, float_labels: Labels, int8_labels: Labels, *, logit_error: float, float_ms: float, int8_ms: float
 ) -> dict[str, Any]:
     """Check that an 8-bit network is faster and as good as that in floats, on images that it was not made from.
 

@@ -169,9 +169,8 @@ class CurveFit:
     def predict(self, sizes: Any) -> pd.DataFrame:
         """The curve and its 95 % band: `n_per_class`, `accuracy`, `accuracy_low`, `accuracy_high`, a row per size."""
         sizes = np.asarray(sizes, dtype=float)
-        low, accuracy, high = np.quantile(
-            1 - _compute_error(self.resampled, sizes), [LIMITS[0], 0.5, LIMITS[1]], axis=0
-        )
+        accuracies = 1 - _compute_error(self.resampled, sizes)
+        low, accuracy, high = np.quantile(accuracies, [LIMITS[0], 0.5, LIMITS[1]], axis=0)
         columns = {"n_per_class": sizes, "accuracy": accuracy, "accuracy_low": low, "accuracy_high": high}
         return pd.DataFrame(columns)
 
