@@ -40,16 +40,15 @@ def test_draws_are_nested_balanced_and_of_train_and_validation_images_only():
 
 def test_whole_groups_are_drawn_and_count_as_one_in_the_interval():
     table, features = make_data()
-    plain = make_task(table, features)
     scenes = [f"{name} {i // 5}" for name, part in table.groupby("label") for i in range(len(part))]
     task = make_task(table.assign(group=scenes), features)
     rows = task.draw(10, seed=2)
     assert pd.Series(scenes)[rows].value_counts().tolist() == [5] * 6 and set(task.draw(5, seed=2)) <= set(rows)
-    scores = []
-    for one in (plain, task):
-        trials = [one.score(one.predict(one.draw(5, seed=i)).argmax(axis=1)) for i in range(3)]
-        scores.append(summarize(join_results([{"C": 1, "seed": i} for i in range(3)], trials), ["C"]).iloc[0])
-    assert scores[0]["n_test"] == 90 and scores[1]["n_test"] == 18
+    settings = [{"n": n, "seed": seed} for n in (5, 10) for seed in range(3)]
+    trials = [task.score(task.predict(task.draw(s["n"], seed=s["seed"])).argmax(axis=1)) for s in settings]
+    rows = join_results(settings, trials)
+    alone, grouped = (summarize(part, ["n"], baseline={"n": 5}).iloc[1] for part in (rows.drop(columns="groups"), rows))
+    assert (alone["n_test"], grouped["n_test"]) == (90, 18) and alone["difference_low"] != grouped["difference_low"]
 
 
 def test_a_probe_learns_the_labels_it_is_given_and_answers_for_the_test_images():

@@ -61,8 +61,11 @@ def test_images_of_one_group_are_one_in_the_intervals(rows):
     counted = []
     for groups in (None, np.repeat(range(90), 4)):
         row = summarize_imbalance(rows.assign(**copied, groups=[groups] * len(rows))).set_index("method").iloc[2]
-        counted.append((row["n_test"], row["rare_precision_high"] - row["rare_precision_low"]))
+        counted.append(
+            (row["n_test"], row["rare_precision_high"] - row["rare_precision_low"], row["accuracy_change_low"])
+        )
     assert (counted[0][0], counted[1][0]) == (360, 90) and counted[1][1] > 1.5 * counted[0][1]
+    assert counted[0][2] != counted[1][2]
 
 
 @pytest.mark.parametrize("ratio", [1, 41], ids=["no imbalance", "no image left"])
