@@ -48,7 +48,7 @@ def summarize(cells: pd.DataFrame, units: dict[str, np.ndarray]) -> list[dict[st
     sets, rows = list(dict.fromkeys(cells["set"])), []
     for recipe, size in dict.fromkeys((recipe, size) for recipe, size, _ in of_recipe):
         names = [name for name in sets if (recipe, size, name) in of_recipe and ("probe", size, name) in of_recipe]
-        parts = {name: (of_recipe[recipe, size, name], of_recipe["probe", size, name]) for name in names}
+        parts = {name: [of_recipe[key, size, name] for key in (recipe, "probe", "last_stage")] for name in names}
         for group in [*([name] for name in names), *([names] if len(names) > 1 else [])]:
             seeds = sorted(set.intersection(*(set(part.index) for name in group for part in parts[name])))
             if seeds:
@@ -57,23 +57,24 @@ def summarize(cells: pd.DataFrame, units: dict[str, np.ndarray]) -> list[dict[st
 
 
 def compare(parts: dict[str, Any], names: list[str], seeds: list[int], units: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Make the row of a recipe: accuracy, and gain over the probe on the same images and seeds."""
+    """Make the row of a recipe: accuracy, gain over the probe, lead over the fine-tuned network, on the same images."""
     own, base = (pd.concat([parts[name][i].loc[seeds] for name in names]) for i in (0, 1))
-    right, right_base = (
-        np.concatenate([np.stack(list(parts[name][i].loc[seeds, "right"])) for name in names], axis=1) for i in (0, 1)
+    right, *others = (
+        np.concatenate([np.stack(list(parts[name][i].loc[seeds, "right"])) for name in names], axis=1) for i in range(3)
     )
     groups = [f"{name} {code}" for name in names for code in units[name]]
     row = {
         "set": names[0] if len(names) == 1 else f"all {len(names)}",
         "n_train": int(own["n_train"].sum() / len(seeds)),
     }
-    row |= {"n_test": right.shape[1], "n_seeds": len(seeds)}
-    for name, score in {
-        "accuracy": measure_mean(right, groups=groups),
-        "gain": compare_means(right, right_base, groups=groups),
-    }.items():
+    row |= {"n_test": right.shape[1], "n_sets": len(names), "n_seeds": len(seeds)}
+    scores = {"accuracy": measure_mean(right, groups=groups)}
+    scores |= {
+        key: compare_means(right, other, groups=groups) for key, other in zip(("gain", "lead"), others, strict=True)
+    }
+    for name, score in scores.items():
         row |= {name: score.value, f"{name}_low": score.low, f"{name}_high": score.high}
-    gains = right.mean(axis=1) - right_base.mean(axis=1)
+    gains = right.mean(axis=1) - others[0].mean(axis=1)
     row |= {"gain_seed_sd": float(gains.std(ddof=1)) if len(seeds) > 1 else 0.0}
     row |= {"loss": own["loss"].mean(), "loss_gain": base["loss"].mean() - own["loss"].mean()}
     return row | {"cpu_s": own["cpu_s"].median()}
@@ -81,27 +82,20 @@ def compare(parts: dict[str, Any], names: list[str], seeds: list[int], units: di
 
 POLICIES: dict[str, Callable[[pd.DataFrame], str]] = {
     "probe": lambda folds: "probe",
-    "select: probe or last_stage": lambda folds: choose(folds, ["last_stage"]),
-    "select: probe or weights 0.5": lambda folds: choose(folds, ["weights 0.5"]),
-    "select: probe, weights 0.5 or last_stage": lambda folds: choose(folds, ["weights 0.5", "last_stage"]),
-    "lowest loss of probe and last_stage": lambda folds: folds.loc[["probe", "last_stage"], "loss"].idxmin(),
-    "lowest loss of probe and weights 0.5": lambda folds: folds.loc[["probe", "weights 0.5"], "loss"].idxmin(),
-    "lowest loss of all": lambda folds: folds["loss"].idxmin(),
-    "lowest loss of fine-tuned": lambda folds: folds["loss"].drop("probe").idxmin(),
-    "highest accuracy of all, then loss": lambda folds: folds.sort_values(
-        ["accuracy", "loss"], ascending=[False, True]
-    ).index[0],
+    "last_stage": lambda folds: "last_stage",
+    "averaged": lambda folds: "weights 0.5",
+    "select: probe or last_stage": lambda folds: choose(folds, "last_stage"),
+    "select: probe or averaged": lambda folds: choose(folds, "weights 0.5"),
+    "lower loss: probe or averaged": lambda folds: choose(folds, "weights 0.5", 0.0),
+    "lowest loss of all weights": lambda folds: folds["free_loss"].idxmin(),
 }
 
 
-def choose(folds: pd.DataFrame, rivals: list[str]) -> str:
-    """The rule of `select_recipe`: a rival whose gain in loss is shown, and whose accuracy is not lower."""
-    best = "probe"
-    for rival in rivals:
-        row, base = folds.loc[rival], folds.loc[best]
-        is_shown = row["gain"] > N_STANDARD_ERRORS * row["gain_error"] and row["loss"] < base["loss"]
-        best = rival if is_shown and row["accuracy"] >= base["accuracy"] else best
-    return best
+def choose(folds: pd.DataFrame, rival: str, n_errors: float = N_STANDARD_ERRORS) -> str:
+    """The rule of `select_recipe`: the rival if its gain in loss is shown and its accuracy is not lower."""
+    row, probe = folds.loc[rival], folds.loc["probe"]
+    is_shown = row["free_gain"] > n_errors * row["free_gain_error"] and probe["accuracy"] < 1
+    return rival if is_shown and row["accuracy"] >= probe["accuracy"] else "probe"
 
 
 def apply_policies(cells: pd.DataFrame, folds: pd.DataFrame) -> pd.DataFrame:
