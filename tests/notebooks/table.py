@@ -221,7 +221,7 @@ CASES = {
         run={"IM_SIZE": 128, "N_PER_CLASS": 8},
     ),
     "15_confidence_and_unknown_images": Case(
-        fast={"IM_SIZE": 64, "EXPECTED": 0.2},
+        fast={"IM_SIZE": 64, "EXPECTED": 0.2, "N_SPLITS": 1},
         changes={
             "DATA_DIR": OTHER_SET,
             "SHIFTED_DIR": "",
@@ -230,9 +230,16 @@ CASES = {
             "IM_SIZE": 48,
             "N_BINS": 5,
             "EXPECTED": 0.3,
+            "N_SPLITS": 2,
             "SEED": 1,
         },
-        check=lambda r: is_learned(r) and len(r["rejected"]) == 6 and len(r["left_out"]) == 4,
+        check=lambda r: (
+            is_learned(r)
+            and len(r["rejected"]) == 6
+            and len(r["left_out"]) == 24
+            and r["spread_least"] <= r["spread_most"]
+            and has_interval(r["coverage"][1], "accuracy")
+        ),
         run={"IM_SIZE": 128},
         sets={
             "DATA_DIR": "fridge_objects",

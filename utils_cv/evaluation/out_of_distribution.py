@@ -1,72 +1,149 @@
 """Out-of-distribution (OOD) images: are new images like the training images, or of none of the classes?
 
-A classifier names a class whatever it is shown. Scores tell OOD images: a low highest probability or logit, or a long
-distance to the training images in the features of a backbone. Held-out images set their thresholds, never new ones.
+A classifier names a class whatever it is shown. A score says how unusual an image is, from its features or its logits.
+Its threshold comes from images of the classes that the model has not learned, never from those it is to reject.
 """
 
+import dataclasses
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from .intervals import Score, compute_wilson_interval, make_fraction_score
 
-N_NEIGHBORS = 3  # one training image alone may be an outlier
+COMBINED = ["highest logit", "relative Mahalanobis"]
+_LOGIT_SCORES = ("highest probability", "highest logit", "energy")
+OOD_SCORES = (*_LOGIT_SCORES, "neighbors", "relative Mahalanobis", "combination")
+_N_NEIGHBORS = 3  # one training image alone may be an outlier
+# Of 0.3, 1, 3, 10 and 30, the one that best found demo images of a class left out, by two backbones.
+_RIDGE = 3.0
 
 
-def measure_feature_distance(features: np.ndarray, train_features: np.ndarray) -> np.ndarray:
-    """Measure how far images are from their 3 nearest training images, by the angle between features.
+@dataclasses.dataclass(frozen=True)
+class OodDetector:
+    """Says how unusual an image is, and from where on it belongs to none of the classes.
 
-    Source: Sun et al. 2022. Centered, standardized or whitened features and Mahalanobis distances found images of a
-    class that was left out of training less often.
+    It holds a name, numbers and arrays only: `dataclasses.asdict(detector)` is what a file needs, and
+    `OodDetector(**values)` makes the same detector again.
 
-    Args:
-        features: (n_images, n_features), from a backbone.
-        train_features: (n_train, n_features), of the training images from the same backbone, at least 3.
-
-    Returns:
-        (n_images,), from 0 to 2: the mean distance of features scaled to length 1.
-
-    Raises:
-        ValueError: If there are fewer than 3 training images, or the numbers of features differ.
+    Attributes:
+        name: One of `OOD_SCORES`.
+        arrays: What the score needs beside the features and logits of an image.
+        threshold: An image with a higher score is rejected.
 
     Example:
-        >>> train = np.random.default_rng(0).normal(1, 0.3, (100, 8))
-        >>> distance = measure_feature_distance(np.array([train[0], -train[0]]), train)
-        >>> distance.shape, bool(distance[0] < distance[1])
-        ((2,), True)
+        >>> detector = OodDetector("highest logit", {}, threshold=-2.0)
+        >>> logits = np.array([[3.0, 0.0], [1.0, 0.0]])  # (n_images, n_classes)
+        >>> detector.score(np.zeros((2, 8)), logits) > detector.threshold  # features (n_images, n_features)
+        array([False,  True])
     """
-    from sklearn.neighbors import NearestNeighbors
-    from sklearn.preprocessing import normalize
 
-    if len(train_features) < N_NEIGHBORS or np.shape(features)[1:] != np.shape(train_features)[1:]:
-        expected = f"(n_images, n_features) and (at least {N_NEIGHBORS}, n_features) of one backbone"
-        raise ValueError(f"Expected features {expected}, got {np.shape(features)} and {np.shape(train_features)}.")
-    nearest = NearestNeighbors(n_neighbors=N_NEIGHBORS).fit(normalize(train_features))
-    return nearest.kneighbors(normalize(features))[0].mean(axis=1)
+    name: str
+    arrays: Mapping[str, np.ndarray]
+    threshold: float = math.inf
+
+    def score(self, features: np.ndarray, logits: np.ndarray) -> np.ndarray:
+        """Score images, (n_images,), by features (n_images, n_features) and logits (n_images, n_classes)."""
+        if self.name == "combination":
+            parts = [OodDetector(name, self.arrays).score(features, logits) for name in COMBINED]
+            return ((np.stack(parts, axis=1) - self.arrays["center"]) / self.arrays["scale"]).mean(axis=1)
+        if self.name == "neighbors":
+            return _measure_neighbors(features, self.arrays["train"])
+        if self.name == "relative Mahalanobis":
+            return _measure_relative_mahalanobis(features, self.arrays)
+        return _measure_logits(self.name, logits)
 
 
-def measure_rejected(scores: Any, held_out_scores: Any, *, expected: float = 0.05) -> Score:
-    """Measure the share of images that is rejected at a threshold which rejects few held-out images.
+def fit_ood_detector(
+    name: str, features: np.ndarray, codes: np.ndarray, known: Mapping[str, Any], *, expected: float = 0.05
+) -> OodDetector:
+    """Fit a score to the images that a model has learned, and its threshold to images that it has not learned.
 
     Args:
-        scores: (n,), higher is more OOD: distances, or 1 minus the highest probability.
-        held_out_scores: (n_held_out,), the same score of images of the classes that were not trained on.
-        expected: Share of the held-out images to reject, in [0, 1]: the false alarms to live with.
+        name: One of `OOD_SCORES`: the "highest probability" or "highest logit" (Hendrycks et al. 2022) is low, the
+            "energy" of all logits is high (Liu et al. 2020), the 3 nearest "neighbors" among the training images are
+            far by the angle between features (Sun et al. 2022), the "relative Mahalanobis" distance to the nearest
+            class is long, beside that to all images (Ren et al. 2021), or the last and the highest logit together.
+        features: (n_images, n_features), of the training images, from a backbone.
+        codes: (n_images,), their classes.
+        known: Each score's name to scores (n_known,) of images of the classes by models that have not learned them,
+            as `utils_cv.studies.confidence_and_unknown_images.score_by_folds` gives them.
+        expected: Share of such images to reject, in [0, 1]: the false alarms to live with.
 
     Returns:
-        The share, in [0, 1], with its 95 % interval, which takes the threshold as known.
+        The detector.
+
+    Raises:
+        ValueError: If there is no such score, or no image.
+
+    Example:
+        >>> known = {"highest logit": -np.arange(100.0)}
+        >>> round(fit_ood_detector("highest logit", np.eye(4), np.arange(4), known, expected=0.1).threshold, 1)
+        -9.9
+    """
+    if name not in OOD_SCORES or not len(known.get(name, [])) or not len(features):
+        expected_ = f"one of {', '.join(OOD_SCORES)}, with scores of images of the classes, and training images"
+        raise ValueError(
+            f"Got {name!r}, scores {list(known)} and {len(features)} training images; expected {expected_}."
+        )
+    arrays = {} if name in _LOGIT_SCORES else fit_ood_arrays(features, codes)
+    arrays = {key: array for key, array in arrays.items() if (key == "train") == (name == "neighbors")}
+    if name == "combination":
+        parts = np.stack([known[part] for part in COMBINED])
+        arrays |= {"center": parts.mean(axis=1), "scale": np.maximum(parts.std(axis=1), 1e-12)}
+    return OodDetector(name, arrays, float(np.quantile(known[name], 1 - expected)))
+
+
+def fit_ood_arrays(features: np.ndarray, codes: np.ndarray) -> dict[str, np.ndarray]:
+    """Fit what scores of features need: training images, class means, and covariances within classes and in all."""
+    from sklearn.preprocessing import normalize
+
+    unit, codes = normalize(np.asarray(features, float)), np.unique(codes, return_inverse=True)[1]
+    means = np.stack([unit[codes == code].mean(axis=0) for code in range(codes.max() + 1)])
+    within, total = unit - means[codes], unit - unit.mean(axis=0)
+    arrays = {"train": unit, "class_means": means, "mean": unit.mean(axis=0, keepdims=True)}
+    for name, deviations, n_free in (("within", within, len(unit) - len(means)), ("total", total, len(unit) - 1)):
+        arrays[f"{name}_directions"], arrays[f"{name}_ridge"] = _fit_covariance(deviations, max(n_free, 1))
+    return {name: array.astype(np.float32) for name, array in arrays.items()}
+
+
+def measure_rejected(scores: Any, known_scores: Any, *, expected: float = 0.05) -> Score:
+    """Measure the share of images that is rejected at the threshold which rejects few images of the classes.
+
+    The threshold is a quantile of few images, so the interval allows for another one (order statistics and MOVER,
+    Zou and Donner 2008): it is that of the share at exactly `expected` false alarms.
+
+    Args:
+        scores: (n,), higher is more unusual.
+        known_scores: (n_known,), the same score of images of the classes that were not learned.
+        expected: Share of these to reject, in [0, 1]: the false alarms to live with.
+
+    Returns:
+        The share, in [0, 1], with its 95 % interval over both kinds of images; `n` counts `scores`.
 
     Raises:
         ValueError: If there is no image.
 
     Example:
-        >>> print(measure_rejected([0.5, 0.6, 0.1], [0.1, 0.2, 0.3, 0.2]))  # (3,) and (4,)
-        0.667 (0.208 to 0.939, n = 3)
+        >>> round(measure_rejected([0.5, 0.6, 0.1], [0.1, 0.2, 0.3, 0.2]).value, 3)  # (3,) and (4,)
+        0.667
     """
-    if not len(scores) or not len(held_out_scores):
-        raise ValueError(f"Got {len(scores)} scores and {len(held_out_scores)} held-out scores; expected some of each.")
-    is_rejected = np.asarray(scores, float) > np.quantile(np.asarray(held_out_scores, float), 1 - expected)
-    return make_fraction_score(int(is_rejected.sum()), len(is_rejected))
+    from scipy.stats import binom
+
+    if not len(scores) or not len(known_scores):
+        raise ValueError(f"Got {len(scores)} scores and {len(known_scores)} known scores; expected some of each.")
+    scores, known = np.asarray(scores, float), np.sort(np.asarray(known_scores, float))
+    n, n_known = len(scores), len(known)
+    # How many known images lie below the true quantile is binomial: it may be between any two, or above all of them.
+    n_below = binom.cdf(np.arange(n_known + 2), n_known, 1 - expected)
+    limits = np.searchsorted((n_below + np.r_[0, n_below[:-1]]) / 2, (0.025, 0.975))
+    thresholds = np.r_[np.r_[-np.inf, known, np.inf][limits], np.quantile(known, 1 - expected)]
+    most, least, value = (float((scores > threshold).mean()) for threshold in thresholds)
+    score = make_fraction_score(round(value * n), n)
+    low, high = value - np.hypot(value - score.low, value - least), value + np.hypot(score.high - value, most - value)
+    return Score(value, max(float(low), 0.0), min(float(high), 1.0), n)
 
 
 def measure_auroc(scores_in: Any, scores_ood: Any) -> Score:
@@ -101,3 +178,49 @@ def measure_auroc(scores_in: Any, scores_ood: Any) -> Score:
     variance = sum(float(part.var(ddof=1)) / len(part) for part in (below, above) if len(part) > 1)
     n_effective = min(area * (1 - area) / variance, 2.0 * min(n, m)) if variance > 0 else float(min(n, m))
     return Score(area, *compute_wilson_interval(area * n_effective, n_effective), n + m)
+
+
+def _measure_logits(name: str, logits: np.ndarray) -> np.ndarray:
+    from scipy.special import logsumexp, softmax
+
+    if name == "energy":
+        return -logsumexp(logits, axis=1)
+    return -(softmax(logits, axis=1) if name == "highest probability" else np.asarray(logits)).max(axis=1)
+
+
+def _measure_neighbors(features: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """Measure the mean distance to the 3 nearest training images, of features scaled to length 1, from 0 to 2."""
+    from sklearn.neighbors import NearestNeighbors
+    from sklearn.preprocessing import normalize
+
+    nearest = NearestNeighbors(n_neighbors=min(_N_NEIGHBORS, len(train))).fit(train)
+    return nearest.kneighbors(normalize(features))[0].mean(axis=1)
+
+
+def _measure_relative_mahalanobis(features: np.ndarray, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    from scipy.spatial.distance import cdist
+    from sklearn.preprocessing import normalize
+
+    unit, distances = normalize(np.asarray(features, float)), []
+    for name, centers in (("within", arrays["class_means"]), ("total", arrays["mean"])):
+        directions = arrays[f"{name}_directions"].T.astype(float)
+        along = cdist(unit @ directions, centers @ directions, "sqeuclidean")
+        distances.append((cdist(unit, centers, "sqeuclidean") - along) / arrays[f"{name}_ridge"])
+    return distances[0].min(axis=1) - distances[1][:, 0]
+
+
+def _fit_covariance(deviations: np.ndarray, n_free: int) -> tuple[np.ndarray, np.ndarray]:
+    """Fit a covariance with a ridge of 3 times the mean variance of a feature, which keeps it invertible.
+
+    Returns directions (n_directions, n_features) and the ridge: a squared Mahalanobis distance is the squared length
+    minus that along the directions, divided by the ridge. Directions of hardly any variance are left out.
+    """
+    n, n_features = deviations.shape
+    ridge = max(_RIDGE * float((deviations**2).sum()) / n_free / n_features, 1e-9)
+    is_wide = n < n_features  # the smaller of two matrices has the same eigenvalues
+    variances, vectors = np.linalg.eigh(deviations @ deviations.T if is_wide else deviations.T @ deviations)
+    kept = variances / n_free > 0.01 * ridge
+    variances, vectors = variances[kept], vectors[:, kept]
+    directions = vectors.T @ deviations / np.sqrt(variances)[:, None] if is_wide else vectors.T
+    variances = variances / n_free
+    return directions * np.sqrt(variances / (variances + ridge))[:, None], np.array(ridge)

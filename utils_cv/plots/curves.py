@@ -52,8 +52,8 @@ def plot_lines(
         (['10', '20'], 'n images')
     """
     columns = [y] if isinstance(y, str) else list(y)
-    table = style.make_plot_table(rows, [x, *columns]).sort_values(x, kind="stable")
-    series = style.list_series(table, y, name)
+    table = style.make_plot_table(rows, [x, *columns])
+    series = [(label, line.sort_values(x, kind="stable")) for label, line in style.list_series(table, y, name)]
     has_limits = [line["low"].notna().any() for _, line in series]
     y_label = y_label or columns[0].replace("_", " ") + (", 95 % interval" if any(has_limits) else "")
     size = (6.4 + (0.6 + style.LETTER_INCHES * max(len(label) for label, _ in series)) * (len(series) > 1), 4.0)

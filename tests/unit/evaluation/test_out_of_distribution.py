@@ -1,41 +1,106 @@
 """OOD images are found, in-distribution images are not, and the areas agree with scikit-learn."""
 
+import dataclasses
+import json
+
 import numpy as np
 import pytest
+from scipy.stats import multivariate_normal, norm
 from sklearn.metrics import roc_auc_score
+from sklearn.preprocessing import normalize
 
-from utils_cv.evaluation.intervals import make_fraction_score, make_score
-from utils_cv.evaluation.out_of_distribution import measure_auroc, measure_feature_distance, measure_rejected
+from utils_cv.evaluation.intervals import make_score
+from utils_cv.evaluation.out_of_distribution import (
+    OOD_SCORES,
+    OodDetector,
+    fit_ood_arrays,
+    fit_ood_detector,
+    measure_auroc,
+    measure_rejected,
+)
 
 CENTERS = np.random.default_rng(9).normal(0, 3, (5, 40))
+WEIGHT = 0.02 * (CENTERS[:4] - CENTERS[:4].mean(axis=0))  # of a classifier of the four kinds
 
 
 def draw_features(n, *, seed, away=0.0):
     """Features of four kinds of images; `away` moves them towards a fifth kind that nobody has trained on."""
     rng = np.random.default_rng(seed)
-    centers = CENTERS[rng.integers(0, 4, n)] * (1 - away) + CENTERS[4] * away
-    return (centers + rng.normal(0, 1, (n, 40))).astype(np.float32)
+    codes = rng.integers(0, 4, n)
+    centers = CENTERS[codes] * (1 - away) + CENTERS[4] * away
+    return (centers + rng.normal(0, 1, (n, 40))).astype(np.float32), codes
 
 
-TRAIN = draw_features(200, seed=0)
+def score(detector, features):
+    return detector.score(features, features @ WEIGHT.T)
 
 
-def measure(n, *, seed, away=0.0):
-    return measure_feature_distance(draw_features(n, seed=seed, away=away), TRAIN)
+TRAIN, TRAIN_CODES = draw_features(200, seed=0)
+ARRAYS = fit_ood_arrays(TRAIN, TRAIN_CODES)
+HELD_OUT = {name: score(OodDetector(name, ARRAYS), draw_features(300, seed=1)[0]) for name in OOD_SCORES[:-1]}
+COMBINED = [HELD_OUT[name] for name in ("highest logit", "relative Mahalanobis")]
+HELD_OUT["combination"] = sum((part - part.mean()) / part.std() for part in COMBINED) / 2
 
 
-def test_ood_images_are_rejected_and_others_as_often_as_asked_for():
-    held_out = measure(100, seed=1)
-    assert 0.01 <= measure_rejected(measure(400, seed=2), held_out).value <= 0.12
-    assert measure_rejected(measure(100, seed=3, away=1.0), held_out).value > 0.9
+@pytest.mark.parametrize("name", OOD_SCORES)
+def test_ood_images_are_rejected_and_others_as_often_as_asked_for(name):
+    detector = fit_ood_detector(name, TRAIN, TRAIN_CODES, HELD_OUT)
+    unusual = {away: score(detector, draw_features(400, seed=3, away=away)[0]) for away in (0.0, 1.0)}
+    assert 0.01 <= np.mean(unusual[0.0] > detector.threshold) <= 0.12
+    assert np.mean(unusual[1.0] > detector.threshold) > 0.9
 
 
-def test_distance_is_the_mean_of_the_three_nearest_directions():
-    features = draw_features(20, seed=4) * 7
+@pytest.mark.parametrize("name", OOD_SCORES)
+def test_a_detector_is_a_dictionary_of_numbers_that_makes_it_again(name):
+    detector = fit_ood_detector(name, TRAIN, TRAIN_CODES, HELD_OUT)
+    values = dataclasses.asdict(detector)
+    text = json.dumps({**values, "arrays": {key: array.tolist() for key, array in values["arrays"].items()}})
+    loaded = json.loads(text)
+    loaded["arrays"] = {key: np.array(array, np.float32) for key, array in loaded["arrays"].items()}
+    new = draw_features(50, seed=4)[0]
+    np.testing.assert_allclose(score(OodDetector(**loaded), new), score(detector, new), rtol=1e-5)
+
+
+def test_a_detector_holds_only_what_its_score_needs():
+    held = {name: set(fit_ood_detector(name, TRAIN, TRAIN_CODES, HELD_OUT).arrays) for name in OOD_SCORES}
+    assert held["highest probability"] == held["highest logit"] == held["energy"] == set()
+    assert held["neighbors"] == {"train"}
+    assert "train" not in held["combination"] and held["combination"] > held["relative Mahalanobis"]
+
+
+def test_scores_of_logits_by_hand():
+    logits = np.log([[6.0, 2.0], [1.0, 1.0]])
+    detectors = {name: OodDetector(name, {}).score(np.zeros((2, 3)), logits) for name in OOD_SCORES[:3]}
+    assert detectors["highest probability"] == pytest.approx([-0.75, -0.5])
+    assert detectors["highest logit"] == pytest.approx([-np.log(6), 0])
+    assert detectors["energy"] == pytest.approx([-np.log(8), -np.log(2)])
+
+
+def test_neighbors_are_the_three_nearest_directions():
+    features = draw_features(20, seed=4)[0] * 7
     lengths = np.outer(np.linalg.norm(features, axis=1), np.linalg.norm(TRAIN, axis=1))
-    cosine = features @ TRAIN.T / lengths
-    expected = np.sort(np.sqrt(2 - 2 * cosine), axis=1)[:, :3].mean(axis=1)
-    np.testing.assert_allclose(measure_feature_distance(features, TRAIN), expected, rtol=1e-4)
+    expected = np.sort(np.sqrt(2 - 2 * features @ TRAIN.T / lengths), axis=1)[:, :3].mean(axis=1)
+    np.testing.assert_allclose(score(OodDetector("neighbors", ARRAYS), features), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("n", [30, 200], ids=["fewer images than features", "more images than features"])
+def test_relative_mahalanobis_is_the_textbook_distance_with_a_ridge(n):
+    unit, codes = normalize(TRAIN[:n].astype(float)), TRAIN_CODES[:n]
+    means = np.stack([unit[codes == k].mean(axis=0) for k in range(4)])
+    new = draw_features(20, seed=5, away=0.3)[0]
+
+    def measure(centers, deviations, n_free):
+        covariance = deviations.T @ deviations / n_free
+        covariance += 3 * np.trace(covariance) / 40 * np.eye(40)
+        density = [multivariate_normal(center, covariance) for center in centers]
+        at_center = [one.logpdf(one.mean) for one in density]
+        points = normalize(new.astype(float))
+        return np.min([2 * (top - one.logpdf(points)) for one, top in zip(density, at_center, strict=True)], axis=0)
+
+    center = unit.mean(axis=0)
+    expected = measure(means, unit - means[codes], n - 4) - measure([center], unit - center, n - 1)
+    found = score(OodDetector("relative Mahalanobis", fit_ood_arrays(TRAIN[:n], codes)), new)
+    np.testing.assert_allclose(found, expected, atol=0.01 * np.ptp(expected))
 
 
 @pytest.mark.parametrize("ties", [False, True], ids=["all different", "with ties"])
@@ -67,12 +132,23 @@ def test_interval_of_auroc_is_wilsons_with_the_variance_of_delong_by_all_pairs()
     [
         pytest.param(np.full(50, 2.0), 1.0, id="far away"),
         pytest.param(np.full(50, 0.5), 0.0, id="in the middle"),
-        pytest.param(np.arange(100) / 100, 0.1, id="the held-out images themselves"),
+        pytest.param(np.arange(100) / 100, 0.1, id="the known images themselves"),
     ],
 )
-def test_as_many_held_out_images_are_rejected_as_asked_for(scores, share):
+def test_as_many_known_images_are_rejected_as_asked_for(scores, share):
     rejected = measure_rejected(scores, np.arange(100) / 100, expected=0.1)
-    assert rejected == make_fraction_score(share * len(scores), len(scores))
+    assert rejected.value == pytest.approx(share) and rejected.low <= share <= rejected.high
+    assert rejected.n == len(scores)
+
+
+@pytest.mark.parametrize(("n_known", "n"), [(64, 120), (320, 120), (64, 1000)], ids=["few known", "usual", "many new"])
+def test_the_interval_of_the_rejected_share_holds_the_threshold_as_well(n_known, n):
+    """Accepted: 0.90 to 0.99 of 400; with the threshold taken as known it is 0.6 for 64 known and 1000 new images."""
+    rng, truth, n_held = np.random.default_rng(2), norm.sf(norm.isf(0.05) - 1.5), 0
+    for _ in range(400):
+        rejected = measure_rejected(rng.normal(1.5, 1, n), rng.normal(0, 1, n_known))
+        n_held += rejected.low <= truth <= rejected.high
+    assert 0.90 <= n_held / 400 <= 0.99
 
 
 @pytest.mark.parametrize(
@@ -81,9 +157,9 @@ def test_as_many_held_out_images_are_rejected_as_asked_for(scores, share):
         pytest.param(lambda: measure_auroc([], [1.0]), "0 in-distribution and 1 OOD images", id="no known image"),
         pytest.param(lambda: measure_auroc([1.0], []), "expected at least one of each", id="no OOD image"),
         pytest.param(lambda: measure_rejected([], [1.0]), "0 scores", id="nothing to reject"),
-        pytest.param(lambda: measure_rejected([1.0], []), "0 held-out scores", id="no held-out image"),
-        pytest.param(lambda: measure_feature_distance(TRAIN, TRAIN[:2]), "at least 3", id="too few neighbors"),
-        pytest.param(lambda: measure_feature_distance(TRAIN[:, :7], TRAIN), "of one backbone", id="another backbone"),
+        pytest.param(lambda: measure_rejected([1.0], []), "0 known scores", id="no known score"),
+        pytest.param(lambda: fit_ood_detector("odd", TRAIN, TRAIN_CODES, {}), "expected one of highest", id="no score"),
+        pytest.param(lambda: fit_ood_detector("energy", TRAIN, TRAIN_CODES, {"energy": []}), "energy", id="no images"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(call, message):

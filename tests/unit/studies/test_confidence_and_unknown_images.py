@@ -1,0 +1,90 @@
+"""Unknown images: nothing is scored by a model that has learned it, and a class left out is an unknown one."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from utils_cv.evaluation.intervals import make_fraction_score
+from utils_cv.evaluation.out_of_distribution import OOD_SCORES, fit_ood_detector, measure_auroc, measure_rejected
+from utils_cv.studies.confidence_and_unknown_images import (
+    compare_detectors,
+    compare_left_out,
+    measure_coverage,
+    score_by_folds,
+)
+
+CENTERS = np.random.default_rng(0).normal(0, 2, (15, 30))
+
+
+def draw(n_per_class, *, seed=0, n_classes=4):
+    codes = np.repeat(np.arange(n_classes), n_per_class)
+    return CENTERS[codes] + np.random.default_rng(seed).normal(0, 1, (len(codes), 30)), codes
+
+
+def test_every_image_is_scored_once_and_others_by_every_model():
+    features, codes = draw(10)
+    table = score_by_folds(features, codes, others={"new": features[:7]}, left_out=2, C=0.01)
+    counts = table.groupby("source").size().to_dict()
+    assert counts == {"known": 30, "left out": 10, "new": 7 * 5}
+    assert table["probability"].between(1 / 3, 1).all() and np.isfinite(table[list(OOD_SCORES)]).all(axis=None)
+
+
+def test_copies_of_a_learned_image_would_be_seen_unless_groups_keep_them_together():
+    """Pairs of near-copies: in one fold a copy's nearest neighbor is far, in two it is its twin."""
+    features, codes = draw(10)
+    pairs, pair_codes, groups = np.repeat(features, 2, axis=0), np.repeat(codes, 2), np.repeat(np.arange(40), 2)
+    nearest = [score_by_folds(pairs, pair_codes, groups=g, C=0.01)["neighbors"].mean() for g in (None, groups)]
+    assert nearest[0] < 0.8 * nearest[1]
+
+
+def test_classes_left_out_are_found_by_their_features():
+    rows = compare_left_out(*draw(40), list("abcd"), show_progress=False)
+    assert len(rows) == 4 * len(OOD_SCORES) and (rows["rejected_n"] == 40).all()
+    means = rows.groupby("score")["auroc"].mean()
+    assert (means > 0.9).all()
+    assert ((rows["rejected_low"] <= rows["rejected"]) & (rows["rejected"] <= rows["rejected_high"])).all()
+
+
+@pytest.mark.parametrize(
+    ("n_classes", "turns"), [(2, 0), (3, 3), (15, 12)], ids=["two leave nothing to tell apart", "three", "at most 12"]
+)
+def test_how_many_classes_take_their_turn(n_classes, turns):
+    names = [f"class {k}" for k in range(n_classes)]
+    rows = compare_left_out(*draw(5, n_classes=n_classes), names, show_progress=False)
+    assert rows["name"].nunique() == turns and "auroc" in rows
+
+
+def test_a_class_of_two_images_is_no_obstacle_and_two_classes_of_one_are(recwarn):
+    features, codes = draw(10)
+    few = np.r_[0:30, 30:32]
+    table = score_by_folds(features[few], codes[few], C=0.01)
+    assert (table["source"] == "known").sum() == 32 and not recwarn.list
+    with pytest.raises(ValueError, match="two classes of two or more"):
+        score_by_folds(features[:12], codes[:12], left_out=0, C=0.01)
+
+
+@pytest.mark.parametrize("n_unknown", [15, 0], ids=["unknown images", "none"])
+def test_detectors_meet_test_images_and_unknown_images(n_unknown):
+    features, codes = draw(20)
+    known = score_by_folds(features, codes, C=0.01)
+    test, unknown = ((part, part @ CENTERS[:4].T) for part in (draw(10, seed=1)[0], -features[:n_unknown]))
+    detectors = {name: fit_ood_detector(name, features, codes, known) for name in OOD_SCORES}
+    rows = compare_detectors(detectors, known, test, unknown).set_index("name")
+    assert list(rows.index) == list(OOD_SCORES) and ("rejected" in rows) == (n_unknown > 0)
+    assert (rows["false_alarm_n"] == 40).all()
+    if n_unknown:
+        old, new = (detectors["neighbors"].score(*part) for part in (test, unknown))
+        row = rows.loc["neighbors"]
+        assert row["auroc"] == measure_auroc(old, new).value
+        assert row["rejected_high"] == measure_rejected(new, known["neighbors"]).high
+        assert row["rejected_equal_low"] == measure_rejected(new, old).low
+
+
+def test_coverage_by_hand():
+    """Of ten test images the four least certain are wrong; the limits come from images that are alike."""
+    certainty, is_right = np.arange(0.05, 1, 0.1), np.arange(10) >= 4
+    table = measure_coverage(is_right, certainty, pd.Series(certainty)).set_index("passed_on")
+    assert table["answered"].tolist() == pytest.approx(np.arange(10, 0, -1) / 10)
+    assert table["accuracy"].tolist() == pytest.approx([0.6, 6 / 9, 6 / 8, 6 / 7, *[1.0] * 6])
+    assert table["accuracy_low"].iloc[0] == make_fraction_score(6, 10).low and table["accuracy_n"].iloc[1] == 9
+    assert len(measure_coverage(is_right, certainty, pd.Series([2.0]))) == 1  # none is certain enough for the others
