@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from sklearn.model_selection import StratifiedGroupKFold
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; the processes of the cells inherit it
 HERE = Path(__file__).resolve().parent
@@ -66,9 +67,14 @@ class Cell(NamedTuple):
 
 
 def load_set(name: str, photos: Path | None) -> pd.DataFrame:
-    """Load a set with the splits `train`, validation images included, and `test`."""
+    """Load a set with the splits `train` and `test`: its own, or a third of the groups as test images."""
     folder = HERE.parent / "data" / name if name == "fridge_objects" else Path(photos or "") / name
-    table = complete_splits(load_image_table(folder))
+    table = load_image_table(folder)
+    if SETS[name]:
+        folds = StratifiedGroupKFold(3, shuffle=True, random_state=0)
+        is_test = np.isin(np.arange(len(table)), next(folds.split(table, table["label"], table[SETS[name]]))[1])
+        return table.assign(split=np.where(is_test, "test", "train"))
+    table = complete_splits(table)
     return table.assign(split=table["split"].replace({"valid": "train"}))
 
 
