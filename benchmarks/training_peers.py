@@ -292,6 +292,7 @@ def format_markdown(table: list[dict[str, Any]]) -> str:
         columns = {
             ("accuracy", "score"): "accuracy (95 %)",
             ("select_recipe_gain", "score points"): "points by which `select_recipe` is better",
+            ("probe_gain", "score points"): "points by which `linear_probe` is better",
             ("cpu_seconds", ".1f"): "CPU seconds of training",
         }
         for (column, spec), title in columns.items() if sets else ():
