@@ -40,17 +40,18 @@ def load_csv_table(csv_path: Path, *, is_whole_folder: bool = False) -> tuple[pd
     columns = {kind: _find_columns(raw, names.split()) for kind, names in _COLUMNS.items()}
     label, split, group = (next(iter(columns[kind]), "") for kind in ("label", "split", "group"))
     others = raw.drop(columns=[*columns["image"], *filter(None, (label, split, group))])
-    is_mark = others.apply(lambda cells: cells.isin(_YES + _NO).all() and not cells.isin([""]).all())
+    marks = others.apply(lambda cells: cells.str.strip().str.lower())
+    is_mark = marks.apply(lambda cells: cells.isin(_YES + _NO).all() and (cells != "").any())
     classes = [] if label or sum(is_mark) < 2 else list(others.columns[is_mark])
     if raw.empty or not columns["image"] or not (label or classes):
         missing = " and ".join(kind for kind in ("image", "label") if not columns[kind])
+        what = f"no column for {missing}" if missing else "no rows"
         raise ValueError(
-            f"{csv_path} has {f'no column for {missing}' if missing else 'no rows'}; it has columns "
-            f"{list(raw)[:20]}. Expected a first line of names, at least 'image' (path from the CSV's folder) and "
-            "'label' (several joined by '|'), or a column of 0 and 1 for each class."
+            f"{csv_path} has {what}; it has columns {list(raw)[:20]}. Expected a first line of names, at least 'image' "
+            "(path from the CSV's folder) and 'label' (several joined by '|'), or a column of 0 and 1 for each class."
         )
     image, images, paths = _find_files(csv_path, raw[columns["image"]])
-    is_declared, labels = _read_labels(raw, label, classes)
+    is_declared, labels = _read_labels(raw, label, marks[classes])
     table = pd.DataFrame({"image": images, "path": paths, "label": labels})
     table["split"] = _read_splits(csv_path, raw[split]) if split else ""
     if group and raw[group].any():
@@ -154,7 +155,7 @@ def _find_columns(header: Iterable[str], known_names: Sequence[str]) -> list[str
     return [column_of[name] for name in known_names if name in column_of]
 
 
-def _read_labels(raw: pd.DataFrame, label: str, classes: Sequence[str]) -> tuple[bool, list[str]]:
+def _read_labels(raw: pd.DataFrame, label: str, marks: pd.DataFrame) -> tuple[bool, list[str]]:
     """Whether the file says that images may have several labels, and the joined labels of each."""
     if label:
         is_list = raw[label].str.fullmatch(r"\s*\[.*\]\s*", flags=re.DOTALL)  # as Python and JSON write lists
@@ -164,9 +165,7 @@ def _read_labels(raw: pd.DataFrame, label: str, classes: Sequence[str]) -> tuple
         rows = [cell.strip("'\"" if is_own else "").split("|") for cell, is_own in zip(cells, is_list, strict=True)]
         is_declared = cells.str.contains(LABEL_SEPARATOR, regex=False).any() or (is_list & (cells == "")).any()
     else:
-        rows = [
-            [name for name, mark in zip(classes, row, strict=True) if mark] for row in raw[classes].isin(_YES).values
-        ]
+        rows = [list(marks.columns[row]) for row in marks.isin(_YES).to_numpy()]
         is_declared = any(len(row) > 1 for row in rows)
     labels = [LABEL_SEPARATOR.join(sorted({normalize_name(name) for name in row} - {""})) for row in rows]
     if is_declared and not any(LABEL_SEPARATOR in text for text in labels):

@@ -1,6 +1,7 @@
 """Image tables from folders: a folder for each class, or folders of splits that hold them."""
 
 import difflib
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -13,6 +14,9 @@ _EXPECTED = (
     "Put the images of each class into a folder, such as train/cat/, or list them in labels.csv. If one of them is a "
     "class, give its folder another name."
 )
+# A folder that holds only such files, as tools write them, is no class.
+_DOCUMENTS = "txt json csv tsv xml yaml yml md py ipynb pt pth onnx pkl npy npz log html"
+_NO_IMAGES = {f"extension .{kind}" for kind in _DOCUMENTS.split(" ")}
 _Found = dict[Path, tuple[list[Path], Counter[str]]]  # of each folder the images, and what is left out
 _Row = tuple[Path, str, str]  # path, name of the class folder, split
 
@@ -21,19 +25,22 @@ def load_folder_table(root: Path) -> tuple[pd.DataFrame, Counter[str]]:
     """Load folders of classes, or folders of splits that hold them; count what is left out, by reason."""
     left_out: Counter[str] = Counter()
     found = {folder: find_image_files(folder, root=root) for folder in list_dirs(root)}
-    for folder in [folder for folder, (images, others) in found.items() if not images and not others]:
-        left_out[f"empty folder {folder.name!r}"] += 1
+    for folder in [folder for folder, (images, others) in found.items() if not images and set(others) <= _NO_IMAGES]:
+        left_out[f"{'folder without images' if found[folder][1] else 'empty folder'} {folder.name!r}"] += 1
         del found[folder]
     if not any(images for images, _ in found.values()):
         raise ValueError(f"No images in folders of {root}; expected one for each class.{_describe(root)}")
     split_of = {folder: find_split_name(folder.name) for folder in found}
     n_loose = sum(is_image_name(path.name) and path.is_file() for path in root.iterdir())
-    left_out += Counter({"beside the folders": n_loose})
+    left_out["beside the folders"] += n_loose
     if any(split_of.values()) and not _is_class_called_train(found, split_of):
         rows, others = _list_split_rows(root, found, split_of)
+    elif all(_may_be_split(folder, images) for folder, (images, _) in found.items()):
+        names = ", ".join(folder.name for folder in found)
+        raise ValueError(f"{root}: {names} look like splits, but not which. Call them train/, val/ and test/.")
     else:
         rows, others = _list_class_rows(root, found)
-    left_out += others
+    left_out += others  # drops what is zero
     table = pd.DataFrame(rows, columns=["path", "label", "split"])
     for name in table["label"].unique():
         if LABEL_SEPARATOR in name or not normalize_name(name):
@@ -57,6 +64,10 @@ def _is_class_called_train(found: _Found, split_of: dict[Path, str]) -> bool:
     return len(found) > 2 and len(named) == 1 and named[0].name.lower() == "train" and is_flat
 
 
+def _may_be_split(folder: Path, images: list[Path]) -> bool:
+    return re.search("train|test|val", folder.name.lower()) is not None and all(p.parent != folder for p in images)
+
+
 def _list_class_rows(root: Path, found: _Found) -> tuple[list[_Row], Counter[str]]:
     """Every folder is a class; where folders of splits lie right below each of them, these give the splits."""
     rows, left_out = [], Counter[str]()
@@ -73,15 +84,16 @@ def _list_class_rows(root: Path, found: _Found) -> tuple[list[_Row], Counter[str
 
 
 def _list_split_rows(root: Path, found: _Found, split_of: dict[Path, str]) -> tuple[list[_Row], Counter[str]]:
-    """Folders of splits hold the class folders; `seg_train/seg_train/...` is taken for one level."""
+    """Folders of splits hold the class folders; `seg_train/seg_train/` and `train/images/` are one level."""
     rows, left_out = [], Counter[str]()
     for folder, split in split_of.items():
         if not split:
             continue
         images, others = found[folder]
         parts = [path.relative_to(folder).parts for path in images]
-        is_nested = bool(parts) and all(len(names) > 1 and find_split_name(names[0]) == split for names in parts)
-        level = int(is_nested and len({names[0] for names in parts}) == 1)
+        first = {names[0] for names in parts if len(names) > 2}
+        is_nested = len(first) == 1 and all(names[0] in first for names in parts)
+        level = int(is_nested and any(find_split_name(name) == split or name.lower() == "images" for name in first))
         in_class = [(path, names[level]) for path, names in zip(images, parts, strict=True) if len(names) > level + 1]
         rows += [(path, name, split) for path, name in sorted(in_class, key=lambda row: (row[1].casefold(), row[1]))]
         left_out += others + Counter({f"in {folder.name}/, but in no class folder": len(images) - len(in_class)})

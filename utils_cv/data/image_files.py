@@ -29,21 +29,17 @@ def list_image_files(folder: str | Path) -> list[Path]:
 
 
 def find_image_files(folder: str | Path, *, root: str | Path | None = None) -> tuple[list[Path], Counter[str]]:
-    """Find the image files below a folder, and count what else is there by reason.
-
-    Linked folders that lead into `root` or above it are left out as well.
-    """
+    """Find the image files below a folder, and count what else is there, also links into `root` or above it."""
     folder = Path(folder)
     if not folder.is_dir():
         raise NotADirectoryError(f"Expected a folder of images at {folder.absolute()}, found none there.")
     images: list[Path] = []
     left_out: Counter[str] = Counter()
-    own = [os.path.realpath(folder), os.path.realpath(root or folder)]
+    own = [folder.resolve(), Path(root or folder).resolve()]
     waiting, seen = [os.fspath(folder)], set()
     while waiting:
         parent = waiting.pop()
-        real_parent = os.path.realpath(parent)
-        if real_parent in seen:
+        if (real_parent := os.path.realpath(parent)) in seen:
             continue
         seen.add(real_parent)
         try:
@@ -54,7 +50,8 @@ def find_image_files(folder: str | Path, *, root: str | Path | None = None) -> t
         for entry in entries:
             path, is_link = Path(entry.path), entry.is_symlink()
             is_dir = path.is_dir() if is_link else entry.is_dir()
-            if is_dir and is_link and any(_leads_back(os.path.realpath(path), base) for base in own):
+            target = path.resolve() if is_dir and is_link else None
+            if target and any(target.is_relative_to(base) or base.is_relative_to(target) for base in own):
                 left_out["link to a folder of the set"] += 1
             elif is_dir:
                 waiting.append(entry.path)
@@ -84,8 +81,3 @@ def _is_system_name(name: str) -> bool:
 def is_image_name(name: str) -> bool:
     """Tell whether a name has an extension of an image."""
     return not _is_system_name(name) and Path(name).suffix.lower() in FORMAT_BY_EXTENSION
-
-
-def _leads_back(real_path: str, base: str) -> bool:
-    """Whether a linked folder lies in another one, or holds it."""
-    return Path(real_path).is_relative_to(base) or Path(base).is_relative_to(real_path)

@@ -6,6 +6,7 @@ else the CSV file holds. Row order is the same on every system.
 """
 
 import difflib
+import os
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -71,8 +72,7 @@ def load_image_table(source: str | Path, *, min_classes: int = 2) -> pd.DataFram
         raise ValueError(
             f"{source} holds {len(table)} images of {found}; expected at least "
             f"{'two' if min_classes == 2 else min_classes} classes. Put the images of each class into a folder of its "
-            "own; if one class is meant, load with min_classes=1."
-            f"{f' Did you mean {inner[0]}?' if inner else ''}"
+            f"own; if one class is meant, load with min_classes=1.{f' Did you mean {inner[0]}?' if inner else ''}"
         )
     if left_out:
         warnings.warn(f"{source}: {table.attrs['left_out']}", stacklevel=2)
@@ -98,8 +98,8 @@ def describe_table(table: pd.DataFrame) -> str:
 
 def _describe_left_out(left_out: Mapping[str, int]) -> str:
     by_number = sorted(left_out.items(), key=lambda row: (-row[1], row[0]))
-    more = f" and {len(by_number) - 6} more kinds" if len(by_number) > 6 else ""
-    return f"left out {sum(left_out.values())}: {', '.join(f'{n} × {why}' for why, n in by_number[:6])}{more}."
+    more = f" and {len(by_number) - 8} more kinds" if len(by_number) > 8 else ""
+    return f"left out {sum(left_out.values())}: {', '.join(f'{n} × {why}' for why, n in by_number[:8])}{more}."
 
 
 def _check_train_classes(table: pd.DataFrame, source: str) -> None:
@@ -119,7 +119,7 @@ def find_dir(name: str | Path) -> Path:
     given = Path(name).expanduser()
     places = [given] if given.is_absolute() else [Path.cwd() / given, Path(__file__).resolve().parents[2] / given]
     for place in places:
-        if place.exists():
+        if os.path.exists(place):  # noqa: PTH110 - Path.exists raises an error for a name that is too long
             return place.resolve()
     looked_in = " and ".join(str(place) for place in dict.fromkeys(places))
     raise FileNotFoundError(f"No folder or CSV file {str(name)!r}; looked for {looked_in}.{_suggest(places)}")

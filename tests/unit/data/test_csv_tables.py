@@ -59,6 +59,9 @@ def load(folder, text, encoding="utf-8"):
         pytest.param(
             "image,cat,dog\n" + "".join(f"{a},{b == 'cat':d},{b == 'dog':d}\n" for a, b in ROWS), "utf-8", id="1-hot"
         ),
+        pytest.param(
+            "image,cat,dog\n" + "".join(f"{a}, {b == 'cat'}, {b == 'dog'}\n" for a, b in ROWS), "utf-8", id="True"
+        ),
         pytest.param("image,path,label\n" + "".join(f"{a},x/{a},{b}\n" for a, b in ROWS), "utf-8", id="image and path"),
         pytest.param(
             "id,path,label\n" + "".join(f"7{i},{a},{b}\n" for i, (a, b) in enumerate(ROWS)), "utf-8", id="id, path"

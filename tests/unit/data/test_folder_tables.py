@@ -29,6 +29,7 @@ def count(table):
         pytest.param(["training_set/", "test_set/"], ["train", "test"], id="training_set"),
         pytest.param(["Training/", "Testing/"], ["train", "test"], id="Training"),
         pytest.param(["seg_train/seg_train/", "seg_test/seg_test/"], ["train", "test"], id="nested seg_train"),
+        pytest.param(["train/images/", "val/images/"], ["train", "valid"], id="images between"),
         pytest.param(["Train_images/", "dev/"], ["train", "valid"], id="dev"),
         pytest.param(["val/", "test/"], ["valid", "test"], id="no train"),
         pytest.param(["test/"], ["test"], id="only test"),
@@ -56,13 +57,14 @@ def test_a_vehicle_called_train_is_a_class(tmp_path):
 def test_what_lies_beside_the_classes_is_left_out_and_said(tmp_path):
     make_classes(tmp_path, "train/", "test/")
     touch(tmp_path, "loose.jpg", "train/loose.jpg", "unlabeled/1.jpg", "seg_pred/seg_pred/1.jpg", "README.md")
-    touch(tmp_path, "train/cat/5", "test/@eaDir/1.jpg/2.jpg", "__MACOSX/cat/1.jpg")
+    touch(tmp_path, "runs/model.pth", "train/cat/5", "test/@eaDir/1.jpg/2.jpg", "__MACOSX/cat/1.jpg")
     (tmp_path / "outputs").mkdir()
-    with pytest.warns(UserWarning, match="left out 6: ") as caught:
+    with pytest.warns(UserWarning, match="left out 7: ") as caught:
         table = load_image_table(tmp_path)
     assert len(table) == 16 and set(table["label"]) == {"cat", "dog"}
     for why in ("beside the folders", "in train/, but in no class folder", "in unlabeled/, beside test/, train/",
-                "in seg_pred/, beside test/, train/", "no extension", "empty folder 'outputs'"):  # fmt: skip
+                "in seg_pred/, beside test/, train/", "no extension", "empty folder 'outputs'",
+                "folder without images 'runs'"):  # fmt: skip
         assert f"1 × {why}" in str(caught[0].message)
 
 
@@ -86,6 +88,7 @@ def test_names_that_are_not_text_can_be_printed_and_opened(tmp_path):
         pytest.param(["cat|kitten/1.jpg", "dog/1.jpg"], r"folder 'cat\|kitten' cannot name a class", id="bar"),
         pytest.param([" /1.jpg", "dog/1.jpg"], "folder ' ' cannot name a class", id="blank"),
         pytest.param(["train/1.jpg", "test/1.jpg"], "test/, train/, but no class folders inside", id="no classes"),
+        pytest.param(["trainA/cat/1.jpg", "testA/cat/1.jpg"], "trainA look like splits", id="unclear splits"),
         pytest.param(["x/train/1.jpg", "x/test/2.jpg"], "one class, 'x'", id="one folder of splits"),
         pytest.param(["all/cat/1.jpg", "all/dog/1.jpg"], "Did you mean .*all", id="one folder too high"),
         pytest.param(["train/test/1.jpg", "train/dev/1.jpg"], "dev, test stand where folders of classes", id="splits"),
