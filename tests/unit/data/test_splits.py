@@ -59,8 +59,7 @@ def test_no_image_changes_its_split_when_others_come_go_or_are_shuffled(seed, gr
     some = table.iloc[random.sample(range(270), 267)]
     assert list_splits(some, seed=seed).equals(expected[some["path"]])
     assert not expected.equals(list_splits(table, seed=seed + 1))
-    renamed = table.assign(path="/elsewhere" + table["path"])
-    assert list_splits(renamed, seed=seed).tolist() == expected.tolist()
+    assert list_splits(table.assign(path="/x" + table["path"]), seed=seed).tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("n", [3, 10, 30])
