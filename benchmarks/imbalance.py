@@ -20,7 +20,7 @@ from utils_cv.system.machine import describe_machine
 from utils_cv.training.linear_probe import fit_linear_head
 
 N_SEEDS, N_FOLDS = 3, 5
-METHODS = ("nothing", "class weights", "logit adjustment", "logit adjustment, half", "images left out")
+METHODS = ("nothing", "class weights", "logit adjustment", "half the logit adjustment", "images left out")
 
 
 def predict_by_folds(features: np.ndarray, codes: np.ndarray, groups: np.ndarray | None, seed: int) -> np.ndarray:
