@@ -154,8 +154,8 @@ def compare_means(values_a: Any, values_b: Any, *, groups: Any = None) -> Score:
     For one training the interval is that of Bonett and Price 2012 (adjusted Wald), which Fagerland, Lydersen and Laake
     2014 recommend; it keeps a width when no image differs. For several the variance is that of a two-way layout of
     images and seeds with random effects, never below the one over images alone, with degrees of freedom after
-    Satterthwaite. In simulations it held the truth in 93 to 99 % of studies: in 93 to 97 %
-    with 10 or 20 seeds or where seeds act differently on the two, and in up to 99 % with 3 or 5 seeds that do not.
+    Satterthwaite. In simulations (`benchmarks/README.md`) it held the truth in 92 to 100 % of studies: in 93 to 98 %
+    with 10 or 20 seeds, in more with 3 or 5 seeds that act alike on both, where it errs on the wide side.
 
     Args:
         values_a: Of A, as in `measure_mean`.
