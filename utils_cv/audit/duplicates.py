@@ -18,10 +18,15 @@ MIN_CONTRAST = 4.0
 # rendered images (0.85; among 398 photographs 0.55) and the worst 1 in 200 of copies cropped by 5 % (0.91). Recall and
 # false alarms: benchmarks/audit_recall.py.
 MIN_OVERLAP = 0.88
+MIN_TURNED_OVERLAP = 0.88  # of the middles of two images, one turned
 MAX_BITS = 12  # codes that differ in more of their 64 bits are not compared further
 # Of a large group already found, this many members are compared with parts of the other images: a static camera's
 # thousands of nearly equal images would otherwise all be.
 _N_STAND_FOR_ALL = 5
+_TURNS = (-25.0, -12.0, 12.0, 25.0)  # degrees that candidates are looked for at
+_MIN_TURNED_CORRELATION = 0.4  # at the nearest of these angles; below it no angle nearby fits
+_FINE_TURNS = (0.0, -2.5, 2.5, -5.0, 5.0)  # from each of them
+_TURNED_SIDE = 0.6  # of width and height: what stays inside of an image when it is turned
 _WHOLE = (0.0, 0.0, 1.0)  # left and upper edge and side of a part, as fractions of the whole
 _STEP = 4096
 _N_BANDS, _BAND_BITS = 4, 16
@@ -30,28 +35,34 @@ _MAX_BUCKET = 500
 _MAX_PAIRS_AT_ONCE = 2_000_000
 _MAX_PAIRS_PER_IMAGE = 50
 # Below this correlation of the whole images they cannot fit on parts of each other either, with very few exceptions.
-_MIN_CORRELATION = 0.45
+_MIN_CORRELATION = 0.3
 _GRID = 16
-_SIDES_KEPT = (1.0, 0.95, 0.9, 0.85)
+_SIDES_KEPT, _N_STARTS = (1.0, 0.94, 0.88), 6
 _PAIRS_PER_STEP = 64  # larger steps leave the processor's cache and take several times as long
 
 
-def find_duplicates(hashes: np.ndarray, thumbnails: np.ndarray) -> np.ndarray:
-    """Number the groups (n,) of images that are the same file, re-encoded, resized, brighter, cropped or mirrored.
+def find_duplicates(hashes: np.ndarray, thumbnails: np.ndarray, aspects: np.ndarray) -> np.ndarray:
+    """Number the groups (n,) of images that are the same file, re-encoded, brighter, cropped, mirrored or turned.
 
-    Takes the hash (n,) of each file, empty where it cannot be opened, and gray thumbnails (n, 32, 32) uint8.
+    Takes the hash (n,) of each file, empty where it cannot be opened, gray thumbnails (n, 32, 32) uint8, and each
+    image's width / height (n,).
     """
     positions = np.arange(len(hashes))
     first = pd.Series(positions).groupby(hashes).transform("min").to_numpy()
     is_open = hashes != ""
     exact = np.stack([first, positions], axis=1)[is_open]
     different = np.flatnonzero(is_open & (first == positions))
-    near = different[_find_near_duplicates(thumbnails[different])]
+    near = different[_find_near_duplicates(thumbnails[different], aspects[different])]
     return group_by_pairs(np.concatenate([exact, near]), len(hashes))
 
 
 def list_pairs(
-    table: pd.DataFrame, groups: np.ndarray, keys: np.ndarray, hashes: np.ndarray, thumbnails: np.ndarray
+    table: pd.DataFrame,
+    groups: np.ndarray,
+    keys: np.ndarray,
+    hashes: np.ndarray,
+    thumbnails: np.ndarray,
+    aspects: np.ndarray,
 ) -> pd.DataFrame:
     """List each image whose key is not the smallest of its group, beside a duplicate that has the smallest key.
 
@@ -66,7 +77,11 @@ def list_pairs(
     exact = others.join(same_file, on=["group", "hash"])["same_file"]
     pairs = np.stack([others["position"], exact.fillna(near)], axis=1).astype(np.int64)
     is_exact = exact.notna().to_numpy()
-    overlap = np.where(is_exact, 1.0, _measure_overlap(thumbnails, pairs)).round(3)
+    overlap = np.where(is_exact, 1.0, _measure_overlap(thumbnails, pairs))
+    low = np.flatnonzero(overlap < MIN_OVERLAP)
+    for degrees in _TURNS:
+        overlap[low] = np.maximum(overlap[low], _measure_turned(thumbnails, aspects, pairs[low], degrees))
+    overlap = overlap.round(3)
     facts = table.reindex(columns=["image", "split", "label"], fill_value="")
     image, duplicate = (facts.iloc[pairs[:, side]].reset_index(drop=True) for side in (0, 1))
     duplicate.columns = pd.Index(["duplicate", "duplicate_split", "duplicate_label"])
@@ -74,7 +89,7 @@ def list_pairs(
     return pd.concat([image, duplicate, measured], axis=1).set_index(table.index[pairs[:, 0]])
 
 
-def _find_near_duplicates(thumbnails: np.ndarray) -> np.ndarray:
+def _find_near_duplicates(thumbnails: np.ndarray, aspects: np.ndarray) -> np.ndarray:
     """Find pairs (n_pairs, 2) that connect all images which are nearly the same.
 
     Pairs that are already connected through others are not measured again, and of a large group five members stand
@@ -85,7 +100,8 @@ def _find_near_duplicates(thumbnails: np.ndarray) -> np.ndarray:
     pairs = _extend_pairs(thumbnails, np.empty((0, 2), np.int64), usable, [_WHOLE])
     groups = group_by_pairs(pairs, len(thumbnails))[usable]
     few = usable[pd.Series(groups).groupby(groups).cumcount() < _N_STAND_FOR_ALL]
-    return _extend_pairs(thumbnails, pairs, few, _list_parts())
+    pairs = _extend_pairs(thumbnails, pairs, few, _list_parts())
+    return np.concatenate([pairs, _find_turned(thumbnails, aspects, few)])
 
 
 def _extend_pairs(thumbnails: np.ndarray, pairs: np.ndarray, rows: np.ndarray, parts: list[tuple]) -> np.ndarray:
@@ -108,16 +124,17 @@ def _find_candidates(thumbnails: np.ndarray, parts: list[tuple]) -> np.ndarray:
         for part in parts
         for images in (thumbnails, thumbnails[:, :, ::-1])
     ]
+    if len(parts) > 1:  # upside down, and turned by half
+        for images in (thumbnails[:, ::-1], thumbnails[:, ::-1, ::-1]):
+            pairs.append(_sort_pairs(_find_similar_codes(_compute_codes(images, _WHOLE), codes)))
     return _sort_pairs(np.concatenate(pairs))
 
 
 def _list_parts() -> list[tuple]:
-    """List the whole, and the middle and the corners of 95 % and of 90 % of it."""
-    parts = [_WHOLE]
-    for side in (0.95, 0.9):
-        rest = 1 - side
-        parts += [(left, top, side) for left in (0.0, rest) for top in (0.0, rest)] + [(rest / 2, rest / 2, side)]
-    return parts
+    """List the whole, and nine parts of 90 % of its width and height."""
+    side = 0.9
+    starts = (0.0, (1 - side) / 2, 1 - side)
+    return [_WHOLE, *((left, top, side) for left in starts for top in starts)]
 
 
 def _sort_pairs(pairs: np.ndarray) -> np.ndarray:
@@ -235,9 +252,9 @@ def _make_resampling(start: float, stop: float, n_cells: int) -> np.ndarray:
 
 
 def _measure_overlap(thumbnails: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """Measure how well one image of each pair fits on the other, or on a part of it, perhaps mirrored.
+    """Measure how well one image of each pair fits on the other, or on a part of it, perhaps mirrored or upside down.
 
-    Every part of 85 to 100 % of the width and of the height is tried, from one image on the other and the other way.
+    Parts of 88 to 100 % of the width and of the height are tried, from one image on the other and the other way.
     Brightness and contrast do not matter. Where it fits best, the cells must get brighter and darker together, and so
     must their differences from their neighborhood: two photographs of a bright wall above a dark table agree in the
     first, only copies in both. Returns the smaller of the two correlations, (n_pairs,), from -1 to 1.
@@ -245,14 +262,65 @@ def _measure_overlap(thumbnails: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     best = np.full(len(pairs), -1.0, np.float32)
     for begin in range(0, len(pairs), _PAIRS_PER_STEP):
         a, b = (thumbnails[pairs[begin : begin + _PAIRS_PER_STEP, side]].astype(np.float32) for side in (0, 1))
-        mirrored = b[:, :, ::-1]
-        straight, turned = (_correlate(_shrink(a), _shrink(other)) for other in (b, mirrored))
-        b = np.where((turned > straight)[:, None, None], mirrored, b)
-        fit = np.maximum(straight, turned)
+        views = np.stack([b, b[:, :, ::-1], b[:, ::-1], b[:, ::-1, ::-1]])
+        fits = np.stack([_correlate(_shrink(a), _shrink(view)) for view in views])
+        b, fit = views[fits.argmax(axis=0), np.arange(len(b))], fits.max(axis=0)
         worth = fit >= _MIN_CORRELATION
         fit[worth] = np.maximum(_fit_on_parts(a[worth], b[worth]), _fit_on_parts(b[worth], a[worth]))
         best[begin : begin + _PAIRS_PER_STEP] = fit
     return best
+
+
+def _find_turned(thumbnails: np.ndarray, aspects: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Find pairs (n_pairs, 2) of `rows` whose middles show the same, turned by up to 31 degrees."""
+    codes = _compute_turned_codes(thumbnails[rows], aspects[rows], 0.0)
+    found = [np.empty((0, 2), np.int64)]
+    for degrees in _TURNS:
+        turned = _compute_turned_codes(thumbnails[rows], aspects[rows], degrees)
+        pairs = rows[_find_similar_codes(turned, codes)]
+        fits = _measure_turned(thumbnails, aspects, pairs, degrees)
+        found.append(pairs[fits >= MIN_TURNED_OVERLAP])
+    return np.concatenate(found)
+
+
+def _compute_turned_codes(thumbnails: np.ndarray, aspects: np.ndarray, degrees: float) -> np.ndarray:
+    codes = [np.empty(0, np.uint64)]
+    for begin in range(0, len(thumbnails), _STEP):
+        some = slice(begin, begin + _STEP)
+        cells = _turn(thumbnails[some], aspects[some], degrees, 16, 18).reshape(-1, 8, 2, 9, 2).mean(axis=(2, 4))
+        codes.append(_pack_bits((cells[:, :, 1:] > cells[:, :, :-1] + 0.5).reshape(len(cells), 64)))
+    return np.concatenate(codes)
+
+
+def _measure_turned(thumbnails: np.ndarray, aspects: np.ndarray, pairs: np.ndarray, degrees: float) -> np.ndarray:
+    """Measure how well the middle of the first image of each pair, turned by about an angle, fits the second's."""
+    best = np.full(len(pairs), -1.0, np.float32)
+    for begin in range(0, len(pairs), _STEP):
+        rows = np.arange(begin, min(begin + _STEP, len(pairs)))
+        for step in _FINE_TURNS:
+            a, b = pairs[rows].T
+            cells = _turn(thumbnails[a], aspects[a], degrees + step, _GRID, _GRID)
+            target = _turn(thumbnails[b], aspects[b], 0.0, _GRID, _GRID)
+            fit = _correlate(cells, target)
+            detail = _correlate(_subtract_neighborhood(cells), _subtract_neighborhood(target))
+            best[rows] = np.maximum(best[rows], np.minimum(fit, detail))
+            rows = rows[fit >= _MIN_TURNED_CORRELATION]
+    return best
+
+
+def _turn(thumbnails: np.ndarray, aspects: np.ndarray, degrees: float, n_rows: int, n_columns: int) -> np.ndarray:
+    """Sample the middle of each image, turned by an angle: (n, n_rows, n_columns)."""
+    y, x = (((np.arange(n) + 0.5) / n - 0.5) * _TURNED_SIDE for n in (n_rows, n_columns))
+    sine, cosine = np.sin(np.deg2rad(degrees)), np.cos(np.deg2rad(degrees))
+    y, x, shape = y[:, None], x[None, :], aspects[:, None, None]
+    places = (sine * x * shape + cosine * y, cosine * x - sine * y / shape)
+    rows, columns = (np.clip((place + 0.5) * THUMBNAIL_PX - 0.5, 0, THUMBNAIL_PX - 1.001) for place in places)
+    top, left = rows.astype(np.int64), columns.astype(np.int64)
+    down, right = (rows - top).astype(np.float32), (columns - left).astype(np.float32)
+    image, pixels = np.arange(len(thumbnails))[:, None, None], thumbnails.astype(np.float32)
+    upper = pixels[image, top, left] * (1 - right) + pixels[image, top, left + 1] * right
+    lower = pixels[image, top + 1, left] * (1 - right) + pixels[image, top + 1, left + 1] * right
+    return upper * (1 - down) + lower * down
 
 
 def _shrink(thumbnails: np.ndarray) -> np.ndarray:
@@ -274,7 +342,7 @@ def _make_windows() -> np.ndarray:
     """Resampling (n_windows * _GRID, THUMBNAIL_PX) of one axis to every part that is tried."""
     parts = []
     for kept in _SIDES_KEPT:
-        starts = np.linspace(0, 1 - kept, 1 if kept == 1.0 else 3)
+        starts = np.linspace(0, 1 - kept, 1 if kept == 1.0 else _N_STARTS)
         parts += [_make_resampling(start, start + kept, _GRID) for start in starts]
     return np.concatenate(parts)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tests.conftest import make_photo
 from tests.unit.audit.photos import load_demo_images
@@ -17,7 +17,8 @@ def make_thumbnail(image):
 
 def find_near(thumbnails):
     """Groups of images in files that all differ."""
-    return find_duplicates(np.arange(len(thumbnails)).astype(str), np.asarray(thumbnails, np.uint8).reshape(-1, 32, 32))
+    thumbnails = np.asarray(thumbnails, np.uint8).reshape(-1, 32, 32)
+    return find_duplicates(np.arange(len(thumbnails)).astype(str), thumbnails, np.full(len(thumbnails), 4 / 3))
 
 
 def crop(image, left, top, kept):
@@ -49,7 +50,7 @@ def test_copies_are_found_and_nothing_else(change, min_found):
 
 def test_the_same_file_is_one_group_whatever_it_shows():
     hashes = np.array(["a", "b", "a", "", "", "b"])
-    assert find_duplicates(hashes, np.zeros((6, 32, 32), np.uint8)).tolist() == [0, 1, 0, 2, 3, 1]
+    assert find_duplicates(hashes, np.zeros((6, 32, 32), np.uint8), np.ones(6)).tolist() == [0, 1, 0, 2, 3, 1]
 
 
 def test_the_same_light_on_different_things_is_no_duplicate():
@@ -86,10 +87,15 @@ def test_many_copies_of_one_image_become_one_group():
 
 
 def average_part(image, top, left, height, width):
-    """Cells (16, 16) of a part, whose edges all lie on tenths of a pixel."""
-    y, x, h, w = (round(320 * value) for value in (top, left, height, width))
-    fine = np.kron(image, np.ones((10, 10)))[y : y + h, x : x + w]
-    return fine.reshape(16, h // 16, 16, w // 16).mean(axis=(1, 3))
+    """Mean of each of 16 × 16 cells of a part, by areas of pixels, one cell after another."""
+    cells = np.empty((16, 16))
+    for (i, j), _ in np.ndenumerate(cells):
+        weights = []
+        for start, kept, k in ((top, height, i), (left, width, j)):
+            low, high = ((start + kept * edge / 16) * 32 for edge in (k, k + 1))
+            weights.append([max(0.0, min(high, pixel + 1) - max(low, pixel)) for pixel in range(32)])
+        cells[i, j] = np.average(image, weights=np.outer(*weights))
+    return cells
 
 
 def subtract_neighbors(cells):
@@ -102,7 +108,7 @@ def subtract_neighbors(cells):
 
 def try_all_parts(image, other):
     """The best fit of `other` on a part of `image`: correlation of cells, and of their differences from neighbors."""
-    parts = [(start, kept) for kept in (1, 0.95, 0.9, 0.85) for start in sorted({0, (1 - kept) / 2, 1 - kept})]
+    parts = [(0, 1), *((start, kept) for kept in (0.94, 0.88) for start in np.linspace(0, 1 - kept, 6))]
     small, tried = average_part(other, 0, 0, 1, 1), []
     for top, height in parts:
         for left, width in parts:
@@ -164,3 +170,23 @@ def test_thousands_of_equal_codes_give_few_pairs_each():
     pairs = _find_similar_codes(codes, codes)
     counts = np.bincount(pairs[:, 0], minlength=3000)
     assert counts.max() <= 50 and counts.min() >= 1  # yet each has some
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        pytest.param(ImageOps.flip, id="upside down"),
+        pytest.param(ImageOps.mirror, id="mirrored"),
+        pytest.param(lambda image: image.transpose(Image.Transpose.ROTATE_180), id="turned by half"),
+        pytest.param(lambda image: image.rotate(25, Image.Resampling.BICUBIC), id="turned by 25 degrees"),
+        pytest.param(lambda image: image.rotate(-25, Image.Resampling.BICUBIC), id="turned the other way"),
+        pytest.param(lambda image: image.crop((10, 7, 150, 112)), id="cropped to 87.5 %"),
+        pytest.param(lambda image: image.resize((160, 70)), id="squeezed"),
+    ],
+)
+def test_edits_that_other_tools_test_with_are_found(edit):
+    images = [make_photo(i) for i in range(12)]
+    views = [image.convert("L").resize((32, 32), Image.Resampling.BOX) for image in (*images, *map(edit, images))]
+    groups = find_near(np.stack(views))
+    assert (groups[:12] == groups[12:]).sum() >= 11
+    assert len(set(groups[:12])) == 12
