@@ -86,6 +86,8 @@ def load_image(
     """
     path = expand_home(path)
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would be waited for without end
+            raise OSError("a pipe, a socket or a device, not a file")
         content = path.read_bytes()
     except (OSError, ValueError) as error:  # the latter for names with a zero byte
         raise ImageError(path, _explain_reading(error, path)) from error

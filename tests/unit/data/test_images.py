@@ -1,6 +1,7 @@
 """Tests of utils_cv.data.images: finding, opening and resizing one image or many."""
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,7 @@ def photo_paths(tmp_path):
     [
         pytest.param(lambda path: None, "there is no such file", id="missing"),
         pytest.param(lambda path: path.mkdir(), "a folder, not a file", id="folder"),
+        pytest.param(os.mkfifo, "a pipe, a socket or a device", id="pipe"),
         pytest.param(lambda path: path.write_bytes(b""), "the file is empty", id="empty"),
         pytest.param(lambda path: path.write_text("notes"), "not an image", id="text"),
     ],
