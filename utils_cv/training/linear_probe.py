@@ -1,5 +1,7 @@
 """The linear probe: a logistic regression on the features of a pretrained network, trained in seconds."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import torch
@@ -15,6 +17,7 @@ from utils_cv.models.backbones import DEFAULT_BACKBONE
 from utils_cv.models.features import compute_features
 from utils_cv.system.timing import Timer
 
+from .label_heads import fit_label_heads
 from .learner import TrainedModel, find_rows, make_dataloaders, make_learner, make_trained_model
 
 # Values to choose scikit-learn's C from, for features scaled as below: small ones regularize strongly.
@@ -126,13 +129,19 @@ def fit_linear_head(
     mean, std = features.mean(axis=0), features.std(axis=0)
     scale = np.sqrt(np.maximum(std, 1e-6) * max(float(np.sqrt((std**2).mean())), 1e-6))
     scaled = (features - mean) / scale
-    columns = targets.T.astype(int) if targets.ndim == 2 else [targets]
+    weights = weigh_images(targets, targets) if balanced else np.ones(targets.shape)
     with threadpool_limits(1):  # products this small lose more to waiting for each other than threads gain
         # With fewer images than features the solution lies in the span of the images: the same answer from less.
-        is_wide = len(scaled) < scaled.shape[1]
-        basis = np.linalg.svd(scaled, full_matrices=False)[2] if is_wide else np.eye(scaled.shape[1])
-        heads = [_fit_logistic(scaled @ basis.T, codes, C, groups, balanced, seed) for codes in columns]
-    weight, bias = (np.concatenate(values) for values in zip(*heads, strict=True))
+        if len(scaled) < scaled.shape[1]:
+            basis = np.linalg.svd(scaled, full_matrices=False)[2]
+        else:
+            basis = np.linalg.eigh(scaled.T @ scaled)[1].T if targets.ndim == 2 else np.eye(scaled.shape[1])
+        options: dict[str, Any] = {"groups": groups, "weights": weights, "seed": seed}
+        if targets.ndim == 2:
+            options |= {"Cs": C_GRID if C is None else (C,), "default": DEFAULT_C, "n_folds": N_FOLDS}
+            weight, bias = fit_label_heads(scaled @ basis.T, targets, **options)
+        else:
+            weight, bias = _fit_logistic(scaled @ basis.T, targets, C, **options)
     weight = weight @ basis
     if len(weight) < n_classes:  # two classes share one logit; (-w/2, w/2) gives the same probabilities
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
@@ -164,11 +173,10 @@ def _fit_logistic(
     codes: np.ndarray,
     C: float | None,
     groups: np.ndarray | None,
-    balanced: bool,
+    weights: np.ndarray,
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fit weight and bias, (1, n_features) and (1,) where there are two classes."""
-    weights = weigh_images(codes, codes) if balanced else np.ones(len(codes))
     C = _choose_c(projected, codes, groups, weights, seed) if C is None else C
     model = LogisticRegression(C=C, max_iter=1000).fit(projected, codes, weights)
     return model.coef_, model.intercept_
