@@ -1,6 +1,7 @@
 """Logistic regressions for many labels at once: all labels and folds share the products with the features."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from scipy.special import logit
@@ -134,7 +135,8 @@ def _minimize(
             found[:, column] = heads
             if not is_open.any():
                 break
-            state = (y, w, z, p, heads, penalty, scale, least, gradient, slope, direction, last_gradient, last_slope)
+            state: tuple[Any, ...] = (y, w, z, p, heads, penalty, scale, least)
+            state += (gradient, slope, direction, last_gradient, last_slope)
             y, w, z, p, heads, penalty, scale, least, gradient, slope, direction, last_gradient, last_slope = (
                 values[..., is_open] for values in state
             )
