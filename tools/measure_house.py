@@ -9,14 +9,14 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1] / "utils_cv"
 TESTS = PACKAGE.parent / "tests"
 # 9,500 lines and 220 names held what the library did when it was rebuilt. Whoever adds a function raises them by what
-# it needs, after looking for what can go: here for imbalance, stable splits, more layouts and tables, unknown images.
+# it needs, after looking for what can go: here for imbalance, stable splits, more tables, many labels, unknown images.
 LIMITS = {
-    "lines": 10_930,
+    "lines": 11_150,
     "files": 65,
     "public names": 243,
     "lines of the longest file": 400,
     "median lines of a function body": 9,
-    "lines of tests": 9_720,
+    "lines of tests": 9_850,
 }
 
 
