@@ -1,13 +1,21 @@
 """How many injected copies the audit finds, and how often it calls different images copies.
 
     python benchmarks/audit_recall.py                              # the demo images
-    python benchmarks/audit_recall.py --folder my/photos           # any folder of images
+    python benchmarks/audit_recall.py --photos my/photos           # any folders of images
     python benchmarks/audit_recall.py --limit 200                  # as in the README of the benchmarks
+    python benchmarks/audit_recall.py --limit 200 --photos my/photos --peers    # beside imagededup and cleanvision
+
+`--peers` needs `pip install imagededup cleanvision`, with their default settings; all tools get the same files. Results
+are kept in benchmarks/results/audit_recall.json. A pair is right if it joins an image and its own copy. Pairs that a
+tool finds among the images themselves are listed first, to be looked at; one of each is left out for all tools.
 
 The images of the folder should be different from each other: a pair of them that is found counts as a false alarm.
 """
 
 import argparse
+import importlib.metadata
+import itertools
+import json
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -21,6 +29,7 @@ from utils_cv.audit.report import audit_images
 from utils_cv.data.image_files import list_image_files
 from utils_cv.data.images import load_image
 from utils_cv.evaluation.intervals import make_fraction_score
+from utils_cv.system.files import write_atomic
 from utils_cv.system.machine import describe_machine
 
 
@@ -49,42 +58,119 @@ COPIES: dict[str, tuple[Change | None, int]] = {  # what is changed, and the JPE
     "cropped by 5 %": (lambda image, random: crop(image, random, 0.05), 90),
     "cropped by 10 %": (lambda image, random: crop(image, random, 0.10), 90),
     "mirrored": (lambda image, random: mirror(image), 90),
+    "cropped to 87.5 %": (lambda image, random: crop(image, random, 0.125), 90),
+    "upside down": (lambda image, random: image.transpose(Image.Transpose.FLIP_TOP_BOTTOM), 90),
+    "turned by 25 degrees": (lambda image, random: image.rotate(25, Image.Resampling.BICUBIC), 90),
+    "squeezed": (lambda image, random: image.resize((image.width, round(image.height * 0.6))), 90),
     "mirrored, cropped by 5 %": (lambda image, random: crop(mirror(image), random, 0.05), 90),
 }
 
 
-def measure(paths: list[Path], name: str) -> tuple[int, int]:
-    """Make one copy of each image; count the copies found, and other pairs found."""
+Pairs = set[frozenset[str]]
+
+
+def find_by_audit(folder: Path) -> Pairs:
+    """Pairs that the audit joins, through as many others as it may be."""
+    table = pd.DataFrame({"path": [str(path) for path in sorted(folder.iterdir())], "label": "", "split": ""})
+    groups = audit_images(table, show_progress=False).groups
+    names = [Path(path).name for path in table["path"]]
+    members = pd.Series(names).groupby(groups.to_numpy()).agg(list)
+    return {frozenset(pair) for group in members for pair in itertools.combinations(group, 2)}
+
+
+def find_by_imagededup(folder: Path) -> Pairs:
+    """Pairs of imagededup's PHash, at its default distance."""
+    from imagededup.methods import PHash
+
+    found = PHash(verbose=False).find_duplicates(image_dir=str(folder))
+    return {frozenset((name, other)) for name, others in found.items() for other in others}
+
+
+def find_by_cleanvision(folder: Path) -> Pairs:
+    """Pairs in the sets of exact and near duplicates of cleanvision."""
+    from cleanvision import Imagelab
+
+    lab = Imagelab(data_path=str(folder), verbose=False)
+    lab.find_issues({"exact_duplicates": {}, "near_duplicates": {}}, n_jobs=1, verbose=False)
+    sets = [each for kind in ("exact_duplicates", "near_duplicates") for each in lab.info[kind]["sets"]]
+    names = [[Path(path).name for path in each] for each in sets]
+    return {frozenset(pair) for each in names for pair in itertools.combinations(each, 2)}
+
+
+TOOLS = {"audit": find_by_audit, "imagededup": find_by_imagededup, "cleanvision": find_by_cleanvision}
+
+
+def measure(paths: list[Path], name: str, tools: list[str]) -> list[dict]:
+    """Make one copy of each image; count the copies that each tool finds, and other pairs that it finds."""
     change, quality = COPIES[name]
-    random = np.random.default_rng(0)
+    random, rows = np.random.default_rng(0), []
     with tempfile.TemporaryDirectory() as folder:
-        copies = [Path(folder) / f"{number}.jpg" for number in range(len(paths))]
-        for path, copy in zip(paths, copies, strict=True):
+        for number, path in enumerate(paths):
+            shutil.copyfile(path, Path(folder) / f"{number}_original{path.suffix.lower()}")
+            copy = Path(folder) / f"{number}_copy.jpg"
             if change is None:
                 shutil.copyfile(path, copy)
             else:
                 change(load_image(path), random).save(copy, quality=quality)
-        table = pd.DataFrame({"path": [str(path) for path in (*paths, *copies)], "label": "", "split": ""})
-        found = audit_images(table, show_progress=False).duplicates
-    place = {path: row for row, path in enumerate(table["path"])}
-    n_true = sum(place[row.image] - place[row.duplicate] == len(paths) for row in found.itertuples())
-    return n_true, len(found) - n_true
+        for tool in tools:
+            pairs = TOOLS[tool](Path(folder))
+            n_true = sum(len({one.split("_")[0] for one in pair}) == 1 for pair in pairs)
+            recall = make_fraction_score(n_true, len(paths))
+            row = {"copy": name, "tool": tool, "n": len(paths), "n_found": n_true, "n_false": len(pairs) - n_true}
+            row |= {"recall": recall.value, "recall_low": recall.low, "recall_high": recall.high}
+            rows.append(row | {"precision": n_true / max(1, len(pairs))})
+    return rows
+
+
+def find_in_originals(paths: list[Path], tools: list[str]) -> list[dict]:
+    """List the pairs that each tool finds among images without copies."""
+    with tempfile.TemporaryDirectory() as folder:
+        for number, path in enumerate(paths):
+            shutil.copyfile(path, Path(folder) / f"{number}_original{path.suffix.lower()}")
+        found = {tool: TOOLS[tool](Path(folder)) for tool in tools}
+    rows = []
+    for tool, pairs in found.items():
+        for pair in pairs:
+            first, second = sorted(int(name.split("_")[0]) for name in pair)
+            names = {"image": paths[first].name, "other": paths[second].name}
+            rows.append({"tool": tool, **names, "left_out": second})
+    return rows
 
 
 def main() -> None:
-    """Make copies of each kind and print a table."""
+    """Make copies of each kind, print a table, and keep it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", default="data/fridge_objects", help="folder of images")
+    parser.add_argument("--photos", nargs="+", default=["data/fridge_objects"], help="folders of images")
     parser.add_argument("--limit", type=int, help="use so many images")
+    parser.add_argument("--peers", action="store_true", help="measure imagededup and cleanvision as well")
     options = parser.parse_args()
-    paths = list_image_files(options.folder)
+    paths = [path for folder in options.photos for path in list_image_files(folder)]
     paths = [paths[i] for i in np.random.default_rng(0).permutation(len(paths))[: options.limit]]
+    tools, rows = list(TOOLS) if options.peers else ["audit"], []
+    pairs = find_in_originals(paths, tools)
+    left_out = {row["left_out"] for row in pairs}
+    paths = [path for number, path in enumerate(paths) if number not in left_out]
+    for row in pairs:
+        print(f"{row['tool']}: {row['image']} and {row['other']} are alike")
     print(f"{describe_machine()}\n\n{len(paths)} images\n")
-    print("| copy | found | 95 % interval | false alarms |\n|---|---|---|---|")
+    print("| copy | tool | found (95 % interval) | other pairs | precision |\n|---|---|---|---|---|")
     for name in COPIES:
-        n_found, n_false = measure(paths, name)
-        found = make_fraction_score(n_found, len(paths))
-        print(f"| {name} | {found.value:.1%} | {found.low:.1%} to {found.high:.1%} | {n_false} |", flush=True)
+        for row in measure(paths, name, tools):
+            limits = f"{row['recall']:.1%} ({row['recall_low']:.1%} to {row['recall_high']:.1%})"
+            print(f"| {name} | {row['tool']} | {limits} | {row['n_false']} | {row['precision']:.3f} |", flush=True)
+            rows.append(row)
+    packages = ("utils_cv", "pillow", "imagededup", "cleanvision") if options.peers else ("utils_cv", "pillow")
+    versions = {name: importlib.metadata.version(name) for name in packages}
+    sets = [Path(folder).name for folder in options.photos]
+    content = {
+        "machine": str(describe_machine()),
+        "versions": versions,
+        "sets": sets,
+        "among_originals": pairs,
+        "table": rows,
+    }
+    with write_atomic(Path(__file__).parent / "results" / "audit_recall.json") as temporary_path:
+        temporary_path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
