@@ -201,9 +201,10 @@ def test_arrays_of_one_three_and_four_channels_are_seen_like_files(given, expect
 
 
 WRONG = [None, 3, np.zeros((4, 4, 3)), np.zeros((4, 4, 2), np.uint8), np.zeros((0, 4, 3), np.uint8), io.StringIO("a")]
+WRONG_IDS = ["nothing", "number", "floats", "two channels", "no rows", "text file"]
 
 
-@pytest.mark.parametrize("given", WRONG, ids=repr)
+@pytest.mark.parametrize("given", WRONG, ids=WRONG_IDS)
 def test_other_things_are_refused(given):
     with pytest.raises(TypeError, match="expected a path, the bytes of a file"):
         load_pixels(given, 16)
@@ -241,7 +242,11 @@ def test_many_images_come_in_any_iterable(make):
     assert list(iterate_images(make(["a.jpg", "b.jpg"]))) == ["a.jpg", "b.jpg"]
 
 
-@pytest.mark.parametrize("one", ["a.jpg", Path("a.jpg"), b"1", Image.new("L", (2, 2)), PIXELS, GREY], ids=repr)
+@pytest.mark.parametrize(
+    "one",
+    ["a.jpg", Path("a.jpg"), b"1", Image.new("L", (2, 2)), PIXELS, GREY],
+    ids=["text", "path", "bytes", "Pillow image", "RGB array", "grey array"],
+)
 def test_one_image_is_a_list_of_one(one):
     assert [image is one for image in iterate_images(one)] == [True]
 
