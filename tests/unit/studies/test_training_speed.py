@@ -92,6 +92,7 @@ def test_times_are_per_image(paths, set_times, monkeypatch):
 def test_every_number_of_threads_opens_all_images(paths, monkeypatch, n_cpus, counts):
     asked = []
     monkeypatch.setattr(training_speed, "count_cpus", lambda: n_cpus)
+    monkeypatch.setattr(training_speed, "_keep_readable", list)
     monkeypatch.setattr(
         training_speed, "load_images", lambda paths, size, *, n_threads: asked.append((len(paths), size, n_threads))
     )
