@@ -159,18 +159,24 @@ class CurveFit:
     Attributes:
         largest: The largest measured size, images per class.
         resampled: Scale, exponent, floor and shift of the error for every resample, (n_resamples, 4).
+        fitted_from: The smallest size that each of them was fitted to, (n_resamples,).
         n_test: Number of test images.
     """
 
     largest: int
     resampled: np.ndarray
+    fitted_from: np.ndarray
     n_test: int
 
     def predict(self, sizes: Any) -> pd.DataFrame:
-        """The curve and its 95 % band: `n_per_class`, `accuracy`, `accuracy_low`, `accuracy_high`, a row per size."""
+        """The curve and its 95 % band: `n_per_class`, `accuracy`, `accuracy_low`, `accuracy_high`, a row per size.
+
+        Fits of the last sizes alone say nothing of smaller ones, and are left out there.
+        """
         sizes = np.asarray(sizes, dtype=float)
-        accuracies = 1 - _compute_error(self.resampled, sizes)
-        low, accuracy, high = np.quantile(accuracies, [LIMITS[0], 0.5, LIMITS[1]], axis=0)
+        is_known = self.fitted_from[:, None] <= np.maximum(sizes, self.fitted_from.min())
+        accuracies = np.where(is_known, 1 - _compute_error(self.resampled, sizes), np.nan)
+        low, accuracy, high = np.nanquantile(accuracies, [LIMITS[0], 0.5, LIMITS[1]], axis=0)
         columns = {"n_per_class": sizes, "accuracy": accuracy, "accuracy_low": low, "accuracy_high": high}
         return pd.DataFrame(columns)
 
@@ -227,7 +233,8 @@ def fit_curve(rows: pd.DataFrame, *, n_bootstrap: int = 1000) -> CurveFit:
         _fit_power_laws(sizes[start:], errors[i :: len(starts), start:], weights[start:], np.array(SHIFTS) * sizes[0])
         for i, start in enumerate(starts)
     ]
-    return CurveFit(int(sizes[-1]), np.vstack(fits), right.shape[2])
+    fitted_from = np.repeat(sizes[starts], [len(fit) for fit in fits])
+    return CurveFit(int(sizes[-1]), np.vstack(fits), fitted_from, right.shape[2])
 
 
 def _compute_error(parameters: np.ndarray, sizes: np.ndarray) -> np.ndarray:

@@ -58,6 +58,15 @@ def test_copies_of_a_test_image_make_the_band_no_narrower_where_they_are_a_group
     assert wide == pytest.approx(alone, rel=0.1) and narrow < 0.6 * alone
 
 
+def test_the_band_covers_the_measured_sizes_narrowly_and_reaches_below_them():
+    sizes = [5, 10, 20, 40, 80]
+    rows = make_rows(sizes, lambda n: 0.1 + 0.9 * n**-0.7, n_test=160, n_seeds=1)  # steep, then flat: power laws differ
+    curve, measured = fit_curve(rows, n_bootstrap=300).predict([2, *sizes]), summarize(rows, ["n_per_class"])
+    widths = (curve["accuracy_high"] - curve["accuracy_low"]).to_numpy()
+    own = (measured["accuracy_high"] - measured["accuracy_low"]).to_numpy()
+    assert np.isfinite(widths).all() and (widths[1:] < 1.5 * own).all()
+
+
 def test_gain_of_doubling_and_plateau_agree_with_the_curve():
     fit = fit_curve(make_rows([5, 10, 20, 40, 80], lambda n: 0.8 * n**-0.5), n_bootstrap=200)
     gain, truth = fit.predict_gain(), 0.8 * (80**-0.5 - 160**-0.5)
