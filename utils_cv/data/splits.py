@@ -11,7 +11,6 @@ is moved there. Only such an image may move again when images of its class come 
 """
 
 import hashlib
-import unicodedata
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .labels import SPLIT_NAMES, split_labels
+from .labels import SPLIT_NAMES, normalize_name, split_labels
 
 _SHARES = MappingProxyType({"train": 0.6, "valid": 0.2, "test": 0.2})
 N_ENOUGH = 8  # test images of a class, from which on intervals of macro-F1 held what they say in simulations
@@ -248,7 +247,7 @@ def _move_units(
 
 def _hash_names(names: Iterable[str], salt: str) -> dict[str, float]:
     """A number in [0, 1) for each name, on every machine the same."""
-    digests = {name: hashlib.blake2b(f"{salt}|{name}".encode(errors="surrogatepass"), digest_size=8) for name in names}
+    digests = {name: hashlib.blake2b(f"{salt}|{name}".encode(), digest_size=8) for name in names}
     return {name: int.from_bytes(digest.digest(), "big") / 2**64 for name, digest in digests.items()}
 
 
@@ -267,7 +266,7 @@ def _is_empty(groups: pd.Series) -> pd.Series:
 def _normalize(name: Any) -> str:
     # A column of whole numbers becomes one of fractions when a row of it is empty.
     is_whole = isinstance(name, float) and name.is_integer()
-    return unicodedata.normalize("NFC", str(int(name) if is_whole else name).strip())
+    return normalize_name(str(int(name) if is_whole else name))
 
 
 def _list_labels(labels: pd.Series) -> pd.Series:
