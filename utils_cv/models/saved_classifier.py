@@ -7,7 +7,7 @@
 import copy
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,14 +63,16 @@ class ImageClassifier:
 
         Args:
             images: A file, its bytes, a file opened in binary mode, a Pillow image or an array of uint8: grey (height,
-                width), RGB (height, width, 3) or RGBA; or many of these in a list, generator, glob or array. A Pillow
-                image that was already loaded can differ a little, see `utils_cv.data.images.load_pixels`.
+                width), RGB (height, width, 3) or RGBA; many of these in a list, generator or array; a folder, with all
+                folders below it; or a pattern such as "photos/*.jpg". A Pillow image that was already loaded can differ
+                a little, see `utils_cv.data.images.load_pixels`.
 
         Returns:
             Probabilities (n_images, n_classes), in [0, 1]; rows sum to 1 unless the model is multi-label.
 
         Raises:
-            utils_cv.data.images.ImageError: An image cannot be opened. `predict_files` goes on with the others.
+            utils_cv.data.images.ImageError: An image cannot be opened. `predict_table` goes on with the others.
+            FileNotFoundError: No file fits the pattern.
             TypeError: Something is none of these kinds.
 
         Example:
@@ -78,11 +80,11 @@ class ImageClassifier:
             (2, 4)
         """
         parts = [np.zeros((0, len(self.info.class_names)), np.float32)]
-        for _, opened in self._open_in_batches(images):
-            for image in opened:
-                if isinstance(image, ImageError):
-                    raise image
-            parts.append(self._run(opened))
+        for _, errors, probabilities in self._answer_in_batches(_list_images(images)):
+            for error in errors:
+                if error:
+                    raise error
+            parts.append(probabilities)
         return np.concatenate(parts)
 
     def predict_labels(self, images: ImageLike | Iterable[ImageLike]) -> list[str]:
@@ -100,33 +102,54 @@ class ImageClassifier:
         """
         return self._choose_labels(self.predict(images))
 
-    def predict_files(self, files: str | Path | Iterable[str | Path]) -> "pd.DataFrame":
-        """Predict a folder or a list of files; what cannot be opened stops nothing and is listed with its cause.
+    def predict_table(self, images: ImageLike | Iterable[ImageLike], *, show_progress: bool = False) -> "pd.DataFrame":
+        """Predict a folder, or any number of images, as a table; what cannot be opened is listed and stops nothing.
+
+        Only the rows are kept in memory, a few hundred bytes each.
 
         Args:
-            files: A folder, with all folders below it; or files, in any iterable.
+            images: As in `predict`.
+            show_progress: Show a bar that counts images.
 
         Returns:
-            One row per file, in order: `path`; `label`, empty where the file cannot be opened; `probability`, the
-            highest of all classes; and `cause`, why the file cannot be opened, else empty.
+            One row per image, in order: `image`, the path, or for what has none its number, such as "image 3"; `label`,
+            as `predict_labels` gives it; `probability`, the highest of all classes; one column per class, with its
+            probability; and `problem`, empty, or why the image cannot be opened: then the label is empty and
+            probabilities are NaN. A class that is called like another column has the column "... (class)".
+
+        Raises:
+            utils_cv.data.images.ImageError: A single path was given, and nothing is there.
+            FileNotFoundError: No file fits the pattern.
 
         Example:
-            >>> predicted = classifier.predict_files("new_images")  # doctest: +SKIP
-            >>> predicted.loc[predicted["cause"] != "", ["path", "cause"]]  # doctest: +SKIP
+            >>> table = classifier.predict_table("new_images")  # doctest: +SKIP
+            >>> table.loc[table["problem"] != "", ["image", "problem"]]  # doctest: +SKIP
+            >>> table.to_csv("labels.csv", index=False)  # doctest: +SKIP
         """
         import pandas as pd  # only here: the other ways start twice as fast without it
 
-        is_folder = isinstance(files, str | Path) and expand_home(files).is_dir()
-        files = list_image_files(expand_home(files)) if is_folder else files  # type: ignore[arg-type]
-        columns, rows = ["path", "label", "probability", "cause"], []
-        for paths, opened in self._open_in_batches(files):
-            is_open = [not isinstance(image, ImageError) for image in opened]
-            probabilities = self._run([image for image, is_good in zip(opened, is_open, strict=True) if is_good])
-            answers = iter(zip(self._choose_labels(probabilities), probabilities.max(axis=1).tolist(), strict=True))
-            for path, image in zip(paths, opened, strict=True):
-                answer = ("", np.nan, image.cause) if isinstance(image, ImageError) else (*next(answers), "")
-                rows.append((str(path), *answer))
-        return pd.DataFrame(rows, columns=columns)
+        rows = self.predict_rows(images, show_progress=show_progress)
+        return pd.DataFrame(rows, columns=self._list_columns())
+
+    def predict_rows(
+        self, images: ImageLike | Iterable[ImageLike], *, show_progress: bool = False
+    ) -> Iterator[dict[str, Any]]:
+        """Give the rows of `predict_table` one by one, as soon as a few images are predicted."""
+        images, columns, n_before = _list_images(images), self._list_columns(), 0
+        if isinstance(images, str | Path) and not expand_home(images).exists():
+            raise ImageError(images, "there is no such file or folder")
+        for given, errors, probabilities in self._answer_in_batches(images, show_progress=show_progress):
+            answers = zip(self._choose_labels(probabilities), probabilities.tolist(), strict=True)
+            for row, (image, error) in enumerate(zip(given, errors, strict=True), n_before):
+                name = str(image) if isinstance(image, str | Path) else f"image {row}"
+                label, values = ("", [np.nan] * probabilities.shape[1]) if error else next(answers)
+                cells = [name, label, max(values), *values, error.cause if error else ""]
+                yield dict(zip(columns, cells, strict=True))
+            n_before += len(given)
+
+    def _list_columns(self) -> list[str]:
+        fixed = ["image", "label", "probability", "problem"]
+        return [*fixed[:3], *(f"{name} (class)" if name in fixed else name for name in self.info.class_names), fixed[3]]
 
     def _choose_labels(self, probabilities: np.ndarray) -> list[str]:
         names = np.array(self.info.class_names)
@@ -135,23 +158,38 @@ class ImageClassifier:
         is_yes = probabilities >= np.array(self.info.thresholds or [0.5] * len(names))
         return [LABEL_SEPARATOR.join(names[row]) for row in is_yes]
 
-    def _open_in_batches(
-        self, images: ImageLike | Iterable[ImageLike]
-    ) -> Iterator[tuple[list[ImageLike], list[np.ndarray | ImageError]]]:
-        """Give some images at a time, and each opened as the network takes it, uint8 (size, size, 3), or its error."""
-        remaining = iterate_images(images)
-        while batch := list(itertools.islice(remaining, BATCH_SIZE)):
-            if len(batch) == 1:  # a thread would cost more than it gives
-                yield batch, [self._open(batch[0])]
-            else:
-                yield batch, list(map_in_threads(self._open, batch, n_threads=count_cpus()))
+    def _answer_in_batches(
+        self, images: ImageLike | Iterable[ImageLike], *, show_progress: bool = False
+    ) -> Iterator[tuple[list[ImageLike], list[ImageError | None], np.ndarray]]:
+        """Give some images at a time, the error of each or None, and the probabilities of those without an error.
 
-    def _open(self, image: ImageLike) -> np.ndarray | ImageError:
+        Threads open the next images while the network runs; only a few are in memory.
+        """
+        many = iterate_images(images)
+        begin = list(itertools.islice(many, 2))
+        if len(begin) < 2:  # a thread would cost more than it gives
+            opened: Iterator[tuple[ImageLike, np.ndarray | ImageError]] = map(self._open, begin)
+        else:
+            n_images = len(images) if isinstance(images, Sized) else None
+            opened = map_in_threads(
+                self._open, itertools.chain(begin, many), n_items=n_images, n_threads=count_cpus(),
+                description="predicting", show_progress=show_progress,
+            )  # fmt: skip
+        while batch := list(itertools.islice(opened, BATCH_SIZE)):
+            errors = [pixels if isinstance(pixels, ImageError) else None for _, pixels in batch]
+            yield (
+                [image for image, _ in batch],
+                errors,
+                self._run([pixels for (_, pixels), error in zip(batch, errors, strict=True) if error is None]),
+            )
+
+    def _open(self, image: ImageLike) -> tuple[ImageLike, np.ndarray | ImageError]:
+        """Open an image as the network takes it, uint8 (size, size, 3); the image, and its pixels or its error."""
         info = self.info
         try:
-            return load_pixels(image, info.im_size_px, fit=info.fit, value_range=info.value_range)
+            return image, load_pixels(image, info.im_size_px, fit=info.fit, value_range=info.value_range)
         except ImageError as error:
-            return error
+            return image, error
 
     def _run(self, pixels: Sequence[Any]) -> np.ndarray:
         """Probabilities (n, n_classes) of opened images."""
@@ -237,7 +275,7 @@ def save_classifier(
         raise ValueError("int8=True needs images=...: 8-bit networks are calibrated on training images.")
     if len(thresholds) not in (0, len(trained.class_names)):
         raise ValueError(f"Got {len(thresholds)} thresholds for {len(trained.class_names)} classes.")
-    _check_folder(folder, overwrite)
+    check_folder(folder, overwrite=overwrite)
     from .onnx_export import export_classifier, write_network_weights
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -258,6 +296,21 @@ def save_classifier(
     return info
 
 
+def _list_images(images: ImageLike | Iterable[ImageLike]) -> ImageLike | Iterable[ImageLike]:
+    """List the image files of a folder, or the files that fit a pattern; anything else stays as it is."""
+    if not isinstance(images, str | Path):
+        return images
+    path = expand_home(images)
+    if path.is_dir():
+        return list_image_files(path)
+    if not (set("*?[") & set(str(path))) or path.exists():
+        return images
+    found = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+    if not (files := [file for file in found if not (file.is_dir() or file.name.startswith("."))]):
+        raise FileNotFoundError(f"No file fits the pattern {path}.")
+    return files
+
+
 def _to_probabilities(logits: np.ndarray, *, is_multilabel: bool) -> np.ndarray:
     """Turn logits (n, n_classes) into probabilities: softmax over the classes, or one sigmoid each.
 
@@ -269,7 +322,9 @@ def _to_probabilities(logits: np.ndarray, *, is_multilabel: bool) -> np.ndarray:
     return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
-def _check_folder(folder: Path, overwrite: bool) -> None:
+def check_folder(folder: str | Path, *, overwrite: bool = False) -> None:
+    """Check, before a training, that `save_classifier` may write into a folder; FileExistsError if not."""
+    folder = Path(folder)
     found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     is_model = INFO_NAME in found or found <= set(MODEL_FILES)  # the latter after a stop half-way
     if found and not (overwrite and is_model):

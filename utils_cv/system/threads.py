@@ -1,7 +1,7 @@
 """Work on many files at once, in order, with a progress bar and in bounded memory."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -15,9 +15,10 @@ _AHEAD_PER_THREAD = 8
 
 def map_in_threads(
     function: Callable[[Item], Result],
-    items: Sequence[Item],
+    items: Iterable[Item],
     *,
     n_threads: int,
+    n_items: int | None = None,
     description: str = "",
     show_progress: bool = False,
 ) -> Iterator[Result]:
@@ -25,16 +26,17 @@ def map_in_threads(
 
     Threads help where the function mostly waits or works in C without Python's lock, as decoding an image does. Unlike
     `ThreadPoolExecutor.map` it holds only a few results that nobody has taken yet, and an interruption (or the first
-    exception, which is raised here) drops the work that has not begun.
+    exception, which is raised here) drops the work that has not begun. The bar asks a generator's caller for `n_items`.
 
     Example:
         >>> list(map_in_threads(abs, [-1, 2, -3], n_threads=2))
         [1, 2, 3]
     """
+    n_items = len(items) if n_items is None and isinstance(items, Sized) else n_items
     waiting: deque[Future[Result]] = deque()
     with (
         ThreadPoolExecutor(n_threads) as pool,
-        tqdm(total=len(items), desc=description, leave=False, disable=not show_progress) as bar,
+        tqdm(total=n_items, desc=description, leave=False, disable=not show_progress) as bar,
     ):
         try:
             for item in items:

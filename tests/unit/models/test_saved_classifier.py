@@ -1,6 +1,8 @@
 """Finished models: the network's answers from plain files, in a fresh process too, and no trust in damaged ones."""
 
 import dataclasses
+import io
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -15,9 +17,11 @@ from PIL import Image
 
 from utils_cv.data.image_table import load_table_images
 from utils_cv.data.images import ImageError
+from utils_cv.models import saved_classifier
 from utils_cv.models.model_files import ModelFileError
 from utils_cv.models.saved_classifier import ImageClassifier, load_classifier, save_classifier
 from utils_cv.system.files import hash_file
+from utils_cv.system.machine import count_cpus
 from utils_cv.system.timing import measure_fresh_process
 
 
@@ -67,10 +71,11 @@ def test_the_size_of_a_batch_changes_nothing(saved_folder, paths, expected, batc
     assert classifier.predict_labels(paths) == labels and len(set(labels)) == 2
 
 
-def test_files_images_and_arrays_give_one_answer_and_no_images_none(saved_folder, paths, expected):
-    classifier, image = load_classifier(saved_folder), Image.open(paths[0])
-    pixels = np.asarray(image)
-    for given in (paths[0], [paths[0]], image, pixels, [pixels, image], pixels[None]):
+def test_all_kinds_of_images_give_one_answer_and_no_images_none(saved_folder, paths, expected):
+    classifier, image, path = load_classifier(saved_folder), Image.open(paths[0]), Path(paths[0])
+    pixels, content, pattern = np.asarray(image), path.read_bytes(), f"{path.parent}/{path.stem}.*"
+    many = ([paths[0]], [pixels, image], pixels[None], iter([path]), [content, content], pd.Series(paths[:1]))
+    for given in (paths[0], path, pattern, image, pixels, content, memoryview(content), io.BytesIO(content), *many):
         probabilities = classifier.predict(given)
         np.testing.assert_allclose(probabilities, np.repeat(expected[:1], len(probabilities), axis=0), atol=1e-4)
     assert classifier.predict([]).shape == (0, 2) and classifier.predict_labels([]) == []
@@ -88,27 +93,75 @@ def test_many_batches_from_a_generator_stay_in_order(saved_folder, paths, expect
     np.testing.assert_allclose(classifier.predict(Path(path).read_bytes() for path in paths), expected, atol=1e-4)
 
 
-def test_a_folder_is_predicted_and_what_cannot_be_opened_is_listed(saved_folder, paths, expected, tmp_path):
-    names = [f"{i:02d}.png" for i in range(len(paths))]
-    for path, name in zip(paths, names, strict=True):
-        shutil.copyfile(path, tmp_path / name)
+@pytest.fixture
+def partly_broken(paths, tmp_path):
+    """A folder of images of which three cannot be opened."""
+    for i, path in enumerate(paths):
+        shutil.copyfile(path, tmp_path / f"{i:02d}.png")
     for i in (0, 7, 20):
-        (tmp_path / names[i]).write_bytes(b"")
+        (tmp_path / f"{i:02d}.png").write_bytes(b"")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "give",
+    [
+        pytest.param(lambda folder: folder, id="folder"),
+        pytest.param(str, id="folder as text"),
+        pytest.param(lambda folder: f"{folder}/*.png", id="pattern"),
+        pytest.param(lambda folder: f"{folder.parent}/{folder.name}/**/[0-9]*.png", id="pattern through folders"),
+        pytest.param(lambda folder: sorted(folder.iterdir()), id="list"),
+        pytest.param(lambda folder: iter(sorted(folder.iterdir())), id="generator"),
+        pytest.param(lambda folder: [path.read_bytes() for path in sorted(folder.iterdir())], id="bytes"),
+    ],
+)
+def test_a_table_has_a_row_per_image_and_says_what_cannot_be_opened(saved_folder, partly_broken, expected, give):
+    given, classifier = give(partly_broken), load_classifier(saved_folder)
+    found = classifier.predict_table(given)
+    assert list(found) == ["image", "label", "probability", "can", "carton", "problem"]
+    is_named = not (isinstance(given, list) and isinstance(given[0], bytes))
+    names = [str(partly_broken / f"{i:02d}.png") if is_named else f"image {i}" for i in range(len(expected))]
+    assert found["image"].tolist() == names
+    is_open = (found["problem"] == "").to_numpy()
+    assert np.flatnonzero(~is_open).tolist() == [0, 7, 20]
+    assert set(found["problem"][~is_open]) == {"the file is empty"} and set(found["label"][~is_open]) == {""}
+    assert found.loc[~is_open, ["probability", "can", "carton"]].isna().all(axis=None)
+    np.testing.assert_allclose(found.loc[is_open, ["can", "carton"]], expected[is_open], atol=1e-4)
+    np.testing.assert_allclose(found["probability"][is_open], expected[is_open].max(axis=1), atol=1e-4)
+    assert found["label"][is_open].tolist() == found.loc[is_open, ["can", "carton"]].idxmax(axis=1).tolist()
+
+
+def test_a_table_of_nothing_is_empty_and_a_mistyped_path_is_named(saved_folder, partly_broken, tmp_path):
     classifier = load_classifier(saved_folder)
-    for given in (tmp_path, str(tmp_path), tmp_path.glob("*.png")):
-        found = classifier.predict_files(given).sort_values("path", ignore_index=True)
-        assert found["path"].tolist() == [str(tmp_path / name) for name in names]
-        is_open = (found["cause"] == "").to_numpy()
-        assert np.flatnonzero(~is_open).tolist() == [0, 7, 20] and set(found["cause"][~is_open]) == {
-            "the file is empty"
-        }
-        assert set(found["label"][~is_open]) == {""} and found["probability"][~is_open].isna().all()
-        np.testing.assert_allclose(found["probability"][is_open], expected.max(axis=1)[is_open], atol=1e-4)
-        labels = np.array(classifier.info.class_names)[expected.argmax(axis=1)]
-        assert found["label"][is_open].tolist() == labels[is_open].tolist()
-    assert len(classifier.predict_files(tmp_path / names[1])) == 1 and classifier.predict_files([]).empty
+    assert list(classifier.predict_table([])) == ["image", "label", "probability", "can", "carton", "problem"]
+    with pytest.raises(ImageError, match=r"photoes: there is no such file or folder"):
+        classifier.predict_table(tmp_path / "photoes")
+    with pytest.raises(FileNotFoundError, match=r"No file fits the pattern .*\*\.jpg"):
+        classifier.predict_table(f"{tmp_path}/*.jpg")
     with pytest.raises(ImageError, match=r"00\.png: the file is empty"):
-        classifier.predict(tmp_path / name for name in names)
+        classifier.predict(partly_broken)
+    (tmp_path / "[a].png").write_bytes((tmp_path / "01.png").read_bytes())
+    assert len(classifier.predict_table(f"{tmp_path}/[a].png")) == 1  # a name that looks like a pattern is a name
+
+
+def test_each_file_is_opened_once_and_only_a_few_are_ahead_of_the_rows(saved_folder, paths, monkeypatch):
+    opened, load = [], saved_classifier.load_pixels
+    monkeypatch.setattr(
+        saved_classifier, "load_pixels", lambda path, *a, **k: opened.append(path) or load(path, *a, **k)
+    )
+    rows = load_classifier(saved_folder).predict_rows(itertools.cycle(paths))
+    assert [next(rows)["image"] for _ in range(5)] == paths[:5]
+    assert len(opened) <= saved_classifier.BATCH_SIZE + 8 * count_cpus() + 1
+    rows.close()
+    opened.clear()
+    load_classifier(saved_folder).predict_table(paths)
+    assert sorted(opened) == sorted(paths)
+
+
+def test_classes_that_are_called_like_other_columns_have_columns_of_their_own(saved_folder):
+    classifier = make_classifier(saved_folder, [[0.0, 1.0]] * 2, class_names=["problem", "can"])
+    row = classifier.predict_table(np.zeros((1, 64, 64, 3), np.uint8)).iloc[0]
+    assert row["problem"] == "" and row["problem (class)"] == pytest.approx(1 - row["can"]) != row["can"]
 
 
 def test_16_bit_files_are_opened_at_prediction_as_in_training(trained, tmp_path):
