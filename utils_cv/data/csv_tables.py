@@ -5,10 +5,13 @@ import io
 import os
 import posixpath
 import re
+import urllib.parse
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+import numpy as np
 import pandas as pd
 
 from ..system.files import write_atomic
@@ -19,8 +22,8 @@ from .labels import LABEL_SEPARATOR, SPLIT_NAMES, find_split_name, fold_name, no
 _COLUMNS = {
     "image": "image path file filename file_name filepath file_path image_path image_file image_name image_id img "
     "img_path img_name images filenames paths files id_code id name",
-    "label": "label labels class classes class_name class_label label_name category target targets tags tag y",
-    "split": "split subset set data_set partition usage",
+    "label": "label labels class classes class_name class_label label_name category target targets tags tag choice y",
+    "split": "split subset set data_set partition usage is_valid",
     "group": "group group_id groups",
 }
 _OTHER_KINDS = (
@@ -31,44 +34,46 @@ _OTHER_KINDS = (
     (rb"\s*<(!doctype|html|head|\?xml)", "an HTML or XML page, perhaps a login page: download the file again"),
     (rb"\s*[\[{]|%PDF|PAR1|\x89HDF|\x93NUMPY|SQLite", "JSON or no text: write a CSV file of images and labels"),
 )
-_YES, _NO = ("1", "1.0", "true"), ("0", "0.0", "false", "")
+_EMPTY = ("", "nan", "na", "n/a", "none", "null", "-")  # in columns whose empty cells mean something
+_YES, _NO = ("1", "1.0", "true", "yes", "y", "x"), ("0", "0.0", "false", "no", "n", *_EMPTY)
 
 
 def load_csv_table(csv_path: Path, *, is_whole_folder: bool = False) -> tuple[pd.DataFrame, Counter[str]]:
     """Load the images that a CSV file lists, counted from its folder; count the images there that it does not list."""
     raw = _read_cells(csv_path)
-    columns = {kind: _find_columns(raw, names.split()) for kind, names in _COLUMNS.items()}
+    columns = {kind: _find_columns(raw, names) for kind, names in _COLUMNS.items()}
     label, split, group = (next(iter(columns[kind]), "") for kind in ("label", "split", "group"))
     others = raw.drop(columns=[*columns["image"], *filter(None, (label, split, group))])
+    if columns["image"] and not label and len(others.columns) == 1:
+        label = others.columns[0]  # such as `breed`: nothing else is said of the images
     marks = others.apply(lambda cells: cells.str.strip().str.lower())
-    is_mark = marks.apply(lambda cells: cells.isin(_YES + _NO).all() and (cells != "").any())
+    is_mark = marks.apply(lambda cells: cells.isin(_YES + _NO).all() and not cells.isin(_EMPTY).all())
     classes = [] if label or sum(is_mark) < 2 else list(others.columns[is_mark])
     if raw.empty or not columns["image"] or not (label or classes):
         missing = " and ".join(kind for kind in ("image", "label") if not columns[kind])
         what = f"no column for {missing}" if missing else "no rows"
         raise ValueError(
-            f"{csv_path} has {what}; it has columns {list(raw)[:20]}. Expected a first line of names, at least 'image' "
-            "(path from the CSV's folder) and 'label' (several joined by '|'), or a column of 0 and 1 for each class."
+            f"{csv_path} has {what}; it has columns {list(raw)[:20]}. Expected a first line of names, with ',', ';' or "
+            "tabs between them, at least 'image' (path from the CSV's folder) and 'label' (several joined by '|'), or "
+            "a column of 0 and 1 for each class."
         )
     image, images, paths = _find_files(csv_path, raw[columns["image"]])
     is_declared, labels = _read_labels(raw, label, marks[classes])
     table = pd.DataFrame({"image": images, "path": paths, "label": labels})
     table["split"] = _read_splits(csv_path, raw[split]) if split else ""
-    if group and raw[group].any():
-        table["group"] = [name or own for name, own in zip(raw[group], images, strict=True)]
+    if group and not (is_alone := raw[group].str.strip().str.lower().isin(_EMPTY)).all():
+        table["group"] = np.where(is_alone, images, raw[group])
     facts = raw.drop(columns={image, label, split, group, "path", *classes} & set(raw))
     if len(facts.columns):  # numbers become numbers; `image` may be a number beside `path`
         facts = facts.rename(columns={name: f"csv_{name}" for name in _COLUMNS})
         typed = pd.read_csv(io.StringIO(facts.to_csv(index=False)), low_memory=False, index_col=False)
         table = pd.concat([table, typed], axis=1)
-    twice = table.loc[table["image"].duplicated(), "image"]
-    if len(twice):
-        raise ValueError(
-            f"{csv_path} lists {len(twice)} images twice, the first {twice.iloc[0]!r} in line "
-            f"{raw.index[twice.index[0]]}. Keep one row per image; join several labels by '|'."
-        )
+    is_again = table["path"].duplicated().to_numpy()
+    _check_repeated(csv_path, table.set_axis(raw.index))
+    table = table[~is_again].reset_index(drop=True)
     table.attrs["is_multilabel"] = is_declared
-    return table, _count_unlisted(csv_path, paths, is_whole_folder=is_whole_folder)
+    left_out = _count_unlisted(csv_path, paths, is_whole_folder=is_whole_folder)
+    return table, left_out + Counter({"rows that list an image again": int(is_again.sum())})
 
 
 def save_image_table(table: pd.DataFrame, csv_path: str | Path, *, overwrite: bool = False) -> None:
@@ -97,10 +102,11 @@ def save_image_table(table: pd.DataFrame, csv_path: str | Path, *, overwrite: bo
 def _read_cells(csv_path: Path) -> pd.DataFrame:
     """Read the cells as text, by the number of their line; blank lines and columns and an index are left out."""
     text = _read_text(csv_path)
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    separator = max(",;\t", key=re.sub('"[^"]*"', "", first).count)
-    if first.lower().startswith("sep="):  # spreadsheets write it
-        separator, text = first[4:5] or ",", text.replace(first, "", 1)
+    lines = [re.sub('"[^"]*"', "", line) for line in text.splitlines()[:9]]
+    first = next((line for line in lines if re.search("[,;\t]", line)), "")  # a title or a remark may come before
+    separator = max(",;\t", key=first.count)
+    if said := re.match('\\s*"?sep=(.)"?\\s*\n', text, re.IGNORECASE):  # spreadsheets write it
+        separator, text = said[1], text[said.end() :]
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=f'{separator} "' in text)
     try:
         numbered = [(reader.line_num, row) for row in reader]
@@ -109,7 +115,10 @@ def _read_cells(csv_path: Path) -> pd.DataFrame:
     rows = {number: row for number, row in numbered if any(cell.strip() for cell in row)}
     if not rows:
         raise ValueError(f"{csv_path} is empty. Expected a first line of names (image,label) and a line per image.")
-    header = [name.strip() for name in rows.pop(min(rows))]
+    starts = [number for number in sorted(rows)[:5] if _find_columns(rows[number], _COLUMNS["image"])]
+    start = next((number for number in starts if len(rows[number]) > 1), min(rows))  # below a title or a remark
+    header = [name.strip() for name in rows[start]]
+    rows = {number: row for number, row in rows.items() if number > start}
     if rows and all(len(row) > len(header) and row[0].isdecimal() and row[-1].strip() for row in rows.values()):
         header = ["", *header]  # R names no index column
     for number, row in rows.items():
@@ -144,36 +153,75 @@ def _read_text(csv_path: Path) -> str:
             text = content.decode(encoding)
         except UnicodeDecodeError:
             continue
+        text = text.rstrip("\x1a")  # ends files of old programs
         if "\0" not in text:
             return text
     raise ValueError(f"{csv_path} is not a text file. Expected a folder of images or a CSV file in UTF-8.")
 
 
-def _find_columns(header: Iterable[str], known_names: Sequence[str]) -> list[str]:
+def _find_columns(header: Iterable[str], known_names: str) -> list[str]:
     """List the columns that have one of the names, the likeliest first."""
-    column_of = {re.sub(r"[\W_]+", "_", name.lower()).strip("_"): name for name in reversed(list(header))}
-    return [column_of[name] for name in known_names if name in column_of]
+    column_of = {_simplify(name): name for name in reversed(list(header))}
+    return [column_of[name] for name in known_names.split() if name in column_of]
+
+
+def _simplify(name: str) -> str:
+    return re.sub(r"[\W_]+", "_", name.lower()).strip("_")
+
+
+def _check_repeated(csv_path: Path, table: pd.DataFrame) -> None:
+    """Raise a ValueError that names the lines which say different things of the same image."""
+    said = table[["path", *(name for name in ("label", "split", "group") if name in table)]]
+    differs = table[table["path"].duplicated(keep=False) & ~said.duplicated(keep=False)]
+    if len(differs):
+        same = table[table["path"] == differs["path"].iloc[0]]
+        lines = ", ".join(f"line {number}: {label!r}" for number, label in same["label"].head(3).items())
+        raise ValueError(
+            f"{csv_path} lists {differs['path'].nunique()} images twice with different labels, splits or groups, the "
+            f"first {same['image'].iloc[0]!r} ({lines}). Keep one row per image. If an image may have several labels, "
+            "join them by '|': frame.groupby('image')['label'].agg('|'.join)."
+        )
 
 
 def _read_labels(raw: pd.DataFrame, label: str, marks: pd.DataFrame) -> tuple[bool, list[str]]:
     """Whether the file says that images may have several labels, and the joined labels of each."""
     if label:
-        is_list = raw[label].str.fullmatch(r"\s*\[.*\]\s*", flags=re.DOTALL)  # as Python and JSON write lists
-        cells = raw[label].where(
-            ~is_list, raw[label].str.strip(" []").str.replace(r"['\"]?\s*,\s*['\"]?", "|", regex=True)
-        )
+        given = raw[label].str.replace(r'\s*\{"choices":\s*(\[.*\])\}\s*', r"\1", regex=True)  # of Label Studio
+        # As Python and JSON write lists; parentheses, which a name may have, only around quotes.
+        is_list = given.str.fullmatch(r"\s*(\[.*\]|\(\s*['\"].*\))\s*", flags=re.DOTALL)
+        cells = given.where(~is_list, given.str.strip(" []()").str.replace(r"['\"]?\s*,\s*['\"]?", "|", regex=True))
         rows = [cell.strip("'\"" if is_own else "").split("|") for cell, is_own in zip(cells, is_list, strict=True)]
         is_declared = cells.str.contains(LABEL_SEPARATOR, regex=False).any() or (is_list & (cells == "")).any()
     else:
         rows = [list(marks.columns[row]) for row in marks.isin(_YES).to_numpy()]
         is_declared = any(len(row) > 1 for row in rows)
-    labels = [LABEL_SEPARATOR.join(sorted({normalize_name(name) for name in row} - {""})) for row in rows]
+    rows = [[normalize_name(name) for name in row] for row in rows]
+    known = {name for row in rows for name in row}
+    rows = [[name[:-2] if name.endswith(".0") and name[:-2] in known else name for name in row] for row in rows]
+    labels = [LABEL_SEPARATOR.join(sorted({*row} - {""})) for row in rows]
+    if not is_declared:
+        _warn_of_joined(known)
     if is_declared and not any(LABEL_SEPARATOR in text for text in labels):
         labels = [text or LABEL_SEPARATOR for text in labels]  # so that it says so when it is saved
     return bool(is_declared), labels
 
 
+def _warn_of_joined(labels: set[str]) -> None:
+    """Warn where labels look like several ones that are joined by another sign than `|`."""
+    for sign in ";, ":
+        parts = Counter(part.strip() for label in labels for part in label.split(sign))
+        joined = sorted(label for label in labels if sign in label)
+        is_natural = sign == " " and len(parts) >= len(labels)  # milk bottle, water bottle
+        if joined and max(parts.values()) > 1 and not is_natural:
+            words = f"If labels such as {joined[0]!r} are several ones, join them by {LABEL_SEPARATOR!r}, not {sign!r}."
+            warnings.warn(f"{words} They are taken as one.", stacklevel=5)
+            return
+
+
 def _read_splits(csv_path: Path, cells: pd.Series) -> list[str]:
+    if _simplify(str(cells.name)) == "is_valid":  # as fastai has it
+        return ["valid" if cell.strip().lower() in _YES else "train" for cell in cells]
+    cells = cells.where(~cells.str.strip().str.lower().isin(_EMPTY), "")
     for number, cell in cells.drop_duplicates().items():
         if cell.strip() and not find_split_name(cell):
             expected = f"expected train, valid, test or nothing.{suggest_name(cell, SPLIT_NAMES)}"
@@ -195,6 +243,8 @@ def _find_files(csv_path: Path, cells: pd.DataFrame) -> tuple[str, list[str], li
         raise ValueError(f"{csv_path}, line {line}: column {column!r} names no image. Fill it in or delete the line.")
     paths = [_find_file(folder, cell) for cell in names]
     if not all(paths):
+        paths = _find_files_of_elsewhere(folder, names) or paths
+    if not all(paths):
         similar = _index_names(folder)
         found = [set().union(*(similar.get(_make_key(name), ()) for name in _spell(cell))) for cell in names]
         paths = [path or (str(*own) if len(own) == 1 else None) for path, own in zip(paths, found, strict=True)]
@@ -203,13 +253,27 @@ def _find_files(csv_path: Path, cells: pd.DataFrame) -> tuple[str, list[str], li
         paths = [path or _find_file(folder, cell) for path, cell in zip(paths, cells["path"], strict=True)]
     if not all(paths):
         row = paths.index(None)
+        quote = " Is a quote missing?" if "\n" in names.iloc[row] else ""
         close = suggest_name(Path(names.iloc[row]).name, [path.name for path in list_image_files(folder)[:5000]])
         raise FileNotFoundError(
             f"{csv_path} lists {paths.count(None)} of {len(paths)} images that do not exist, the first "
-            f"{names.iloc[row]!r} in line {names.index[row]}; looked in {folder}. Paths in the CSV count from its own "
-            f"folder.{close}"
+            f"{names.iloc[row][:200]!r} in line {names.index[row]}; looked in {folder}. Paths in the CSV count from "
+            f"its own folder.{close}{quote}"
         )
     return column, [normalize_name(Path(image).as_posix()) for image in images], [str(path) for path in paths]
+
+
+def _find_files_of_elsewhere(folder: Path, names: Iterable[str]) -> list[str | None]:
+    """Find the files of paths that begin with a folder of another machine, which this one or one below stands for."""
+    cells = [_spell(cell)[-1] for cell in names]
+    if not all(re.match("([a-zA-Z]:)?/", cell) for cell in cells):
+        return []
+    cells = [re.sub("^[a-zA-Z]:", "", cell) for cell in cells]
+    shared = PurePosixPath(posixpath.commonpath([posixpath.dirname(cell) for cell in cells]))
+    for base in (shared, *shared.parents):
+        if _find_file(folder, posixpath.relpath(cells[0], base)):
+            return [_find_file(folder, posixpath.relpath(cell, base)) for cell in cells]
+    return []
 
 
 def _find_file(folder: Path, cell: str) -> str | None:
@@ -222,8 +286,9 @@ def _find_file(folder: Path, cell: str) -> str | None:
 
 
 def _spell(cell: str) -> list[str]:
-    """The spellings of a name in a file: as it is, without blanks, and as Windows writes it."""
-    return list(dict.fromkeys((cell, cell.strip(), cell.strip().replace("\\", "/"))))
+    """The spellings of a name in a file: as it is, without blanks, as Windows writes it, and as a web address."""
+    name = cell.strip().replace("\\", "/")
+    return list(dict.fromkeys((cell, cell.strip(), name, urllib.parse.unquote(name.removeprefix("file://")))))
 
 
 def _index_names(folder: Path) -> dict[str, set[Path]]:

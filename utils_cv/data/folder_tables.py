@@ -2,13 +2,14 @@
 
 import difflib
 import re
-from collections import Counter
+import warnings
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pandas as pd
 
 from .image_files import find_image_files, is_image_name, list_dirs
-from .labels import LABEL_SEPARATOR, SPLIT_NAMES, find_split_name, normalize_name
+from .labels import LABEL_SEPARATOR, SHORT_SPLIT_WORDS, SPLIT_NAMES, find_split_name, normalize_name
 
 _EXPECTED = (
     "Put the images of each class into a folder, such as train/cat/, or list them in labels.csv. If one of them is a "
@@ -17,6 +18,8 @@ _EXPECTED = (
 # A folder that holds only such files, as tools write them, is no class.
 _DOCUMENTS = "txt json csv tsv xml yaml yml md py ipynb pt pth onnx pkl npy npz log html"
 _NO_IMAGES = {f"extension .{kind}" for kind in _DOCUMENTS.split(" ")}
+# Parts of a data set that are neither classes nor train, val or test.
+_PARTS = re.compile(r"(k?[ _-]?folds?|cv|cross[ _-]?val\w*|splits?|quer(y|ies)|galler(y|ies))[ _-]*\d*", re.IGNORECASE)
 _Found = dict[Path, tuple[list[Path], Counter[str]]]  # of each folder the images, and what is left out
 _Row = tuple[Path, str, str]  # path, name of the class folder, split
 
@@ -24,22 +27,32 @@ _Row = tuple[Path, str, str]  # path, name of the class folder, split
 def load_folder_table(root: Path) -> tuple[pd.DataFrame, Counter[str]]:
     """Load folders of classes, or folders of splits that hold them; count what is left out, by reason."""
     left_out: Counter[str] = Counter()
-    found = {folder: find_image_files(folder, root=root) for folder in list_dirs(root)}
+    folders = list_dirs(root)
+    own = {folder.resolve() for folder in folders if not folder.is_symlink()}
+    linked = [folder for folder in folders if folder.is_symlink() and folder.resolve() in own]
+    left_out["link to a folder of the set"] += len(linked)
+    found = {folder: find_image_files(folder, root=root) for folder in folders if folder not in linked}
     for folder in [folder for folder, (images, others) in found.items() if not images and set(others) <= _NO_IMAGES]:
         left_out[f"{'folder without images' if found[folder][1] else 'empty folder'} {folder.name!r}"] += 1
         del found[folder]
     if not any(images for images, _ in found.values()):
         raise ValueError(f"No images in folders of {root}; expected one for each class.{_describe(root)}")
     split_of = {folder: find_split_name(folder.name) for folder in found}
+    if not all(split_of.values()):
+        split_of |= {folder: "" for folder in found if folder.name.lower() in SHORT_SPLIT_WORDS}
     n_loose = sum(is_image_name(path.name) and path.is_file() for path in root.iterdir())
     left_out["beside the folders"] += n_loose
     if any(split_of.values()) and not _is_class_called_train(found, split_of):
         rows, others = _list_split_rows(root, found, split_of)
     elif all(_may_be_split(folder, images) for folder, (images, _) in found.items()):
         names = ", ".join(folder.name for folder in found)
-        raise ValueError(f"{root}: {names} look like splits, but not which. Call them train/, val/ and test/.")
+        raise ValueError(
+            f"{root}: {names} look like splits, but not which. Call them train/, val/ and test/. If they are classes, "
+            "give them other names."
+        )
     else:
         rows, others = _list_class_rows(root, found)
+        _warn_of_inner_classes(root, rows)
     left_out += others  # drops what is zero
     table = pd.DataFrame(rows, columns=["path", "label", "split"])
     for name in table["label"].unique():
@@ -65,7 +78,19 @@ def _is_class_called_train(found: _Found, split_of: dict[Path, str]) -> bool:
 
 
 def _may_be_split(folder: Path, images: list[Path]) -> bool:
-    return re.search("train|test|val", folder.name.lower()) is not None and all(p.parent != folder for p in images)
+    has_word = re.search("train|test|val", folder.name.lower()) is not None and all(p.parent != folder for p in images)
+    return has_word or _PARTS.fullmatch(folder.name) is not None
+
+
+def _warn_of_inner_classes(root: Path, rows: list[_Row]) -> None:
+    """Warn where all class folders hold folders of the same names: these may be the classes, and those parts."""
+    inner = defaultdict(set)
+    for path, name, split in rows:
+        inner[name].add("" if split or path.parent.parent == root else path.relative_to(root).parts[1])
+    names = sorted(next(iter(inner.values())))
+    if len(inner) > 1 and len(names) > 1 and names[0] and all(sorted(others) == names for others in inner.values()):
+        words = f"{root}: each of {', '.join(list(inner)[:3])} holds folders {', '.join(names[:3])}."
+        warnings.warn(f"{words} If these are the classes, move them up: the outer ones were taken.", stacklevel=4)
 
 
 def _list_class_rows(root: Path, found: _Found) -> tuple[list[_Row], Counter[str]]:
@@ -99,7 +124,9 @@ def _list_split_rows(root: Path, found: _Found, split_of: dict[Path, str]) -> tu
         left_out += others + Counter({f"in {folder.name}/, but in no class folder": len(images) - len(in_class)})
     names = ", ".join(f"{folder.name}/" for folder, split in split_of.items() if split)
     if not rows:
-        raise ValueError(f"{root} holds {names}, but no class folders inside. {_EXPECTED}")
+        tables = [path.name for folder in (root, *split_of) for path in folder.glob("*.[ct]sv")]
+        hint = f" Found {tables[0]}: to load what it lists, give its path." if tables else ""
+        raise ValueError(f"{root} holds {names}, but no class folders inside. {_EXPECTED}{hint}")
     class_names = {normalize_name(name) for _, name, _ in rows}
     for folder in [folder for folder, split in split_of.items() if not split]:
         close = difflib.get_close_matches(

@@ -54,7 +54,7 @@ def load_image_table(source: str | Path, *, min_classes: int = 2) -> pd.DataFram
         (480, 16)
     """
     source = find_dir(source)
-    csv_path = source / "labels.csv" if source.is_dir() else source
+    csv_path = _find_csv(source) if source.is_dir() else source
     if csv_path.is_file():
         table, left_out = load_csv_table(csv_path, is_whole_folder=source.is_dir())
     elif source.is_dir():
@@ -77,6 +77,11 @@ def load_image_table(source: str | Path, *, min_classes: int = 2) -> pd.DataFram
     if left_out:
         warnings.warn(f"{source}: {table.attrs['left_out']}", stacklevel=2)
     return table
+
+
+def _find_csv(folder: Path) -> Path:
+    """Path of `labels.csv` in a folder, in whatever case, as some systems see it."""
+    return next((path for path in folder.iterdir() if path.name.lower() == "labels.csv"), folder / "labels.csv")
 
 
 def describe_table(table: pd.DataFrame) -> str:
@@ -187,11 +192,15 @@ def load_table_images(table: pd.DataFrame, im_size_px: int, *, fit: Fit = "squas
     opened = table.iloc[loaded.rows].reset_index(drop=True)
     is_skipped = ~np.isin(np.arange(len(table)), loaded.rows)
     skipped = pd.DataFrame({"image": table["image"].to_numpy()[is_skipped], "cause": loaded.failures["cause"]})
-    class_names = list_class_names(table)
-    lost = sorted(set(class_names) - set(list_class_names(opened))) if len(opened) else ["all"]
+    class_names, part = list_class_names(table), ""
+    lost = set(class_names) - set(list_class_names(opened))
+    if not lost and "split" in table and (is_train := table["split"] == "train").any():
+        part = " train images"
+        lost = set(list_class_names(table[is_train])) - set(list_class_names(opened[opened["split"] == "train"]))
     if lost:
+        words = f"all{part} of class {', '.join(sorted(lost))}" if len(opened) else "all"
         raise ValueError(
-            f"Of {len(table)} images {len(skipped)} could not be opened, among them all of class {', '.join(lost)}; "
+            f"Of {len(table)} images {len(skipped)} could not be opened, among them {words}; "
             f"the first: {skipped['image'].iloc[0]} ({skipped['cause'].iloc[0]})."
         )
     if len(skipped):

@@ -15,11 +15,13 @@ import pandas as pd
 
 LABEL_SEPARATOR = "|"
 SPLIT_NAMES = ("train", "valid", "test")
-_SPLIT_OF_WORD = {
-    **dict.fromkeys(["train", "training", "trn"], "train"),
-    **dict.fromkeys(["val", "valid", "validation", "validate", "dev", "development", "eval", "evaluation"], "valid"),
-    **dict.fromkeys(["test", "testing", "tst"], "test"),
+_WORDS_OF_SPLIT = {
+    "train": "train training trn tr entrenamiento treino entrainement 训练 訓練",
+    "valid": "val valid validation validate dev development eval evaluation va 验证 検証",
+    "test": "test testing tst te holdout heldout prueba teste 测试 テスト",
 }
+_SPLIT_OF_WORD = {word: split for split, words in _WORDS_OF_SPLIT.items() for word in words.split(" ")}
+SHORT_SPLIT_WORDS = ("tr", "va", "te")  # are names of countries and languages, too
 # What people write beside these words: seg_train, test_set, TrainImages, val2017.
 _FILLERS = {
     *("data", "split", "part", "sub", "seg", "folder", "public", "private", "v", "images", "image", "imgs", "img"),
@@ -44,9 +46,11 @@ def find_split_name(name: str) -> str:
         >>> [find_split_name(name) for name in ("Training", "seg_test", "val2017", "TrainImages", "dev", "traffic")]
         ['train', 'test', 'valid', 'train', 'valid', '']
     """
+    name = re.sub("(h[eo]ld)[ _-]out", r"\1out", name, flags=re.IGNORECASE)
     words = [word.lower() for word in re.findall("[A-Z]?[a-z]+|[A-Z]+|[^\\W\\d_a-zA-Z]+", name)]
-    splits = [_SPLIT_OF_WORD[bare] for word in words if (bare := word.removesuffix("set")) in _SPLIT_OF_WORD]
-    rest = [word for word in words if word.removesuffix("set") not in {*_SPLIT_OF_WORD, *_FILLERS, ""}]
+    words = [word.removesuffix("set").removesuffix("集") for word in words]
+    splits = [_SPLIT_OF_WORD[word] for word in words if word in _SPLIT_OF_WORD]
+    rest = [word for word in words if word not in {*_SPLIT_OF_WORD, *_FILLERS, ""}]
     return splits[0] if len(splits) == 1 and not rest else ""
 
 

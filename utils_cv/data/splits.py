@@ -96,7 +96,7 @@ def _describe_few(test: pd.DataFrame) -> str:
         parts.append(f"n = {n} test images: nothing can be told apart by them.")
     elif n_shown > 0.2 * n:
         parts.append(f"n = {n} test images: differences below {100 * n_shown / n:.0f} points cannot be told apart.")
-    counts = Counter(label for labels in test["label"] for label in split_labels(labels))
+    counts = Counter(label for labels in test["label"].fillna("").astype(str) for label in split_labels(labels))
     few = [f"{label} ({count})" for label, count in counts.most_common()[::-1] if count < N_ENOUGH]
     if few:
         more = f" and {len(few) - 5} more" if len(few) > 5 else ""

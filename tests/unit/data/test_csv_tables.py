@@ -1,6 +1,7 @@
 """Tests of utils_cv.data.csv_tables: CSV files as spreadsheets and scripts write them, and tables that come back."""
 
 import io
+import warnings
 import zipfile
 
 import numpy as np
@@ -37,6 +38,9 @@ def load(folder, text, encoding="utf-8"):
         pytest.param(PLAIN, "utf-16-le", id="UTF-16 without a mark"),
         pytest.param(PLAIN.replace(",", ";"), "utf-8", id="semicolons"),
         pytest.param("sep=;\n" + PLAIN.replace(",", ";"), "utf-8", id="sep="),
+        pytest.param('"sep=\t"\r\n' + PLAIN.replace(",", "\t"), "utf-8", id="sep= in quotes"),
+        pytest.param(f"# made by hand\nMy images,,\n{PLAIN}".replace(",", ";"), "utf-8", id="remark and title"),
+        pytest.param(PLAIN + "\x1a", "utf-8", id="end of a DOS file"),
         pytest.param(PLAIN.replace("\n", "\r"), "utf-8", id="old Mac lines"),
         pytest.param(PLAIN.replace("\n", ",\n").replace("label,", "label"), "utf-8", id="rows end with a comma"),
         pytest.param(PLAIN.replace("\n", ",,\n"), "utf-8", id="blank columns"),
@@ -62,7 +66,26 @@ def load(folder, text, encoding="utf-8"):
         pytest.param(
             "image,cat,dog\n" + "".join(f"{a}, {b == 'cat'}, {b == 'dog'}\n" for a, b in ROWS), "utf-8", id="True"
         ),
+        pytest.param(
+            "image,cat,dog\n" + "".join(f"{a},{'Yes' if b == 'cat' else 'no'},{'x' * (b == 'dog')}\n" for a, b in ROWS),
+            "utf-8",
+            id="yes, no, x",
+        ),
+        pytest.param(
+            "image,cat,dog\n" + "".join(f"{a},{1.0 * (b == 'cat')},{1 if b == 'dog' else 'NaN'}\n" for a, b in ROWS),
+            "utf-8",
+            id="1.0 and NaN",
+        ),
         pytest.param("image,path,label\n" + "".join(f"{a},x/{a},{b}\n" for a, b in ROWS), "utf-8", id="image and path"),
+        pytest.param(PLAIN.replace("\n", "\n/home/me/pets/").removesuffix("/home/me/pets/"), "utf-8", id="elsewhere"),
+        pytest.param(
+            PLAIN.replace("\n", "\nC:\\pets\\").replace("/", "\\").removesuffix("C:\\pets\\"), "utf-8", id="Windows"
+        ),
+        pytest.param(PLAIN.replace("cat/", "file://cat%2F"), "utf-8", id="web address"),
+        pytest.param(PLAIN.replace("label", "breed"), "utf-8", id="the only other column"),
+        pytest.param(
+            PLAIN.replace("label", "choice").replace(",cat", ',"{""choices"":[""cat""]}"'), "utf-8", id="choice"
+        ),
         pytest.param(
             "id,path,label\n" + "".join(f"7{i},{a},{b}\n" for i, (a, b) in enumerate(ROWS)), "utf-8", id="id, path"
         ),
@@ -87,6 +110,7 @@ def test_labels_of_windows_and_names_of_two_forms_are_read(folder):
     [
         pytest.param(["image,label", "cat/0.jpg,b | a|b", "dog/0.jpg,"], ["a|b", ""], id="bars"),
         pytest.param(["image,label", "cat/0.jpg,\"['b', 'a']\"", "dog/0.jpg,['b']"], ["a|b", "b"], id="lists"),
+        pytest.param(["image,label", "cat/0.jpg,\"('b', 'a')\"", "dog/0.jpg,(b)"], ["a|b", "(b)"], id="tuples"),
         pytest.param(["image,a,b", "cat/0.jpg,1,1", "dog/0.jpg,0,0"], ["a|b", ""], id="zeros and ones"),
         pytest.param(["image,label", "cat/0.jpg,['b']", "dog/0.jpg,[]"], ["b", "|"], id="an empty list"),
     ],
@@ -101,11 +125,43 @@ def test_a_file_says_that_images_have_several_labels(folder, rows, labels):
 
 
 def test_columns_that_are_partly_empty_mean_what_they_say(folder):
-    splits, groups = ["Train", "dev", "", "Testing"] * 2, ["7", "7", "", "", "07", "", "", ""]
+    splits, groups = ["Train", "dev", "", "te", "tr", "dev", "nan", "Testing"], ["7", "7", "", "NaN", "07", "", "-", ""]
     rows = [",".join([*row, split, group]) for row, split, group in zip(ROWS, splits, groups, strict=True)]
     table = load(folder, "\n".join(["image,label,split,group", *rows]))
     assert table["split"].tolist() == ["train", "valid", "", "test"] * 2
     assert table["group"].tolist() == ["7", "7", "cat/2.jpg", "cat/3.jpg", "07", "dog/1.jpg", "dog/2.jpg", "dog/3.jpg"]
+
+
+def test_a_column_of_fastai_gives_the_split_and_no_class(folder):
+    rows = [(image, label, str(i % 4 == 3)) for i, (image, label) in enumerate(ROWS)]
+    table = load(folder, "image,label,is_valid\n" + "".join(f"{a},{b},{valid}\n" for a, b, valid in rows))
+    assert table["split"].tolist() == ["train", "train", "train", "valid"] * 2 and set(table["label"]) == {"cat", "dog"}
+    text = "image,cat,dog,is_valid\n" + "".join(f"{a},{b == 'cat':d},{b == 'dog':d},{valid}\n" for a, b, valid in rows)
+    assert load(folder, text).equals(table) and not is_multilabel(load(folder, text))
+
+
+def test_rows_that_repeat_an_image_count_once_and_are_said(folder):
+    with pytest.warns(UserWarning, match="left out 9: 9 × rows that list an image again"):
+        table = load(folder, PLAIN + PLAIN.split("\n", 1)[1] + "CAT/0,cat\n")
+    assert table["image"].tolist() == [image for image, _ in ROWS]
+
+
+def test_numbers_of_two_spellings_are_one_class_and_leading_zeros_stay(folder):
+    mixed = PLAIN.replace(",cat", ",1").replace("1.jpg,1", "1.jpg,1.0").replace(",dog", ",007")
+    assert set(load(folder, mixed)["label"]) == {"1", "007"}
+    assert set(load(folder, PLAIN.replace(",cat", ",1.0").replace(",dog", ",2.0"))["label"]) == {"1.0", "2.0"}
+
+
+@pytest.mark.parametrize(
+    ("cat", "dog", "sign"),
+    [("a;b", "a", ";"), ('"a, b"', '"a, c"', ","), ("a b", "b", " "), ("milk bottle", "water bottle", "")],
+)
+def test_labels_that_look_joined_are_said(folder, cat, dog, sign):
+    text = PLAIN.replace(",cat", f",{cat}").replace(",dog", f",{dog}").replace("3.jpg,a", "3.jpg,b")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert not is_multilabel(load(folder, text))
+    assert [str(warning.message).split("not ")[-1][:3] for warning in caught] == ([repr(sign)] if sign else [])
 
 
 @pytest.mark.parametrize("place", ["labels.csv", "new/tables/mine.csv"])
@@ -164,7 +220,15 @@ def make_zip(name):
         pytest.param(PLAIN + ",dog", "line 10: column 'image' names no image", id="no image"),
         pytest.param(PLAIN.replace("2.jpg,cat", "2.jpg,cat,big"), "line 4: 3 cells, but 2 names .* quotes", id="comma"),
         pytest.param(PLAIN.replace("cat/2", "cat/9"), "1 of 8 .* first 'cat/9.jpg' in line 4; .*Did you", id="no file"),
-        pytest.param(PLAIN + "./cat/0.jpg,dog", "1 images twice, the first 'cat/0.jpg' in line 10", id="twice"),
+        pytest.param(
+            PLAIN + "./cat/0.jpg,dog",
+            r"1 images twice with different .* 'cat/0.jpg' \(line 2: 'cat', line 10: 'dog'\).*'\|'",
+            id="two labels",
+        ),
+        pytest.param(
+            "image,label,split\ncat/0.jpg,a,train\ncat/0.jpg,a,test", "line 2: 'a', line 3: 'a'", id="two splits"
+        ),
+        pytest.param(PLAIN.replace("cat/3.jpg", '"cat/3.jpg'), "'cat/3.jpg,cat.*in line .*a quote missing", id="quote"),
         pytest.param(PLAIN.replace("image", "picture of"), "no column for image; it has columns", id="no column"),
         pytest.param(PLAIN.split("\n", 1)[1], "no column for image and label.*a first line of names", id="no header"),
         pytest.param("image,label\n", "has no rows", id="no rows"),

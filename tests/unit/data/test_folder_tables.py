@@ -1,5 +1,7 @@
 """Tests of utils_cv.data.folder_tables: layouts of folders, and what is said of those that fit none."""
 
+import warnings
+
 import pytest
 
 from utils_cv.data.image_table import load_image_table
@@ -32,6 +34,9 @@ def count(table):
         pytest.param(["train/images/", "val/images/"], ["train", "valid"], id="images between"),
         pytest.param(["Train_images/", "dev/"], ["train", "valid"], id="dev"),
         pytest.param(["val/", "test/"], ["valid", "test"], id="no train"),
+        pytest.param(["tr/", "va/", "te/"], ["train", "valid", "test"], id="short"),
+        pytest.param(["trn/", "hold-out/"], ["train", "test"], id="hold-out"),
+        pytest.param(["entrenamiento/", "测试集/"], ["train", "test"], id="other languages"),
         pytest.param(["test/"], ["test"], id="only test"),
     ],
 )
@@ -52,6 +57,27 @@ def test_a_vehicle_called_train_is_a_class(tmp_path):
     assert count(load_image_table(make_classes(tmp_path, classes=["bus", "car", "train"]))) == {
         ("", label): 4 for label in ("bus", "car", "train")
     }
+
+
+@pytest.mark.parametrize("classes", [["de", "tr", "us"], ["part 1", "part 2"], ["cv", "job letter"], ["007", "7"]])
+def test_names_that_could_be_splits_are_classes_beside_others(tmp_path, classes):
+    assert count(load_image_table(make_classes(tmp_path, classes=classes))) == {("", label): 4 for label in classes}
+
+
+def test_folders_of_the_same_names_in_all_classes_are_said(tmp_path):
+    with pytest.warns(UserWarning, match="each of day1, day2 holds folders cat, dog. If these are the classes, move"):
+        load_image_table(make_classes(tmp_path / "a", "day1/", "day2/"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_image_table(make_classes(tmp_path / "b", classes=["cat/left", "cat/right", "dog/left", "dog/other"]))
+        load_image_table(make_classes(tmp_path / "c", classes=["cat/train", "cat/test", "dog/train", "dog/test"]))
+
+
+def test_a_link_gives_no_image_a_second_label(tmp_path):
+    make_classes(tmp_path)
+    (tmp_path / "puppy").symlink_to("dog", target_is_directory=True)
+    with pytest.warns(UserWarning, match="left out 1: 1 × link to a folder of the set"):
+        assert set(load_image_table(tmp_path)["label"]) == {"cat", "dog"}
 
 
 def test_what_lies_beside_the_classes_is_left_out_and_said(tmp_path):
@@ -91,6 +117,11 @@ def test_names_that_are_not_text_can_be_printed_and_opened(tmp_path):
         pytest.param(["trainA/cat/1.jpg", "testA/cat/1.jpg"], "trainA look like splits", id="unclear splits"),
         pytest.param(["x/train/1.jpg", "x/test/2.jpg"], "one class, 'x'", id="one folder of splits"),
         pytest.param(["all/cat/1.jpg", "all/dog/1.jpg"], "Did you mean .*all", id="one folder too high"),
+        pytest.param(["fold1/cat/1.jpg", "fold2/cat/1.jpg"], "fold1, fold2 look like splits", id="folds"),
+        pytest.param(["kfold_0/1.jpg", "cv-1/1.jpg"], "cv-1, kfold_0 look like splits", id="flat folds"),
+        pytest.param(["query/a/1.jpg", "gallery/a/1.jpg"], "gallery, query look like splits", id="retrieval"),
+        pytest.param(["tr/1.jpg", "te/1.jpg"], "te/, tr/, but no class folders", id="short and flat"),
+        pytest.param(["train/1.jpg", "train/pets.csv"], "no class folders.* Found pets.csv: to load", id="CSV inside"),
         pytest.param(["train/test/1.jpg", "train/dev/1.jpg"], "dev, test stand where folders of classes", id="splits"),
         pytest.param(["train/cat/1.jpg", "test/dog/1.jpg"], "classes dog have test or", id="only in test"),
         pytest.param(["train/dog/1.jpg", "test/Dog/1.jpg"], "classes Dog .* Did you mean 'dog'", id="case"),

@@ -31,6 +31,8 @@ def test_each_folder_is_a_class_and_one_will_do_on_request(image_dir):
     assert set(table["split"]) == {""}
     shutil.rmtree(image_dir / "can")
     assert set(load_image_table(image_dir, min_classes=1)["label"]) == {"carton"}
+    (image_dir / "Labels.CSV").write_text("image,label\ncarton/0.png,a\ncarton/1.png,b\n")  # the same on all systems
+    assert load_image_table(f"{image_dir}/../{image_dir.name}/")["label"].tolist() == ["a", "b"]
 
 
 def replace_content(folder, *paths):
@@ -116,11 +118,13 @@ def test_bad_files_are_skipped_counted_and_listed(image_dir):
     ("spoilt", "message"),
     [
         pytest.param("can/*", "Of 20 images 10 could not be opened, among them all of class can; .*0.png", id="class"),
-        pytest.param("*/*", "Of 20 images 20 could not be opened", id="every image"),
+        pytest.param("*/*", "Of 20 images 20 could not be opened, among them all; the first", id="every image"),
+        pytest.param("can/[3-9].png", "7 could not be .* all train images of class can; .*3.png", id="to learn from"),
     ],
 )
 def test_a_class_of_which_nothing_opens_is_an_error(image_dir, spoilt, message):
     table = load_image_table(image_dir)
+    table["split"] = np.where(table["image"].str.contains("[012].png"), "test", "train")
     for path in image_dir.glob(spoilt):
         path.write_bytes(b"")
     with pytest.raises(ValueError, match=message):
