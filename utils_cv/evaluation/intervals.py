@@ -131,10 +131,11 @@ def measure_mean(values: Any, *, groups: Any = None) -> Score:
         groups: (n_images,), images of one group, such as a scene, do not count as independent. Default: all do.
 
     Returns:
-        The mean, in [0, 1]; `n` counts test images, or groups where there are some.
+        The mean, in [0, 1]; `n` counts test images, or groups where there are some. One group says nothing about
+        others: its interval is [0, 1].
 
     Raises:
-        ValueError: If the shapes do not fit, a value lies outside [0, 1], or there is one group only.
+        ValueError: If the shapes do not fit, or a value lies outside [0, 1].
 
     Example:
         >>> print(measure_mean([[True, True, False, True], [True, False, False, True]]))  # (2, 4)
@@ -142,6 +143,8 @@ def measure_mean(values: Any, *, groups: Any = None) -> Score:
     """
     values, codes = _read_values(values, groups)
     mean = float(values.mean())
+    if codes is not None and codes.max() == 0:  # one group says nothing about others
+        return Score(mean, 0.0, 1.0, 1)
     n, n_effective = _count_effective(values, codes, mean * (1 - mean))
     # many seeds on few images see no more kinds of images: halfway, as a factor, to no more than the images
     n_effective /= math.sqrt(max(n_effective / values.shape[1], 1.0))
@@ -177,6 +180,8 @@ def compare_means(values_a: Any, values_b: Any, *, groups: Any = None) -> Score:
         raise ValueError(f"Expected the same seeds and images in both, got {a.shape} and {b.shape}.")
     difference = a - b
     mean, mean_square = float(difference.mean()), float((difference**2).mean())
+    if codes is not None and codes.max() == 0:
+        return Score(mean, -1.0, 1.0, 1)
     n, n_effective = _count_effective(difference, codes, mean_square - mean**2)
     # Two more images that differ in opposite directions, as much as those that do differ; more of them where many seeds
     # on few images make the mean worth more than its images.
@@ -194,8 +199,10 @@ def _read_values(values: Any, groups: Any) -> tuple[np.ndarray, np.ndarray | Non
     codes = None if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     if array.ndim != 2 or array.size == 0 or not ((array >= 0) & (array <= 1)).all():
         raise ValueError(f"Expected values in [0, 1], (n_images,) or (n_seeds, n_images); got {np.shape(values)}.")
-    if codes is not None and (codes.shape != array.shape[1:] or codes.max() == 0):
-        raise ValueError(f"Expected at least 2 groups of {array.shape[1]} images, got groups {np.unique(codes)[:5]}.")
+    if codes is not None and codes.shape != array.shape[1:]:
+        raise ValueError(f"Expected a group for each of {array.shape[1]} images, got {codes.shape}.")
+    if codes is not None and codes.max() + 1 == array.shape[1]:
+        codes = None  # every image is a group of its own
     return array, codes
 
 

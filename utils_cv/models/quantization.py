@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from utils_cv.evaluation.intervals import make_fraction_score
-from utils_cv.evaluation.metrics import compare_accuracy
+from utils_cv.data.splits import list_groups
+from utils_cv.evaluation.metrics import compare_accuracy, measure_accuracy
 from utils_cv.system.files import write_atomic
 from utils_cv.system.timing import measure_in_turn
 
@@ -60,23 +60,29 @@ def add_int8(folder: Path, images: "TableImages", *, is_checked: bool = True) ->
 
 
 def check_int8(
-    y_true: Labels, float_labels: Labels, int8_labels: Labels, *, logit_error: float, float_ms: float, int8_ms: float
+    y_true: Labels,
+    float_labels: Labels,
+    int8_labels: Labels,
+    *,
+    logit_error: float,
+    float_ms: float,
+    int8_ms: float,
+    groups: Any = None,
 ) -> dict[str, Any]:
     """Check that an 8-bit network is faster and as good as that in floats, on images that it was not made from.
 
     With at least `N_TO_JUDGE` images it must be shown to lose at most `MAX_LOSS` of accuracy. Fewer cannot show that,
     whatever 8 bits do; then answers must agree in `MIN_AGREEMENT` of the images, and logits to `MAX_LOGIT_ERROR`. The
-    difference of accuracy is that of 8 bits minus that of floats, with its paired 95 % interval.
+    difference of accuracy is that of 8 bits minus that of floats, with its paired 95 % interval. Images of one of
+    `groups` do not count as independent; then groups are counted in place of images.
 
     Example:
         >>> labels = ["can", "carton"] * 300
         >>> check_int8(labels, labels, labels, logit_error=0.04, float_ms=8, int8_ms=4)["reason"]
         '2.0 times as fast, at most 0.005 of accuracy lost'
     """
-    difference = compare_accuracy(y_true, int8_labels, float_labels)
-    value, low, high, n = difference
-    n_equal = int((np.asarray(float_labels) == np.asarray(int8_labels)).sum())
-    agreement = make_fraction_score(n_equal, n)
+    value, low, high, n = compare_accuracy(y_true, int8_labels, float_labels, groups=groups)
+    agreement = measure_accuracy(float_labels, int8_labels, groups=groups)
     if int8_ms >= float_ms:
         is_offered, reason = False, f"not faster: {int8_ms:.1f} ms against {float_ms:.1f} ms"
     elif n < N_TO_JUDGE:
@@ -174,7 +180,8 @@ def _compare(float_network: Network, int8_network: Network, images: "TableImages
     one = np.ascontiguousarray(pixels[:1])
     times = measure_in_turn({"float": lambda: float_network(one), "int8": lambda: int8_network(one)}, warn=False)
     float_ms, int8_ms = times["median_ms"].tolist()
-    return check_int8(y_true, *labels, logit_error=measure_logit_error(*logits), float_ms=float_ms, int8_ms=int8_ms)
+    options = {"float_ms": float_ms, "int8_ms": int8_ms, "groups": list_groups(images.table[is_valid])}
+    return check_int8(y_true, *labels, logit_error=measure_logit_error(*logits), **options)
 
 
 def _name(logits: np.ndarray, images: "TableImages") -> list[str]:

@@ -6,7 +6,7 @@ Works on features that a frozen backbone computed once, so that a split takes a 
 import functools
 import io
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +16,8 @@ from PIL import Image, ImageEnhance
 
 from utils_cv.data.image_table import load_image_table, load_table_images
 from utils_cv.data.labels import encode_labels
-from utils_cv.data.splits import split_folds
-from utils_cv.evaluation.intervals import Score, compare_means, compare_scores, make_fraction_score, measure_mean
-from utils_cv.evaluation.metrics import compare_accuracy
+from utils_cv.data.splits import list_groups, split_folds
+from utils_cv.evaluation.intervals import Score, compare_means, compare_scores, measure_mean
 from utils_cv.models.backbones import DEFAULT_BACKBONE
 from utils_cv.models.features import compute_features
 from utils_cv.training.linear_probe import fit_linear_head
@@ -37,12 +36,14 @@ class ScoredImages:
         pixels: Their pixels, (n_images, size, size, 3), uint8.
         features: (n_images, n_features).
         codes: Their class codes, (n_images,).
+        value_range: As in `utils_cv.data.image_table.TableImages`.
     """
 
     table: pd.DataFrame
     pixels: np.ndarray
     features: np.ndarray
     codes: np.ndarray
+    value_range: int
 
 
 def score_images(
@@ -72,10 +73,11 @@ def score_images(
     features = compute_features(images.pixels, backbone=backbone)
     codes = encode_labels(images.table["label"], images.class_names, multilabel=False)
     train = np.flatnonzero(images.table["split"] == "train")
-    weight, bias = fit_linear_head(features[train], codes[train], n_classes=len(images.class_names), seed=seed)
+    options = {"n_classes": len(images.class_names), "groups": list_groups(images.table.iloc[train]), "seed": seed}
+    weight, bias = fit_linear_head(features[train], codes[train], **options)
     predicted = (features @ weight.T + bias).argmax(axis=1)
     answers = {"predicted": np.array(images.class_names)[predicted], "right": predicted == codes}
-    return ScoredImages(images.table.assign(**answers), images.pixels, features, codes)
+    return ScoredImages(images.table.assign(**answers), images.pixels, features, codes, images.value_range)
 
 
 def load_matching_table(source: str, class_names: Sequence[str]) -> pd.DataFrame:
@@ -92,6 +94,7 @@ def compare_splits(
     groups: Any,
     other: tuple[np.ndarray, np.ndarray],
     *,
+    other_groups: np.ndarray | None = None,
     n_folds: int = 5,
     n_repeats: int = 4,
     seed: int = 0,
@@ -107,6 +110,7 @@ def compare_splits(
         codes: (n_images,) classes, 0 to n_classes - 1.
         groups: (n_images,) scene, video or patient of each image.
         other: Features and classes of images that share no group with the first ones.
+        other_groups: Their own groups, if they have some.
         n_folds: Parts of a split, each scored once; at most the number of groups of a class.
         n_repeats: Repeats with other random numbers.
         seed: Seed of the splits.
@@ -136,7 +140,7 @@ def compare_splits(
         {split: np.stack(part[name]) for split, part in trials.groupby("split")} for name in ("right", "other")
     )
     claimed = {split: measure_mean(values, groups=groups) for split, values in right.items()}
-    real = {split: measure_mean(values) for split, values in other_right.items()}
+    real = {split: measure_mean(values, groups=other_groups) for split, values in other_right.items()}
     scores = {f"{split}, claimed": claimed[split] for split in (RANDOM, GROUPED)}
     scores |= {f"{split}, on other scenes": real[split] for split in (RANDOM, GROUPED)}
     differences = {
@@ -169,6 +173,7 @@ def measure_injected_duplicates(
     test: tuple[np.ndarray, np.ndarray],
     copies: np.ndarray,
     *,
+    groups: np.ndarray | None = None,
     shares: Sequence[float] = (0.1, 0.25, 0.5, 1.0),
     n_draws: int = 5,
     seed: int = 0,
@@ -180,6 +185,7 @@ def measure_injected_duplicates(
         train: Features (n_train, n_features) and classes (n_train,).
         test: Features (n_test, n_features) and classes (n_test,).
         copies: (n_test, n_features), features of a near-copy of each test image.
+        groups: (n_test,), images of one group do not count as independent. Default: all do.
         shares: Shares of the test images to copy, in (0, 1].
         n_draws: Draws of the images that are copied.
         seed: Seed of the draws.
@@ -199,7 +205,7 @@ def measure_injected_duplicates(
     rows = []
     for share in shares:
         row = {"share": share, "n_copies": round(share * len(copies)), "accuracy": float(right[share].mean())}
-        rows.append(row | compare_means(right[share], right[0.0])._asdict())
+        rows.append(row | compare_means(right[share], right[0.0], groups=groups)._asdict())
     return pd.DataFrame(rows)
 
 
@@ -261,10 +267,10 @@ def measure_shifts(test: pd.DataFrame, shifted: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for name, part in shifted.groupby("shift", sort=False):
-        score = make_fraction_score(int(part["right"].sum()), len(part))
+        score = measure_mean(part["right"], groups=list_groups(part))
         same_scene = _find_same_scene(test, part)
         if same_scene is None:
-            change = compare_scores(score, make_fraction_score(int(test["right"].sum()), len(test)))
+            change = compare_scores(score, measure_mean(test["right"], groups=list_groups(test)))
         else:
             change = compare_means(part["right"], same_scene, groups=part["scene"])
         row = {"shift": name, "accuracy": score.value, "accuracy_low": score.low, "accuracy_high": score.high}
@@ -311,34 +317,39 @@ def compare_input_sizes(
     if not is_wide.any() or not is_narrow.any():
         raise ValueError(f"Got {is_wide.sum()} wide and {is_narrow.sum()} narrow objects; expected both.")
     right = {size: tables[size]["right"].to_numpy(dtype=bool) for size in (large, small)}
-    bins = [{"name": f"{size} px", **row} for size in right for row in _score_bins(widths, right[size], edges)]
-    changes = {
-        f"wide minus narrow, {size} px": compare_scores(*(_score(right[size][kept]) for kept in (is_wide, is_narrow)))
+    groups = list_groups(tables[small])
+
+    def score(size: int, is_kept: np.ndarray) -> Score:
+        return measure_mean(right[size][is_kept], groups=None if groups is None else groups[is_kept])
+
+    bins = [
+        {"name": f"{size} px", **row}
         for size in right
+        for row in _score_bins(widths, edges, functools.partial(score, size))
+    ]
+    changes = {
+        f"wide minus narrow, {size} px": compare_scores(score(size, is_wide), score(size, is_narrow)) for size in right
     }
-    is_right = {size: right[size].astype(int) for size in right}
     wide, narrow = (
-        compare_accuracy(np.ones(kept.sum(), int), is_right[large][kept], is_right[small][kept])
+        compare_means(right[large][kept], right[small][kept], groups=None if groups is None else groups[kept])
         for kept in (is_wide, is_narrow)
     )
     changes |= {f"{large} minus {small} px, wide": wide, f"{large} minus {small} px, narrow": narrow}
     return pd.DataFrame(bins), _make_rows(changes | {"narrow gain minus wide gain": compare_scores(narrow, wide)})
 
 
-def _score_bins(widths: np.ndarray, right: np.ndarray, edges: Sequence[float]) -> list[dict[str, float]]:
+def _score_bins(
+    widths: np.ndarray, edges: Sequence[float], score_images: Callable[[np.ndarray], Score]
+) -> list[dict[str, float]]:
     """Accuracy of each bin that holds an image; a bin holds its lower limit."""
     rows = []
     for low, high in itertools.pairwise(edges):
         is_in = (widths >= low) & (widths < high)
         if is_in.any():
-            score, mean = _score(right[is_in]), float(widths[is_in].mean())
+            score, mean = score_images(is_in), float(widths[is_in].mean())
             limits = {"accuracy_low": score.low, "accuracy_high": score.high, "n": score.n}
             rows.append({"mean_width": mean, "accuracy": score.value, **limits})
     return rows
-
-
-def _score(right: np.ndarray) -> Score:
-    return make_fraction_score(int(right.sum()), len(right))
 
 
 def _learn(features: np.ndarray, codes: np.ndarray) -> Any:

@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 from utils_cv.data.image_table import TableImages, load_table_images
 from utils_cv.data.images import load_pixels
 from utils_cv.data.labels import is_multilabel
+from utils_cv.data.splits import list_groups
 from utils_cv.evaluation.metrics import compare_accuracy, measure_accuracy
 from utils_cv.models.backbones import describe_backbone
 from utils_cv.models.features import run_in_batches
@@ -95,8 +96,9 @@ def compare_settings(
     Returns:
         One row per setting, with the columns of `settings` and
 
-        - `valid_accuracy`, `valid_accuracy_low`, `valid_accuracy_high` (95 %) on `n_valid` images; NaN where pretrained
-          weights cannot be had for lack of a network, and `is_trained` is False;
+        - `valid_accuracy`, `valid_accuracy_low`, `valid_accuracy_high` (95 %) on `n_valid` images, or groups where the
+          table has a column `group`; NaN where pretrained weights cannot be had for lack of a network, and `is_trained`
+          is False;
         - `difference`, `difference_low`, `difference_high` to the first setting, paired; NaN for the same network in
           32-bit floats, whose answers are the same;
         - `min_ms`, `median_ms`, `p95_ms` of the network alone for one image, `n_threads`, `busy` (something else was
@@ -123,10 +125,11 @@ def compare_settings(
                 rows.append({"name": setting["name"], **_answer(images, setting, models_dir, seed)})
                 bar.update()
     rows = settings.merge(pd.DataFrame(rows), on="name", validate="one_to_one")
-    y_true = images.table.loc[images.table["split"] == "valid", "label"].to_numpy(dtype=str)
-    rows = _add_scores(rows, y_true)
+    valid = images.table[images.table["split"] == "valid"]
+    y_true, groups = valid["label"].to_numpy(dtype=str), list_groups(valid)
+    rows = _add_scores(rows, y_true, groups)
     rows = rows.join(_measure_times(rows, images.table["path"].head(n_repeats), n_repeats, batch_size))
-    return _add_offers(rows, y_true).drop(columns=["answers", "logits"])
+    return _add_offers(rows, y_true, groups).drop(columns=["answers", "logits"])
 
 
 def select_setting(
@@ -225,16 +228,19 @@ def _train(images: TableImages, backbone: str, models_dir: Path, seed: int) -> t
     return folder, not folder.name.endswith("_untrained")
 
 
-def _add_scores(rows: pd.DataFrame, y_true: np.ndarray) -> pd.DataFrame:
+def _add_scores(rows: pd.DataFrame, y_true: np.ndarray, groups: np.ndarray | None = None) -> pd.DataFrame:
     """Add accuracies, and differences to the first row; NaN for what is not trained or the same network in floats."""
     base, columns = rows.iloc[0], ["", "_low", "_high"]
-    scores = pd.DataFrame([measure_accuracy(y_true, answers)[:3] for answers in rows["answers"]])
-    differences = pd.DataFrame([compare_accuracy(y_true, answers, base["answers"])[:3] for answers in rows["answers"]])
+    scores = pd.DataFrame([measure_accuracy(y_true, answers, groups=groups)[:3] for answers in rows["answers"]])
+    differences = pd.DataFrame(
+        [compare_accuracy(y_true, answers, base["answers"], groups=groups)[:3] for answers in rows["answers"]]
+    )
     is_same = (rows["model_dir"] == base["model_dir"]) & ~rows["runtime"].isin(INT8_RUNTIMES)
     scores[~rows["is_trained"]] = differences[~rows["is_trained"] | is_same] = np.nan
     scores.columns = [f"valid_accuracy{end}" for end in columns]
     differences.columns = [f"difference{end}" for end in columns]
-    return pd.concat([rows, scores, differences], axis=1).assign(n_valid=len(y_true))
+    n_valid = len(y_true) if groups is None else len(set(groups))
+    return pd.concat([rows, scores, differences], axis=1).assign(n_valid=n_valid)
 
 
 def _measure_times(rows: pd.DataFrame, paths: Sequence[str], n_repeats: int, batch_size: int) -> pd.DataFrame:
@@ -259,7 +265,7 @@ def _measure_opening(paths: Sequence[str], size_px: int) -> float:
     return float(measure_in_turn(functions, n_warmup=1, n_repeats=3, settle_ms=0, warn=False)["median_ms"].median())
 
 
-def _add_offers(rows: pd.DataFrame, y_true: np.ndarray) -> pd.DataFrame:
+def _add_offers(rows: pd.DataFrame, y_true: np.ndarray, groups: np.ndarray | None = None) -> pd.DataFrame:
     """Check 8-bit networks against the fastest runtime of the same network in 32-bit floats."""
     offers = [(True, "")] * len(rows)
     for i, row in rows[rows["runtime"].isin(INT8_RUNTIMES)].iterrows():
@@ -268,8 +274,8 @@ def _add_offers(rows: pd.DataFrame, y_true: np.ndarray) -> pd.DataFrame:
             offers[i] = (False, "nothing in 32-bit floats was measured to compare with")
             continue
         base = same.loc[same["median_ms"].idxmin()]
-        times = {"float_ms": base["median_ms"], "int8_ms": row["median_ms"]}
-        error = measure_logit_error(base["logits"], row["logits"])
-        found = check_int8(y_true, base["answers"], row["answers"], logit_error=error, **times)
+        options = {"float_ms": base["median_ms"], "int8_ms": row["median_ms"], "groups": groups}
+        options["logit_error"] = measure_logit_error(base["logits"], row["logits"])
+        found = check_int8(y_true, base["answers"], row["answers"], **options)
         offers[i] = (found["is_offered"], found["reason"])
     return rows.assign(is_offered=[offer for offer, _ in offers], note=[note for _, note in offers])

@@ -164,7 +164,6 @@ def test_settings_share_the_drawn_images_and_seeds():
         pytest.param(lambda: compare_means([1, 0], [1]), "same seeds and images", id="lengths differ"),
         pytest.param(lambda: compare_means([[1]], [[1]] * 2), "same seeds and images", id="other seeds"),
         pytest.param(lambda: measure_mean([1, 0], groups=[1]), "of 2 images", id="groups too short"),
-        pytest.param(lambda: measure_mean([1, 0], groups=[1, 1]), "at least 2 groups", id="one group"),
         pytest.param(lambda: measure_mean([1, 2]), r"values in \[0, 1\]", id="counts"),
         pytest.param(lambda: measure_mean([0.5, np.nan]), r"values in \[0, 1\]", id="not a number"),
         pytest.param(lambda: measure_mean(np.zeros((2, 0))), "n_images", id="empty"),
@@ -174,3 +173,10 @@ def test_settings_share_the_drawn_images_and_seeds():
 def test_what_has_no_interval_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_one_group_says_nothing_and_groups_of_one_image_change_nothing():
+    right = np.arange(20) % 3 > 0
+    assert measure_mean(right, groups=[7] * 20) == (right.mean(), 0.0, 1.0, 1)
+    assert compare_means(right, ~right, groups=["a"] * 20)[1:] == (-1.0, 1.0, 1)
+    assert measure_mean(right, groups=range(20)) == measure_mean(right)

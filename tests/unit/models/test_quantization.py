@@ -101,6 +101,12 @@ def test_the_offer_follows_the_limits(n_images, n_wrong, error, int8_ms, is_offe
     assert not is_offered or n_images < 276 or found["difference_low"] >= -MAX_LOSS
 
 
+def test_images_of_one_group_do_not_count_as_independent():
+    labels, times = ["can"] * 600, {"logit_error": 0.04, "float_ms": 8, "int8_ms": 5}
+    found = check_int8(labels, labels, labels, groups=np.arange(600) // 10, **times)
+    assert found["n"] == 60 and "too few images to judge" in found["reason"]
+
+
 def run_right(batch):
     return np.eye(2, dtype=np.float32)[batch[:, 0, 0, 0]] * 2 - 1
 

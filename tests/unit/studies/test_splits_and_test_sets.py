@@ -149,6 +149,28 @@ def test_what_cannot_be_compared_is_refused(call, message):
         call()
 
 
+def list_widths(groups):
+    """How wide the intervals of each study are on images of these groups, None for none."""
+    features, codes, _ = make_scenes(30, seed=4, jitter=0)
+    copies = features + np.random.default_rng(5).normal(0, 0.01, features.shape).astype(np.float32)
+    options = {"groups": groups, "shares": (0.5,), "n_draws": 2, "show_progress": False}
+    copied = measure_injected_duplicates((features[::5], codes[::5]), (features, 1 - codes), copies, **options)
+    test = pd.DataFrame({"right": np.repeat([True, True, False], 50), "path": np.arange(150)})
+    test = test if groups is None else test.assign(group=groups)
+    shifts = measure_shifts(test, test[:100].assign(shift="night"))
+    wide = {size: test.assign(object_width_fraction=np.arange(150) % 100 / 100) for size in (224, 128)}
+    wide[128]["right"] = wide[224]["right"] & (np.arange(150) < 40)
+    bins, changes = compare_input_sizes(wide, edges=[0, 1], rule=0.5)
+    bins = bins.rename(columns={"accuracy_low": "low", "accuracy_high": "high"})
+    return np.concatenate([rows["high"] - rows["low"] for rows in (copied, shifts, bins, changes)])
+
+
+def test_images_of_one_group_do_not_count_as_independent():
+    alone, grouped = list_widths(None), list_widths(np.repeat(np.arange(30), 5))
+    assert (grouped > 1.2 * alone).all(), (alone, grouped)
+    np.testing.assert_allclose(list_widths(np.arange(150)), alone)
+
+
 @pytest.fixture
 def colored_features(monkeypatch):
     """Mean colors in place of a network."""

@@ -72,6 +72,17 @@ def test_differences_are_paired_with_the_first_setting_and_left_out_for_the_same
     assert (scored["difference_low"] < scored["difference"]).tolist() == [False, False, True, True]
 
 
+def test_images_of_one_group_do_not_count_as_independent():
+    y_true = np.array(["x", "y"]).repeat(40)
+    rows = pd.DataFrame({"runtime": ["onnx", "int8"], "model_dir": "a", "is_trained": True})
+    rows["answers"] = [y_true, np.where(np.arange(80) % 16 < 4, "x", y_true)]
+    alone, grouped = (study._add_scores(rows, y_true, groups) for groups in (None, np.arange(80) // 4))
+    assert (alone["n_valid"][0], grouped["n_valid"][0]) == (80, 20)
+    for name in ("valid_accuracy", "difference"):
+        widths = [table[f"{name}_high"][1] - table[f"{name}_low"][1] for table in (alone, grouped)]
+        assert widths[1] > 1.5 * widths[0], name
+
+
 @pytest.mark.parametrize(
     ("n_images", "int8_ms", "is_offered"),
     [
