@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import numpy as np
+import pandas as pd
 
 # A kernel prints a warning about its connection into the terminal, which readers can do nothing about.
 QUIET_KERNEL = ["--IPKernelApp.log_level=40"]
@@ -59,6 +61,44 @@ def show_results(
     )
     shown = f"<p><b>{html.escape(title)}</b></p><table><tbody>{cells}</tbody></table>"
     display({"text/plain": text, "text/html": shown, RESULTS_MIME: content}, raw=True)
+
+
+def show_table(table: pd.DataFrame, *, n_rows: int = 20) -> None:
+    """Show a table, left-aligned, with equally many decimals in a column; no text is cut, and no column is left out.
+
+    A score and its limits (`accuracy`, `accuracy_low`, `accuracy_high`) become one column.
+
+    Args:
+        table: Any DataFrame. An index that has a name is shown as the first columns.
+        n_rows: Rows to show; a line below says how many more there are.
+
+    Example:
+        >>> show_table(load_image_table("data/fridge_objects"), n_rows=5)  # doctest: +SKIP
+    """
+    from IPython.display import display
+
+    more = f"and {len(table) - n_rows} more rows" if len(table) > n_rows else "" if len(table) else "no rows"
+    table = (table if table.index.names == [None] else table.reset_index()).iloc[:n_rows]
+    for name in [name for name in table if {f"{name}_low", f"{name}_high"} <= set(table)]:
+        scores = zip(table[name], table[f"{name}_low"], table[f"{name}_high"], strict=True)
+        texts = ["" if _is_missing(a) else f"{a:.3f} ({low:.3f} to {high:.3f})" for a, low, high in scores]
+        table = table.assign(**{name: texts}).drop(columns=[f"{name}_low", f"{name}_high"])
+    names = [" ".join(str(part) for part in np.atleast_1d(name) if part != "") for name in table.columns.to_list()]
+    shown = pd.DataFrame({i: _format_column(table.iloc[:, i]) for i in range(len(names))}).set_axis(names, axis=1)
+    with pd.option_context("display.max_colwidth", None):
+        cells = shown.to_html(index=False, border=0)
+    for tag in ("th", "td"):  # a style of each cell, because style sheets of others are not trusted
+        cells = cells.replace(f"<{tag}>", f'<{tag} style="text-align: left">')
+    text = f"{shown.to_string(index=False)}\n{more}".strip()
+    display({"text/plain": text, "text/html": f"{cells}<p>{more}</p>"}, raw=True)
+
+
+def _format_column(values: pd.Series) -> list[str]:
+    """Numbers with equally many decimals; nothing where a value is missing."""
+    sizes = pd.to_numeric(values, errors="coerce").abs().dropna()
+    decimals = 0 if (sizes % 1 == 0).all() else 3 if sizes.max() < 10 else 1
+    texts = [f"{value:.{decimals}f}" if isinstance(value, float) else _format(value) for value in values]
+    return ["" if _is_missing(value) else text for value, text in zip(values, texts, strict=True)]
 
 
 def read_results(path: str | Path) -> Results:

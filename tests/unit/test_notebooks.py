@@ -1,6 +1,8 @@
 """The strict notebook runner: what is refused before it runs, and what is left when a cell fails."""
 
 import nbformat
+import numpy as np
+import pandas as pd
 import pytest
 
 from utils_cv.evaluation.intervals import Score
@@ -12,6 +14,7 @@ from utils_cv.notebooks import (
     read_results,
     run_notebook,
     show_results,
+    show_table,
 )
 
 SHOW = "from utils_cv.notebooks import show_results\n"
@@ -79,6 +82,35 @@ def test_a_score_is_shown_with_its_interval_and_recorded_by_its_parts(displayed)
     row = {"size": 5, "accuracy": 0.5, "accuracy_low": 0.25, "accuracy_high": 0.75, "accuracy_n": 8}
     assert content["recorded"] == {"curve": [row]}
     assert "curve" not in displayed[0]["text/html"]
+
+
+def test_a_table_is_shown_with_scores_whole_texts_and_no_gaps(displayed):
+    scores = {"accuracy": [0.5, np.nan], "accuracy_low": [0.25, np.nan], "accuracy_high": [0.75, np.nan]}
+    table = pd.DataFrame(
+        {"<name>": ["a" * 80, "b"], **scores, "ms": [1.25, 10.5], "n": [3.0, np.nan], "ok": [True, False]}
+    )
+    show_table(pd.concat([table] * 3), n_rows=2)
+    lines = displayed[0]["text/plain"].splitlines()
+    assert [line.split() for line in lines] == [
+        ["<name>", "accuracy", "ms", "n", "ok"],
+        ["a" * 80, "0.500", "(0.250", "to", "0.750)", "1.2", "3", "True"],
+        ["b", "10.5", "False"],
+        ["and", "4", "more", "rows"],
+    ]
+    html = displayed[0]["text/html"]
+    assert '<th style="text-align: left">&lt;name&gt;</th>' in html and "a" * 80 in html and "<td>" not in html
+
+
+def test_an_index_and_levels_of_columns_are_shown(displayed):
+    table = pd.DataFrame({"name": ["a", "a", "b"], "k": [1, 2, 1], "x": [0.5, 0.25, 1.0], "y": ["u", "v", "w"]})
+    show_table(table.pivot(index="name", columns="k", values=["x", "y"]))
+    assert [line.split() for line in displayed[0]["text/plain"].splitlines()] == [
+        ["name", "x", "1", "x", "2", "y", "1", "y", "2"],
+        ["a", "0.500", "0.250", "u", "v"],
+        ["b", "1.000", "w"],
+    ]
+    show_table(table[:0])
+    assert displayed[1]["text/plain"].endswith("no rows")
 
 
 def test_names_and_values_are_escaped(displayed):

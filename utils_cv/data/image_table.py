@@ -8,6 +8,7 @@ else the CSV file holds. Row order is the same on every system.
 import difflib
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,10 @@ from .decoding import FULL_RANGE
 from .folder_tables import load_folder_table
 from .image_files import list_dirs
 from .images import Fit, find_value_range, load_images
-from .labels import check_labels, is_multilabel, list_class_names, normalize_name, suggest_name
+from .labels import check_labels, is_multilabel, list_class_names, normalize_name, split_labels, suggest_name
+from .splits import list_groups
+
+N_ENOUGH = 8  # test images of a class, from which on intervals of macro-F1 held what they say in simulations
 
 
 def load_image_table(source: str | Path, *, min_classes: int = 2) -> pd.DataFrame:
@@ -87,18 +91,49 @@ def _find_csv(folder: Path) -> Path:
 def describe_table(table: pd.DataFrame) -> str:
     """Say in a few words what a table holds: images, classes, labels per image, splits, and what was left out.
 
+    Further lines say what the test images are too few for.
+
     Example:
-        >>> describe_table(pd.DataFrame({"label": ["can", "jar"], "split": ["train", "test"]}))
-        '2 images of 2 classes, one label per image; test 1, train 1; nothing left out.'
+        >>> describe_table(pd.DataFrame({"label": ["can", "jar"], "split": ["", ""]}))
+        '2 images of 2 classes, one label per image; without a split 2; nothing left out.'
     """
     kind = "any number of labels" if is_multilabel(table) else "one label"
     counts = table["split"].replace("", "without a split").value_counts().sort_index()
     splits = ", ".join(f"{split} {n}" for split, n in counts.items())
     n_classes = len(list_class_names(table))
-    return (
-        f"{len(table)} images of {n_classes} classes, {kind} per image; {splits}; "
-        f"{table.attrs.get('left_out') or 'nothing left out.'}"
+    return "\n".join(
+        [
+            f"{len(table)} images of {n_classes} classes, {kind} per image; {splits}; "
+            f"{table.attrs.get('left_out') or 'nothing left out.'}",
+            *_describe_few(table[table["split"] == "test"]),
+        ]
     )
+
+
+def _describe_few(test: pd.DataFrame) -> list[str]:
+    """What so few test images cannot tell, in all or of a class; nothing where there are enough or none."""
+    groups, lines = list_groups(test), []
+    n, unit = (len(test), "") if groups is None else (len(set(groups)), " groups")
+    if not n:
+        return []
+    # the fewest images that one model alone must get right before the paired interval shows that it is better
+    n_shown = next((k for k in range(1, n + 1) if k * k > 1.96**2 * (k + 2 - k * k / (n + 2))), n + 1)
+    if n_shown > n / 2:
+        lines.append(
+            f"TOO FEW TEST IMAGES, n = {n}{unit}: nothing below can be told apart. All scores are examples only."
+        )
+    elif n_shown > 0.2 * n:
+        limit = f"differences below {100 * n_shown / n:.0f} points cannot be told apart."
+        lines.append(f"FEW TEST IMAGES, n = {n}{unit}: {limit}")
+    counts = Counter(label for labels in test["label"].fillna("").astype(str) for label in split_labels(labels))
+    few = [f"{label} ({count})" for label, count in counts.most_common()[::-1] if count < N_ENOUGH]
+    if few:
+        more = f" and {len(few) - 5} more" if len(few) > 5 else ""
+        lines.append(
+            f"FEW TEST IMAGES PER CLASS, below {N_ENOUGH}: {', '.join(few[:5])}{more}. The score of such a class tells "
+            "little, and intervals of means over classes (macro-F1, mean average precision) are too narrow."
+        )
+    return lines
 
 
 def _describe_left_out(left_out: Mapping[str, int]) -> str:

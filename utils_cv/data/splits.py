@@ -11,7 +11,6 @@ is moved there. Only such an image may move again when images of its class come 
 """
 
 import hashlib
-import warnings
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -23,7 +22,6 @@ import pandas as pd
 from .labels import SPLIT_NAMES, normalize_name, split_labels
 
 _SHARES = MappingProxyType({"train": 0.6, "valid": 0.2, "test": 0.2})
-N_ENOUGH = 8  # test images of a class, from which on intervals of macro-F1 held what they say in simulations
 _N_ATTEMPTS = 50  # other hashes, tried when groups or several labels per image leave a part without a class
 
 
@@ -46,7 +44,8 @@ def complete_splits(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
         seed: Another seed gives another split.
 
     Returns:
-        A new table in which every row has a split. A warning says what its test images are too few for.
+        A new table in which every row has a split. `image_table.describe_table` says what its test images are too few
+        for.
 
     Raises:
         ValueError: A class cannot be in every split, there are no train images, or a split has an unknown name.
@@ -81,30 +80,7 @@ def complete_splits(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
         split = _fill_splits(split, unit, table["label"], {"train", "valid"}, seed, what)
     if "group" in table and _is_empty(table["group"]).any():
         table = table.assign(group=unit)
-    table = table.assign(split=split)
-    if message := _describe_few(table[table["split"] == "test"]):
-        warnings.warn(message, stacklevel=2)
-    return table
-
-
-def _describe_few(test: pd.DataFrame) -> str:
-    """Say what so few test images cannot tell, in all or of a class; nothing where there are enough."""
-    n, parts = len(test), []
-    # the fewest images that one model alone must get right before the paired interval shows that it is better
-    n_shown = next((k for k in range(1, n + 1) if k * k > 1.96**2 * (k + 2 - k * k / (n + 2))), n + 1)
-    if n_shown > n:
-        parts.append(f"n = {n} test images: nothing can be told apart by them.")
-    elif n_shown > 0.2 * n:
-        parts.append(f"n = {n} test images: differences below {100 * n_shown / n:.0f} points cannot be told apart.")
-    counts = Counter(label for labels in test["label"].fillna("").astype(str) for label in split_labels(labels))
-    few = [f"{label} ({count})" for label, count in counts.most_common()[::-1] if count < N_ENOUGH]
-    if few:
-        more = f" and {len(few) - 5} more" if len(few) > 5 else ""
-        parts.append(
-            f"Fewer than {N_ENOUGH} test images of {', '.join(few[:5])}{more}: the score of such a class tells little, "
-            "and intervals of means over classes, such as macro-F1, are too narrow."
-        )
-    return " ".join(parts)
+    return table.assign(split=split)
 
 
 def split_folds(labels: Any, groups: Any = None, *, n_folds: int, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:

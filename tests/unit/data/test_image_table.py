@@ -147,8 +147,32 @@ def test_a_table_is_described_with_what_is_left_out(image_dir):
     with pytest.warns(UserWarning, match=r"my images: left out 1: 1 × extension .txt\."):
         table = load_image_table(image_dir)
     table = complete_splits(table.assign(label=table["label"] + "|new"))
-    assert describe_table(table).startswith("20 images of 3 classes, any number of labels per image; test ")
-    assert describe_table(table[5:]).endswith("left out 1: 1 × extension .txt.")
+    first_line = describe_table(table[5:]).splitlines()[0]
+    assert first_line.startswith("15 images of 3 classes, any number of labels per image; test ")
+    assert first_line.endswith("left out 1: 1 × extension .txt.")
+
+
+@pytest.mark.parametrize(
+    ("n_test", "n_groups", "messages"),
+    [
+        pytest.param(
+            {"can": 1, "carton": 2}, 3, ["TOO FEW TEST IMAGES, n = 3: nothing", "can (1), carton (2)"], id="3 images"
+        ),
+        pytest.param({"can": 4, "carton": 5}, 9, ["TOO FEW TEST IMAGES, n = 9", "PER CLASS"], id="9 images"),
+        pytest.param({"can": 9, "carton": 11}, 20, ["FEW TEST IMAGES, n = 20: differences below 25 points"], id="20"),
+        pytest.param({"can": 20, "carton": 20}, 6, ["TOO FEW TEST IMAGES, n = 6 groups"], id="6 groups"),
+        pytest.param({"can": 7, "carton": 80}, 87, ["PER CLASS, below 8: can (7)."], id="rare class"),
+        pytest.param({"can": 8, "carton": 80}, 88, [], id="enough"),
+    ],
+)
+def test_it_is_said_what_test_images_are_too_few_for(n_test, n_groups, messages):
+    table = pd.DataFrame({"label": [name for name, n in n_test.items() for _ in range(n)], "split": "test"})
+    table["path"] = table.index.astype(str)
+    if n_groups < len(table):
+        table["group"] = table.index % n_groups
+    lines = describe_table(table).splitlines()[1:]
+    assert len(lines) == len(messages)
+    assert all(message in line for message, line in zip(messages, lines, strict=True))
 
 
 FOLDERS = (

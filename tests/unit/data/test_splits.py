@@ -257,22 +257,3 @@ def test_of_two_parts_the_second_becomes_the_test(second):
     assert done.groupby("group")["split"].nunique().max() == 1
     fewer = table[(table["group"] != "can5") & (table["group"] != "carton2")]
     assert list_splits(fewer).equals(list_splits(table)[fewer["path"]])
-
-
-@pytest.mark.parametrize(
-    ("n_test", "messages"),
-    [
-        pytest.param(
-            {"can": 1, "carton": 2}, ["n = 3 test images: nothing can be", "can (1), carton (2)"], id="3 images"
-        ),
-        pytest.param({"can": 9, "carton": 11}, ["n = 20 test images: differences below 25 points"], id="20 images"),
-        pytest.param({"can": 7, "carton": 80}, ["Fewer than 8 test images of can (7):"], id="rare class"),
-        pytest.param({"can": 8, "carton": 80}, [], id="enough"),
-    ],
-)
-def test_too_few_test_images_are_said_so(recwarn, n_test, messages):
-    table = make_table({name: n + 20 for name, n in n_test.items()})
-    rank = table.groupby("label").cumcount()
-    part = np.where(rank < 10, "train", np.where(rank < 20, "valid", "test"))
-    complete_splits(table.assign(split=part))
-    assert len(recwarn) == bool(messages) and all(message in str(recwarn[0].message) for message in messages)
