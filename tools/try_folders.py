@@ -74,6 +74,22 @@ def make_cjk_names(folder: Path) -> None:
         save_images(folder / name, label, 30, stem="写真 ")
 
 
+def make_very_many_classes(folder: Path) -> None:
+    """500 classes of 4 images of 32 pixels: each is a demo image in a tint of its own."""
+    labels = list_demo_labels()
+    for i in range(500):
+        save_images(folder / f"kind_{i:03d}", labels[i % 4], 4, tint=i // 4 % 15, size_px=32, first=i // 60)
+
+
+def make_groups(folder: Path) -> None:
+    """Frames of scenes with a column `group`, without splits."""
+    table = load_image_table(ROOT / "data" / "fridge_objects_video")
+    for row in table.itertuples():
+        (folder / str(row.image)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(str(row.path), folder / str(row.image))
+    table[["image", "label", "group"]].to_csv(folder / "labels.csv", index=False)
+
+
 def make_multilabel(folder: Path) -> None:
     """The demo set with several labels per image."""
     shutil.copytree(ROOT / "data" / "fridge_objects_multilabel", folder, dirs_exist_ok=True)
@@ -88,6 +104,8 @@ MAKERS: dict[str, Callable[[Path], None]] = {
     "16-bit TIFF": make_16_bit_tiffs,
     "CJK names": make_cjk_names,
     "several labels": make_multilabel,
+    "groups": make_groups,
+    "500 classes": make_very_many_classes,
 }
 
 
@@ -96,15 +114,24 @@ def list_demo_labels() -> list[str]:
     return sorted(load_image_table(ROOT / "data" / "fridge_objects")["label"].unique())
 
 
-def save_images(folder: Path, label: str, n_images: int, *, tint: int = 0, stem: str = "image_") -> None:
-    """Save small copies of demo images of one class, as JPEG files of 96 pixels."""
+def save_images(
+    folder: Path,
+    label: str,
+    n_images: int,
+    *,
+    tint: int = 0,
+    stem: str = "image_",
+    size_px: int = SIZE_PX,
+    first: int = 0,
+) -> None:
+    """Save small copies of demo images of one class, from the `first` on, as JPEG files."""
     table = load_image_table(ROOT / "data" / "fridge_objects")
-    paths = table.loc[table["label"] == label, "path"].iloc[:n_images]
+    paths = table.loc[table["label"] == label, "path"].iloc[first : first + n_images]
     folder.mkdir(parents=True, exist_ok=True)
     shade = np.roll([1.0, 1.0 - 0.04 * tint, 1.0 - 0.02 * tint], tint)
     for i, path in enumerate(paths):
         with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB").resize((SIZE_PX, SIZE_PX))) * shade
+            pixels = np.asarray(image.convert("RGB").resize((size_px, size_px))) * shade
         Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{stem}{i:03d}.jpg", quality=90)
 
 

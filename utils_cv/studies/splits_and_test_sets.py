@@ -73,8 +73,8 @@ def score_images(
     features = compute_features(images.pixels, backbone=backbone)
     codes = encode_labels(images.table["label"], images.class_names, multilabel=False)
     train = np.flatnonzero(images.table["split"] == "train")
-    options = {"n_classes": len(images.class_names), "groups": list_groups(images.table.iloc[train]), "seed": seed}
-    weight, bias = fit_linear_head(features[train], codes[train], **options)
+    groups, n_classes = list_groups(images.table.iloc[train]), len(images.class_names)
+    weight, bias = fit_linear_head(features[train], codes[train], n_classes=n_classes, groups=groups, seed=seed)
     predicted = (features @ weight.T + bias).argmax(axis=1)
     answers = {"predicted": np.array(images.class_names)[predicted], "right": predicted == codes}
     return ScoredImages(images.table.assign(**answers), images.pixels, features, codes, images.value_range)
