@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from utils_cv.data.decoding import FULL_RANGE, HeaderFacts, ImageError, decode_image
-from utils_cv.data.images import FORMAT_BY_EXTENSION
+from utils_cv.data.images import FORMAT_BY_EXTENSION, read_file
 
 from .duplicates import THUMBNAIL_PX
 
@@ -43,9 +43,9 @@ def measure_image(path: str | Path, value_range: int = FULL_RANGE) -> tuple[Imag
     path = Path(path)
     black = np.zeros((THUMBNAIL_PX, THUMBNAIL_PX), np.uint8)
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        return ImageFacts(cause=f"cannot be read: {error.strerror or error}"), black
+        content = read_file(path)
+    except ImageError as error:
+        return ImageFacts(cause=error.cause), black
     known = ImageFacts(size_mb=len(content) / 1e6, sha256=hashlib.sha256(content).hexdigest())
     try:
         image, header = decode_image(content, path, target_px=_VIEW_PX, value_range=value_range)

@@ -6,7 +6,7 @@ import os
 import warnings
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageChops, ImageCms, TiffImagePlugin, UnidentifiedImageError
@@ -28,6 +28,8 @@ _OTHER_CONTENT = {
     b"\xff\x0a": "a JPEG XL image, which Pillow cannot read; convert it",
     b"\0\0\0\x0cJXL ": "a JPEG XL image, which Pillow cannot read; convert it",
     b"{": "a JSON file",
+    b"\0\5\x16\7": "a companion file of macOS, which holds no pixels",
+    bytes(8): "zeros, as a broken copy leaves them",
 }
 # Reduced decoding keeps at least this many times the wanted pixels, so that the final resize smooths what it left.
 # At 1.6 even hard edges stay above 44 dB of a full decode; at 1.0 photographs fall to 40 dB; 2.0 costs speed.
@@ -50,15 +52,7 @@ _BYTES_PER_PIXEL = 12  # at most, beside the file: three images of Pillow's, whi
 _STRIP_PX = 2**20  # pixels converted at a time, so that nothing else of an image's size is in memory
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_EXTRA, _TIFF_FORMAT, _TIFF_SUBSAMPLING = 258, 262, 338, 339, 530
 _TIFF_NUMBERS = {2: "signed ", 3: "floating-point "}
-_TIFF_COLORS = {
-    0: "0 is white",
-    4: "a mask",
-    6: "YCbCr",
-    9: "ICC Lab",
-    10: "ITU Lab",
-    32803: "camera raw",
-    34892: "camera raw",
-}
+_TIFF_COLORS = {0: "0 is white", 4: "a mask", 6: "YCbCr", 9: "ICC Lab", 10: "ITU Lab", 32803: "camera raw"}
 
 
 class ImageError(ValueError):
@@ -188,6 +182,13 @@ def _load_webp(image: Image.Image) -> Image.Image:
         raise ValueError("the first image cannot be decoded")
     mode = "RGBX" if image.mode == "RGB" else image.mode
     return Image.frombuffer(mode, image.size, frame[0], "raw", mode, 0, 1)
+
+
+def is_deep_file(file: IO[bytes]) -> bool:
+    """Tell from its header whether a PNG, TIFF, PPM or JPEG 2000 file has more than 8 bits; the rest is not read."""
+    start = file.read(26)
+    with Image.open(file, formats=_list_formats()) as image:
+        return _is_deep(image, start, _read_tiff_tags(image, "image"))
 
 
 def _is_deep(image: Image.Image, content: bytes, tags: dict[int, Any]) -> bool:

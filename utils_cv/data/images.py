@@ -17,6 +17,7 @@ from .decoding import (
     ImageError,
     convert_to_rgb,
     decode_image,
+    is_deep_file,
     is_supported,
     make_printable,
     make_upright,
@@ -85,20 +86,28 @@ def load_image(
         (400, 300)
     """
     path = expand_home(path)
+    return _decode(read_file(path), path, target_px, value_range, max_mb)
+
+
+def read_file(path: Path) -> bytes:
+    """Read an image file; what cannot be read is an ImageError, also a pipe or a device, which would never end."""
     try:
-        if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would be waited for without end
-            raise OSError("a pipe, a socket or a device, not a file")
-        content = path.read_bytes()
+        _check_is_file(path)
+        return path.read_bytes()
     except (OSError, ValueError) as error:  # the latter for names with a zero byte
         raise ImageError(path, _explain_reading(error, path)) from error
-    return _decode(content, path, target_px, value_range, max_mb)
+
+
+def _check_is_file(path: Path) -> None:
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError("a pipe, a socket or a device, not a file")
 
 
 def find_value_range(paths: Iterable[str | Path]) -> int:
     """Find the value that becomes white in the 16-bit files of a set: 255, 1023, 4095, 16383 or 65535.
 
     Cameras, microscopes and X-ray machines write 10, 12 or 14 bits into 16. The largest value of all files decides, so
-    that all keep the same scale. Only files that may have 16 bits are looked into, by their extension.
+    that all keep the same scale. Files that may have 16 bits by their extension are opened, and read where they have.
 
     Args:
         paths: The files of the set. What cannot be opened is passed over.
@@ -117,12 +126,12 @@ def find_value_range(paths: Iterable[str | Path]) -> int:
 
 def _read_max_value(path: Path) -> int:
     try:
+        _check_is_file(path)
         with path.open("rb") as file:
-            start = file.read(26)
-            if start.startswith(b"\x89PNG") and start[24:25] != b"\x10":
+            if not is_deep_file(file):
                 return 0  # 8 bits, which most are
-            return decode_image(start + file.read(), path)[1].max_value
-    except (OSError, ImageError):
+        return decode_image(read_file(path), path)[1].max_value
+    except Exception:  # Pillow raises a dozen unrelated kinds; `load_images` lists them with the cause
         return 0
 
 
@@ -137,7 +146,7 @@ def _explain_reading(error: OSError | ValueError, path: Path) -> str:
     missing = "there is no such file" + "; for a pattern pass Path(folder).glob(pattern)" * is_pattern
     folder = "a folder, not a file; list_image_files lists what is in it"
     known = {errno.ENOENT: missing, errno.EISDIR: folder, errno.EACCES: "no permission"}
-    return known.get(getattr(error, "errno", None) or 0, f"cannot be read: {error}")
+    return known.get(getattr(error, "errno", None) or 0, f"cannot be read: {getattr(error, 'strerror', None) or error}")
 
 
 def _decode(

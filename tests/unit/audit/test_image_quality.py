@@ -1,6 +1,7 @@
 """Tests of utils_cv.audit.image_quality: what one file is said to be."""
 
 import hashlib
+import os
 
 import numpy as np
 import pytest
@@ -72,11 +73,18 @@ def test_the_size_is_that_of_the_file_upright_also_where_decoding_is_reduced(tmp
 
 
 @pytest.mark.parametrize(
-    ("content", "cause"), [(None, "cannot be read"), (b"", "is empty"), (b"notes", "not an image")]
+    ("make", "cause"),
+    [
+        (lambda path: None, "no such file"),
+        (lambda path: path.symlink_to(path.name), "cannot be read: Too many levels"),
+        (os.mkfifo, "a pipe"),  # opening it would wait forever
+        (lambda path: path.write_bytes(b""), "is empty"),
+        (lambda path: path.write_bytes(b"notes"), "not an image"),
+        (lambda path: path.write_bytes(bytes(99)), "zeros"),
+    ],
 )
-def test_a_file_that_cannot_be_opened_is_a_fact(tmp_path, content, cause):
-    if content is not None:
-        (tmp_path / "a.jpg").write_bytes(content)
+def test_a_file_that_cannot_be_opened_is_a_fact(tmp_path, make, cause):
+    make(tmp_path / "a.jpg")
     facts, thumbnail = measure_image(tmp_path / "a.jpg")
     assert cause in facts.cause and (facts.width_px, thumbnail.shape) == (0, (32, 32))
 

@@ -298,16 +298,19 @@ def save_deep(folder, largest, *, suffix=".png", n=3):
 def test_the_largest_value_of_a_set_decides_its_range(tmp_path, suffix, largest, expected):
     paths, gray = save_deep(tmp_path, largest, suffix=suffix)
     (tmp_path / "broken.png").write_bytes(b"\x89PNG")
-    assert find_value_range([*paths, tmp_path / "broken.png", tmp_path / "gone.tif"]) == expected
+    os.mkfifo(tmp_path / "pipe.tif")  # opening it would wait forever
+    assert find_value_range([*paths, *(tmp_path / name for name in ("broken.png", "gone.tif", "pipe.tif"))]) == expected
     assert find_value_range(reversed(paths)) == expected
     opened = np.asarray(load_image(paths[-1], value_range=expected), float)[..., 0]
     np.testing.assert_allclose(opened, gray * largest * 255 / expected, atol=1)
 
 
 def test_a_set_without_16_bit_files_has_the_full_range_and_nothing_is_decoded(photo_paths, tmp_path, monkeypatch):
-    make_photo(16, 16).save(tmp_path / "a.png")
-    monkeypatch.setattr("utils_cv.data.images.decode_image", lambda *_, **__: pytest.fail("decoded"))
-    assert find_value_range([*photo_paths, tmp_path / "a.png"]) == 65535
+    paths = [tmp_path / f"a.{suffix}" for suffix in ("png", "tif", "ppm", "jp2")]
+    for path in paths:
+        make_photo(16, 16).save(path)
+    monkeypatch.setattr("utils_cv.data.images.read_file", lambda *_, **__: pytest.fail("read"))
+    assert find_value_range([*photo_paths, *paths]) == 65535
 
 
 def test_values_beyond_the_range_become_white_with_a_warning(tmp_path):
