@@ -89,7 +89,7 @@ def show_table(table: pd.DataFrame, *, n_rows: int = 20) -> None:
         cells = shown.to_html(index=False, border=0)
     for tag in ("th", "td"):  # a style of each cell, because style sheets of others are not trusted
         cells = cells.replace(f"<{tag}>", f'<{tag} style="text-align: left">')
-    text = f"{shown.to_string(index=False)}\n{more}".strip()
+    text = f"{shown.to_string(index=False)}\n{more}".strip() if len(table) else more
     display({"text/plain": text, "text/html": f"{cells}<p>{more}</p>"}, raw=True)
 
 

@@ -135,7 +135,9 @@ def _measure_precision(
         half, change = Z_95 * _find_spread(changes[1:, i]), changes[0, i]
         limits[name] = _name_limits("rare_precision", *score[:3])
         if name != "plain":
-            limits[name] |= _name_limits("rare_precision_change", change, change - half, change + half)
+            limits[name] |= _name_limits(
+                "rare_precision_change", change, max(change - half, -1.0), min(change + half, 1.0)
+            )
     return limits
 
 
