@@ -14,7 +14,7 @@ from torch import nn
 
 from utils_cv.system.files import get_cache_dir, write_atomic
 
-from .backbones import load_backbone, read_weights
+from .backbones import load_backbone
 from .model_files import ModelFileError, ModelInfo
 
 
@@ -96,18 +96,26 @@ def write_network_weights(network: Normalized, path: Path) -> None:
         temporary_path.chmod(mode)  # safetensors leaves it to its owner alone, whatever the umask
 
 
-def read_network(info: ModelInfo, path: Path) -> Normalized:
-    """Build the network that `info` describes, in evaluation mode, with the weights of a file."""
-    weights = read_weights(path)
-    if "head.weight" not in weights or len(weights["head.weight"]) != len(info.class_names):
-        raise ModelFileError(f"{path} has no head for the {len(info.class_names)} classes of its model.json.")
-    head = nn.Linear(weights["head.weight"].shape[1], len(info.class_names))
-    parts = OrderedDict(body=load_backbone(info.backbone, n_classes=0, pretrained=False), head=head)
+def read_network(info: ModelInfo, content: bytes, path: Path) -> Normalized:
+    """Build the network that `info` describes, in evaluation mode, with the weights of a file's content."""
+    from safetensors.torch import load
+
     try:
+        weights = load(content)
+        head = weights["head.weight"]
+        if head.ndim != 2 or len(head) != len(info.class_names):
+            raise ValueError(f"it has no head for the {len(info.class_names)} classes of its model.json")
+        if wrong := [name for name, value in weights.items() if not torch.isfinite(value).all()]:
+            raise ValueError(f"{wrong[0]} holds NaN")
+        body = load_backbone(info.backbone, n_classes=0, pretrained=False)
+        parts = OrderedDict(body=body, head=nn.Linear(head.shape[1], len(head)))
+        own = nn.Sequential(parts).state_dict()
+        if wrong := [name for name, value in weights.items() if name in own and value.dtype != own[name].dtype]:
+            raise ValueError(f"{wrong[0]} is {weights[wrong[0]].dtype}, expected {own[wrong[0]].dtype}")
         nn.Sequential(parts).load_state_dict(weights)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip()[:200]
-        raise ModelFileError(f"{path} does not fit {info.backbone}: {reason} Save the model again.") from error
+    except Exception as error:  # safetensors, torch and timm raise a dozen unrelated kinds
+        reason = f"{type(error).__name__}: {error}".replace("\n", " ")[:300]
+        raise ModelFileError(f"{path} does not fit {info.backbone} ({reason}). Save the model again.") from error
     return Normalized(parts["body"], info.mean, info.std, parts["head"]).eval()
 
 

@@ -19,7 +19,7 @@ from utils_cv.system.files import write_atomic
 from utils_cv.system.timing import measure_in_turn
 
 from .features import run_in_batches
-from .model_files import INT8_NAME, LABEL_SEPARATOR, ONNX_NAME, ModelInfo, read_model_info, write_model_info
+from .model_files import INT8_NAME, LABEL_SEPARATOR, ONNX_NAME, ModelInfo, commit_model, read_model_info, stage_model
 from .runtimes import INPUT_NAME, Network, load_onnx
 
 if TYPE_CHECKING:
@@ -44,19 +44,16 @@ def add_int8(folder: Path, images: "TableImages", *, is_checked: bool = True) ->
     Split `train` calibrates it. It is kept only if split `valid` passes the check; without a check, as studies ask for
     that score it themselves, it always is.
     """
-    info = read_model_info(folder)
     rows = choose_calibration_rows(images.table["split"].to_numpy(), n=N_CALIBRATION)
     found: dict[str, Any] = {"n_calibration": len(rows)}
-    with write_atomic(folder / INT8_NAME) as temporary_path:
-        quantize_onnx(folder / ONNX_NAME, temporary_path, images.pixels[rows])
+    with stage_model(folder) as stage:
+        info, path = read_model_info(folder), stage / INT8_NAME
+        quantize_onnx(folder / ONNX_NAME, path, images.pixels[rows])
         if is_checked:
-            found |= _compare(load_onnx(folder / ONNX_NAME), load_onnx(temporary_path), images)
-    names = [name for name in info.files if name != INT8_NAME]
-    if found.get("is_offered", True):
-        names.append(INT8_NAME)
-    else:
-        (folder / INT8_NAME).unlink()
-    return write_model_info(dataclasses.replace(info, int8=found, files=dict.fromkeys(names, "")), folder)
+            found |= _compare(load_onnx(folder / ONNX_NAME), load_onnx(path), images)
+        files = {name: digest for name, digest in info.files.items() if name != INT8_NAME}
+        files |= {INT8_NAME: ""} if found.get("is_offered", True) else {}
+        return commit_model(dataclasses.replace(info, int8=found, files=files), folder, stage)
 
 
 def check_int8(

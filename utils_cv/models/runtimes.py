@@ -5,19 +5,20 @@ import threading
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from utils_cv.system.machine import count_cpus, tune_allocator
 
-from .model_files import INT8_NAME, ONNX_NAME, WEIGHTS_NAME, find_model_file, read_model_info
+from .model_files import INFO_NAME, INT8_NAME, ONNX_NAME, WEIGHTS_NAME, ModelFileError, ModelInfo, read_model
 
 if TYPE_CHECKING:
     from .onnx_export import Normalized
 
 Network = Callable[[np.ndarray], np.ndarray]  # uint8 images (n, size, size, 3) to what the network gives, float32
 INPUT_NAME = "pixels"
+_EXTERNAL = b"\x0a\x08location\x12"  # how an ONNX file says that weights are in another file
 RUNTIME_FILES = {
     "torch": WEIGHTS_NAME,  # PyTorch, eager
     "channels_last": WEIGHTS_NAME,  # the same, with channels last in memory
@@ -49,36 +50,83 @@ def load_network(folder: str | Path, runtime: str, *, n_threads: int | None = No
     Returns:
         A function of uint8 images (n, size, size, 3) that gives logits (n, n_classes). Several threads may call it.
     """
+    check_runtime(runtime)
+    info, name, content = read_model(folder, [RUNTIME_FILES[runtime]])
+    return make_network(info, runtime, content, Path(folder) / name, n_threads=n_threads, device=device)
+
+
+def check_runtime(runtime: str) -> None:
+    """Check that there is such a runtime; a ValueError lists those that are installed here."""
     if runtime not in RUNTIME_FILES:
         raise ValueError(f"Got runtime {runtime!r}; here there are {', '.join(map(repr, list_runtimes()))}.")
-    info = read_model_info(folder)
-    path = find_model_file(folder, RUNTIME_FILES[runtime], info)
+
+
+def make_network(
+    info: ModelInfo, runtime: str, content: bytes, path: Path, *, n_threads: int | None = None, device: str = "cpu"
+) -> Network:
+    """Make the network of a finished model from the content of its file; `path` is its name in a ModelFileError."""
     if runtime not in TORCH_RUNTIMES:
-        return load_onnx(path, runtime=runtime, n_threads=n_threads)
+        return load_onnx(path, runtime=runtime, n_threads=n_threads, content=content, info=info)
     from .onnx_export import read_network
 
     if n_threads:
         import torch
 
         torch.set_num_threads(n_threads)
-    return run_in_torch(read_network(info, path), runtime=runtime, device=device)
+    return run_in_torch(read_network(info, content, path), runtime=runtime, device=device)
 
 
-def load_onnx(path: str | Path, *, runtime: str = "onnx", n_threads: int | None = None) -> Network:
-    """Load an exported network into ONNX Runtime, or into OpenVINO, which is faster on some processors."""
+def load_onnx(
+    path: str | Path,
+    *,
+    runtime: str = "onnx",
+    n_threads: int | None = None,
+    content: bytes | None = None,
+    info: ModelInfo | None = None,
+) -> Network:
+    """Load an exported network into ONNX Runtime, or into OpenVINO, which is faster on some processors.
+
+    It is loaded from `content`, by default that of the file: what was checked is what is run. With `info` it must take
+    images of the model's size and give a logit per class. What does not fit is a ModelFileError.
+    """
     is_openvino = runtime.startswith("openvino")
     load = _load_openvino if is_openvino else _load_onnxruntime
     try:
-        run, names = load(str(path), n_threads or count_cpus())
+        content = Path(path).read_bytes() if content is None else content
+        if _EXTERNAL in content:
+            raise ValueError("its weights are in other files")  # which nobody hashed
+        run, signature = load(content, n_threads or count_cpus())
     except ModuleNotFoundError:
         raise
     except Exception as error:  # the errors of both share no base class but Exception
         reason = (str(error).strip().splitlines() or [""])[-1 if is_openvino else 0]
         engine = "OpenVINO" if is_openvino else "ONNX Runtime"
-        raise ValueError(f"{path} cannot be loaded by {engine} ({reason}). Is it damaged? Export it again.") from error
-    if names != [INPUT_NAME]:
-        raise ValueError(f"{path} takes the inputs {names}, expected {[INPUT_NAME]}: images as bytes.")
+        message = f"{path} cannot be loaded by {engine} ({reason}). Is it damaged? Export it again."
+        raise ModelFileError(message) from error
+    _check_signature(path, signature, info)
     return run
+
+
+class _Signature(NamedTuple):
+    """What a network takes and gives: names and types of its inputs, their sizes and those of its first output."""
+
+    inputs: list[tuple[str, str]]
+    input_shape: list[Any]
+    output_shape: list[Any]
+
+
+def _check_signature(path: str | Path, signature: _Signature, info: ModelInfo | None) -> None:
+    inputs, input_shape, output_shape = signature
+    if [name for name, _ in inputs] != [INPUT_NAME]:
+        names = [name for name, _ in inputs]
+        raise ModelFileError(f"{path} takes the inputs {names}, expected {[INPUT_NAME]}: images as bytes.")
+    if "uint8" not in inputs[0][1] or len(input_shape) != 4 or input_shape[3] != 3:
+        raise ModelFileError(f"{path} takes {inputs[0][1]} {input_shape}, expected uint8 images (n, size, size, 3).")
+    if info and (input_shape[1:3] != [info.im_size_px] * 2 or output_shape[1:] != [len(info.class_names)]):
+        raise ModelFileError(
+            f"{path} takes images of {input_shape[1:3]} px and gives {output_shape[1:]} logits; its {INFO_NAME} has "
+            f"{info.im_size_px} px and {len(info.class_names)} classes. They are of different models; save it again."
+        )
 
 
 def run_in_torch(network: "Normalized", *, runtime: str, device: str) -> Network:
@@ -102,19 +150,21 @@ def run_in_torch(network: "Normalized", *, runtime: str, device: str) -> Network
     return run
 
 
-def _load_onnxruntime(path: str, n_threads: int) -> tuple[Network, list[str]]:
+def _load_onnxruntime(content: bytes, n_threads: int) -> tuple[Network, _Signature]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = n_threads
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # an error is raised, and need not be printed as well
     # Idle threads would otherwise spin for a while after each call, at the expense of whatever runs next.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return lambda batch: session.run(None, {INPUT_NAME: batch})[0], [entry.name for entry in session.get_inputs()]
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    inputs, output = session.get_inputs(), session.get_outputs()[0]
+    signature = _Signature([(entry.name, entry.type) for entry in inputs], inputs[0].shape, output.shape)
+    return lambda batch: session.run(None, {INPUT_NAME: batch})[0], signature
 
 
-def _load_openvino(path: str, n_threads: int) -> tuple[Network, list[str]]:
+def _load_openvino(content: bytes, n_threads: int) -> tuple[Network, _Signature]:
     try:
         import openvino
     except ModuleNotFoundError as error:
@@ -122,7 +172,8 @@ def _load_openvino(path: str, n_threads: int) -> tuple[Network, list[str]]:
     options: dict[str, Any] = {"INFERENCE_NUM_THREADS": n_threads, "PERFORMANCE_HINT": "LATENCY"}
     # OpenVINO otherwise rounds to bfloat16 where the processor has it, and answers would no longer be equal.
     options["INFERENCE_PRECISION_HINT"] = "f32"
-    compiled = openvino.Core().compile_model(path, "CPU", options)
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(content), "CPU", options)
     own = threading.local()  # a request holds the images and the answers of one call: no two threads may share it
 
     def run(batch: np.ndarray) -> np.ndarray:
@@ -130,4 +181,7 @@ def _load_openvino(path: str, n_threads: int) -> tuple[Network, list[str]]:
             own.request = compiled.create_infer_request()
         return own.request.infer(batch, share_inputs=True)[0]
 
-    return run, [entry.any_name for entry in compiled.inputs]
+    inputs = [(entry.any_name, str(entry.element_type)) for entry in compiled.inputs]
+    ports = compiled.inputs[0], compiled.outputs[0]
+    shapes = [[size.get_length() if size.is_static else None for size in port.partial_shape] for port in ports]
+    return run, _Signature(inputs, *shapes)

@@ -5,7 +5,7 @@
 """
 
 import copy
-import hashlib
+import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ import numpy as np
 
 from utils_cv.data.image_files import list_image_files
 from utils_cv.data.images import ImageError, ImageLike, expand_home, iterate_images, load_pixels
-from utils_cv.system.files import write_atomic
 from utils_cv.system.machine import choose_device, count_cpus
 from utils_cv.system.threads import map_in_threads
 
+from .model_card import make_model_card
 from .model_files import (
     CARD_NAME,
     INFO_NAME,
@@ -27,13 +27,16 @@ from .model_files import (
     MODEL_FILES,
     ONNX_NAME,
     WEIGHTS_NAME,
+    ModelFileError,
     ModelInfo,
-    list_versions,
-    make_model_card,
-    read_model_info,
-    write_model_info,
+    check_facts,
+    commit_model,
+    describe_model,
+    is_leftover,
+    read_model,
+    stage_model,
 )
-from .runtimes import TORCH_RUNTIMES, Network, load_network
+from .runtimes import RUNTIME_FILES, TORCH_RUNTIMES, Network, check_runtime, make_network
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,15 +51,22 @@ BATCH_SIZE = 16  # images per step: changes nothing but time and memory
 class ImageClassifier:
     """A finished model that predicts; several threads may use it at once.
 
+    It travels to other processes (`joblib`, `multiprocessing` with "spawn"), which load it again from its folder.
+
     Attributes:
         info: Its facts: classes, size of the images, scores, versions.
         runtime: What runs it, see `load_classifier`.
         run: The network: uint8 images (n, size, size, 3) to logits (n, n_classes).
+        folder: Where it was loaded from.
     """
 
     info: ModelInfo
     runtime: str
     run: Network
+    folder: Path
+
+    def __reduce__(self) -> tuple:
+        return _load_again, (self.info, self.runtime, self.folder)
 
     def predict(self, images: ImageLike | Iterable[ImageLike]) -> np.ndarray:
         """Predict one image or many, opened and sized as the training images were.
@@ -195,7 +205,13 @@ class ImageClassifier:
         """Probabilities (n, n_classes) of opened images."""
         if not pixels:
             return np.zeros((0, len(self.info.class_names)), np.float32)
-        return _to_probabilities(self.run(np.stack(pixels)), is_multilabel=self.info.is_multilabel)
+        logits = self.run(np.stack(pixels))
+        if not np.isfinite(logits).all():
+            raise ModelFileError(
+                f"The network of {self.folder} gives {logits[~np.isfinite(logits)][0]} where numbers are expected: its "
+                "weights are damaged. Train and save the model again."
+            )
+        return _to_probabilities(logits, is_multilabel=self.info.is_multilabel)
 
 
 def load_classifier(folder: str | Path, *, runtime: str = "auto") -> ImageClassifier:
@@ -224,11 +240,22 @@ def load_classifier(folder: str | Path, *, runtime: str = "auto") -> ImageClassi
         >>> classifier.predict_labels(["image.jpg"])  # doctest: +SKIP
         ['can']
     """
-    info = read_model_info(folder)
+    if runtime != "auto":
+        check_runtime(runtime)
+    names = [ONNX_NAME, WEIGHTS_NAME] if runtime == "auto" else [RUNTIME_FILES[runtime]]
+    info, name, content = read_model(folder, names)
     if runtime == "auto":
-        runtime = "onnx" if ONNX_NAME in info.files else "channels_last"
-    device = choose_device() if runtime in TORCH_RUNTIMES else "cpu"
-    return ImageClassifier(info, runtime, load_network(folder, runtime, device=device))
+        runtime = "onnx" if name == ONNX_NAME else "channels_last"
+    folder, device = Path(folder).absolute(), choose_device() if runtime in TORCH_RUNTIMES else "cpu"
+    return ImageClassifier(info, runtime, make_network(info, runtime, content, folder / name, device=device), folder)
+
+
+def _load_again(info: ModelInfo, runtime: str, folder: Path) -> ImageClassifier:
+    """Load a classifier in another process, where it must be the same model."""
+    classifier = load_classifier(folder, runtime=runtime)
+    if classifier.info != info:
+        raise ModelFileError(f"The model in {folder} was replaced after it was loaded elsewhere. Load it again there.")
+    return classifier
 
 
 def save_classifier(
@@ -275,25 +302,27 @@ def save_classifier(
         raise ValueError("int8=True needs images=...: 8-bit networks are calibrated on training images.")
     if len(thresholds) not in (0, len(trained.class_names)):
         raise ValueError(f"Got {len(thresholds)} thresholds for {len(trained.class_names)} classes.")
+    info = describe_model(trained, images, scores, thresholds)
+    check_facts(info)
     check_folder(folder, overwrite=overwrite)
     from .onnx_export import export_classifier, write_network_weights
 
-    folder.mkdir(parents=True, exist_ok=True)
     network = copy.deepcopy(trained.learn.model).cpu().eval()
-    names = [WEIGHTS_NAME]
-    write_network_weights(network, folder / WEIGHTS_NAME)
-    if onnx or int8:
-        export_classifier(network, trained.im_size_px, folder / ONNX_NAME, backbone=trained.backbone)
-        names.append(ONNX_NAME)
-    info = write_model_info(_describe(trained, images, scores, thresholds, names), folder)
-    if int8 and images is not None:
-        from .quantization import add_int8
+    with stage_model(folder) as stage:
+        names = [WEIGHTS_NAME]
+        write_network_weights(network, stage / WEIGHTS_NAME)
+        if onnx or int8:
+            export_classifier(network, trained.im_size_px, stage / ONNX_NAME, backbone=trained.backbone)
+            names.append(ONNX_NAME)
+        info = dataclasses.replace(info, files=dict.fromkeys(names, ""))
+        if int8 and images is not None:
+            from .quantization import add_int8
 
-        info = add_int8(folder, images)
-    with write_atomic(folder / CARD_NAME) as temporary_path:
+            commit_model(info, stage, stage)
+            info = add_int8(stage, images)
         card = make_model_card(info, title=title or folder.absolute().name, license=license)
-        temporary_path.write_text(card, encoding="utf-8")
-    return info
+        (stage / CARD_NAME).write_text(card, encoding="utf-8")
+        return commit_model(info, folder, stage)
 
 
 def _list_images(images: ImageLike | Iterable[ImageLike]) -> ImageLike | Iterable[ImageLike]:
@@ -325,39 +354,9 @@ def _to_probabilities(logits: np.ndarray, *, is_multilabel: bool) -> np.ndarray:
 def check_folder(folder: str | Path, *, overwrite: bool = False) -> None:
     """Check, before a training, that `save_classifier` may write into a folder; FileExistsError if not."""
     folder = Path(folder)
-    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    is_model = INFO_NAME in found or found <= set(MODEL_FILES)  # the latter after a stop half-way
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    found = {name for name in names if not is_leftover(name)}
+    is_model = INFO_NAME in found or found <= set(MODEL_FILES)  # the latter when version 1 was stopped half-way
     if found and not (overwrite and is_model):
         hint = "pass overwrite=True to replace the model" if is_model else "choose another folder"
         raise FileExistsError(f"{folder} holds files already; {hint}. Nothing was written.")
-
-
-def _describe(trained: Any, images: Any, scores: Any, thresholds: Sequence[float], names: Sequence[str]) -> ModelInfo:
-    training: dict[str, Any] = {"seconds": round(float(trained.seconds), 3)}
-    if images is not None:
-        counts = images.table["split"].value_counts()
-        training |= {f"n_{split}": int(counts.get(split, 0)) for split in ("train", "valid", "test")}
-    model = trained.learn.model
-    return ModelInfo(
-        class_names=list(trained.class_names),
-        is_multilabel=bool(trained.is_multilabel),
-        backbone=trained.backbone,
-        im_size_px=int(trained.im_size_px),
-        fit=trained.fit,
-        value_range=trained.value_range,
-        mean=model.mean.flatten().tolist(),
-        std=model.std.flatten().tolist(),
-        thresholds=[float(value) for value in thresholds],
-        scores=[{"name": name, **score._asdict()} for name, score in (scores or {}).items()],
-        training=training,
-        table_sha256="" if images is None else _hash_table(images.table),
-        versions=list_versions(),
-        files=dict.fromkeys(names, ""),
-    )
-
-
-def _hash_table(table: Any) -> str:
-    """Hash which images were trained on, with which labels: SHA-256 of image, label and split of every row."""
-    columns = table[["image", "label", "split"]].astype(str)
-    rows = sorted("\t".join(row) for row in columns.itertuples(index=False))
-    return hashlib.sha256("\n".join(rows).encode("utf-8", "surrogateescape")).hexdigest()

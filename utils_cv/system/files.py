@@ -47,6 +47,23 @@ def write_atomic(path: str | Path) -> Iterator[Path]:
         temporary_path.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Let one process (or thread) at a time into the block; a killed one leaves no lock. On Windows all enter."""
+    try:
+        import fcntl
+    except ModuleNotFoundError:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # network drives that lock no folders
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def hash_file(path: str | Path) -> str:
     """Compute the SHA-256 of a file's content, as 64 hexadecimal digits; the file may be larger than the memory."""
     with Path(path).open("rb") as file:

@@ -52,12 +52,12 @@ def test_bytes_and_floats_are_normalized_alike(network, expected):
 def test_weights_come_back_from_safetensors(network, expected, tmp_path):
     path = tmp_path / "model.safetensors"
     write_network_weights(network, path)
-    np.testing.assert_allclose(run(read_network(INFO, path)), expected, atol=1e-4)
+    np.testing.assert_allclose(run(read_network(INFO, path.read_bytes(), path)), expected, atol=1e-4)
     with safe_open(path, framework="pt") as file:
         assert {key.split(".")[0] for key in file.keys()} == {"body", "head"}  # noqa: SIM118
     other = ModelInfo(["a", "b"], False, "efficientnet_lite0", SIZE_PX, "squash", [0.5] * 3, [0.5] * 3)
     with pytest.raises(ModelFileError, match="no head for the 2 classes"):
-        read_network(other, path)
+        read_network(other, path.read_bytes(), path)
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o077])

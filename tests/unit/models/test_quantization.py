@@ -9,7 +9,7 @@ from torch import nn
 
 from utils_cv.data.image_table import TableImages
 from utils_cv.models import quantization
-from utils_cv.models.model_files import ModelInfo, find_model_file, read_model_info, write_model_info
+from utils_cv.models.model_files import ModelInfo, commit_model, read_model, read_model_info
 from utils_cv.models.onnx_export import Normalized, export_to_cache
 from utils_cv.models.quantization import (
     MAX_LOSS,
@@ -129,7 +129,7 @@ def folder(tmp_path, monkeypatch):
     """A finished model whose 8-bit copy is made, timed and run by stand-ins."""
     (tmp_path / "model.onnx").write_bytes(b"floats")
     info = ModelInfo(["can", "carton"], False, "net", 2, "squash", [0.5] * 3, [0.5] * 3, files={"model.onnx": ""})
-    write_model_info(info, tmp_path)
+    commit_model(info, tmp_path, tmp_path)
 
     def quantize(path, out_path, pixels):
         assert path.read_bytes() == b"floats" and len(pixels) == 4, "it is calibrated on the 4 train images alone"
@@ -146,7 +146,7 @@ def folder(tmp_path, monkeypatch):
 def test_equal_answers_in_less_time_are_offered_and_listed(folder, is_multilabel):
     info = add_int8(folder, make_images(is_multilabel=is_multilabel))
     assert info == read_model_info(folder)
-    assert find_model_file(folder, "model.int8.onnx", info).read_bytes() == b"8 bits"
+    assert read_model(folder, ["model.int8.onnx"]) == (info, "model.int8.onnx", b"8 bits")
     assert info.int8["is_offered"] and info.int8["n"] == 600 and info.int8["n_calibration"] == 4
     assert (info.int8["difference"], info.int8["float_ms"], info.int8["int8_ms"]) == (0, 8.0, 4.0)
     assert info.int8["agreement"] == 1 and info.int8["logit_error"] == 0

@@ -7,8 +7,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper
 
+from tests.unit.models.tiny_models import make_tiny_network
 from utils_cv.models import runtimes
 from utils_cv.models.runtimes import INT8_RUNTIMES, RUNTIME_FILES, list_runtimes, load_network, load_onnx
 
@@ -16,17 +16,9 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint
 in_both = pytest.mark.parametrize("runtime", ["onnx", "openvino"])
 
 
-def save_network(path, *, input_name="pixels"):
-    """Save a network that sums up the pixels of each image, without torch."""
-    pixels = helper.make_tensor_value_info(input_name, TensorProto.UINT8, ["n", 2, 2, 3])
-    output = helper.make_tensor_value_info("output", TensorProto.FLOAT, ["n"])
-    axes = helper.make_tensor("axes", TensorProto.INT64, [3], [1, 2, 3])
-    nodes = [
-        helper.make_node("Cast", [input_name], ["floats"], to=TensorProto.FLOAT),
-        helper.make_node("ReduceSum", ["floats", "axes"], ["output"], keepdims=0),
-    ]
-    graph = helper.make_graph(nodes, "sum", [pixels], [output], [axes])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+def save_network(path, **changes):
+    """Save a network of two classes whose logits are a tenth of the mean of red, and 1."""
+    onnx.save(make_tiny_network(**changes), str(path))
     return path
 
 
@@ -34,27 +26,29 @@ def save_network(path, *, input_name="pixels"):
 @pytest.mark.parametrize("n_images", [0, 1, 5])
 @pytest.mark.parametrize("n_threads", [None, 1])
 def test_any_number_of_images(tmp_path, runtime, n_images, n_threads):
-    run = load_onnx(save_network(tmp_path / "sum.onnx"), runtime=runtime, n_threads=n_threads)
-    pixels = np.arange(n_images * 12, dtype=np.uint8).reshape(n_images, 2, 2, 3)
-    np.testing.assert_allclose(run(pixels), pixels.sum(axis=(1, 2, 3)))
+    run = load_onnx(save_network(tmp_path / "tiny.onnx"), runtime=runtime, n_threads=n_threads)
+    pixels = np.arange(n_images * 192, dtype=np.uint8).reshape(n_images, 8, 8, 3)
+    np.testing.assert_allclose(run(pixels)[:, 0], pixels[..., 0].mean(axis=(1, 2)) / 10, rtol=1e-5)
 
 
-@in_both
-def test_two_threads_get_their_own_answers(tmp_path, runtime):
-    run = load_onnx(save_network(tmp_path / "sum.onnx"), runtime=runtime, n_threads=1)
-    batches = [np.full((1 + value % 7, 2, 2, 3), value, np.uint8) for value in range(200)] * 5
-    with ThreadPoolExecutor(2) as pool:
-        answers = list(pool.map(run, batches))
-    for batch, answer in zip(batches, answers, strict=True):
-        np.testing.assert_array_equal(answer, batch.sum(axis=(1, 2, 3), dtype=np.float32))
+@pytest.mark.parametrize("runtime", ["torch", "channels_last", "onnx", "openvino"])
+def test_four_threads_get_their_own_answers(saved_folder, runtime):
+    run = load_network(saved_folder, runtime, n_threads=1)
+    batches = [np.full((1 + value % 3, 64, 64, 3), value, np.uint8) for value in range(0, 256, 16)]
+    expected = [run(batch) for batch in batches]
+    assert len({answer[0, 0] for answer in expected}) == len(batches)  # so that a mix-up would be seen
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(run, batches * 4))
+    for answer, right in zip(answers, expected * 4, strict=True):
+        np.testing.assert_allclose(answer, right, atol=1e-4)
 
 
 @in_both
 @pytest.mark.parametrize("n_bytes", [0, 10, -10], ids=["empty", "only its start", "end missing"])
 def test_a_damaged_file_is_named(tmp_path, runtime, n_bytes):
-    path = save_network(tmp_path / "sum.onnx")
+    path = save_network(tmp_path / "tiny.onnx")
     path.write_bytes(path.read_bytes()[:n_bytes])
-    with pytest.raises(ValueError, match=r"sum\.onnx (cannot be loaded|takes the inputs)"):
+    with pytest.raises(ValueError, match=r"tiny\.onnx (cannot be loaded|takes the inputs)"):
         load_onnx(path, runtime=runtime)
 
 
@@ -88,13 +82,14 @@ def test_compiled_networks_are_asked_for_by_torch_compile(saved_folder, monkeypa
 @pytest.mark.parametrize("runtime", RUNTIME_FILES)
 def test_each_runtime_loads_its_own_file(saved_folder, monkeypatch, runtime):
     asked = []
-    monkeypatch.setattr(runtimes, "find_model_file", lambda folder, name, info: asked.append(name) or "")
-    monkeypatch.setattr(runtimes, "load_onnx", lambda path, runtime, n_threads: (runtime, n_threads))
-    monkeypatch.setattr("utils_cv.models.onnx_export.read_network", lambda info, path: None)
-    monkeypatch.setattr(runtimes, "run_in_torch", lambda network, runtime, device: (runtime, device))
-    assert load_network(saved_folder, runtime) == (runtime, "cpu" if "onnx" not in RUNTIME_FILES[runtime] else None)
+    monkeypatch.setattr(runtimes, "read_model", lambda folder, names: (None, names[0], asked.append(names) or b""))
+    monkeypatch.setattr(runtimes, "load_onnx", lambda path, **given: (given["runtime"], given["n_threads"], path))
+    monkeypatch.setattr("utils_cv.models.onnx_export.read_network", lambda info, content, path: path)
+    monkeypatch.setattr(runtimes, "run_in_torch", lambda path, runtime, device: (runtime, device, path))
     expected = {"onnx": "model.onnx", "openvino": "model.onnx"} | dict.fromkeys(INT8_RUNTIMES, "model.int8.onnx")
-    assert asked == [expected.get(runtime, "model.safetensors")]
+    name = expected.get(runtime, "model.safetensors")
+    given = "cpu" if name == "model.safetensors" else None
+    assert load_network(saved_folder, runtime) == (runtime, given, saved_folder / name) and asked == [[name]]
 
 
 def test_only_what_is_installed_is_listed_and_the_rest_is_named(saved_folder, monkeypatch):

@@ -4,17 +4,26 @@ import dataclasses
 import io
 import itertools
 import json
+import math
+import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import safetensors.torch
 import scipy.special
 import torch
+from onnx import TensorProto
+from onnx.external_data_helper import set_external_data
 from PIL import Image
 
+from tests.conftest import ROOT
+from tests.unit.models.tiny_models import change_info, make_tiny_network, save_tiny_model
 from utils_cv.data.image_table import load_table_images
 from utils_cv.data.images import ImageError
 from utils_cv.models import saved_classifier
@@ -180,7 +189,7 @@ def test_16_bit_files_are_opened_at_prediction_as_in_training(trained, tmp_path)
 
 def test_the_facts_are_written(saved_folder, small_images):
     content = json.loads((saved_folder / "model.json").read_text())
-    assert content["schema_version"] == 1 and content["class_names"] == small_images.class_names
+    assert content["schema_version"] == 2 and content["class_names"] == small_images.class_names
     assert content["scores"] == [{"name": "accuracy", **content["scores"][0]}] and content["scores"][0]["n"] == 6
     assert content["backbone"] == "efficientnet_lite0" and content["im_size_px"] == 64
     np.testing.assert_allclose([content["mean"], content["std"]], [[0.5, 0.4, 0.3], [0.5, 0.6, 0.7]], rtol=1e-6)
@@ -227,24 +236,217 @@ def test_a_model_is_replaced_only_when_asked(trained, copied):
     assert load_classifier(copied).runtime == "channels_last" and (copied / "notes.txt").read_text() == "mine"
 
 
-@pytest.mark.parametrize("runtime", ["onnx", "torch"])
-@pytest.mark.parametrize("damage", ["cut short", "one byte changed", "empty", "of another model"])
-def test_a_damaged_file_is_not_loaded(copied, runtime, damage, monkeypatch):
-    path = copied / {"onnx": "model.onnx", "torch": "model.safetensors"}[runtime]
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    damaged = {"cut short": content[:-100], "one byte changed": content, "empty": b"", "of another model": b"x" * 999}
-    path.write_bytes(damaged[damage])
-    monkeypatch.setattr("onnxruntime.InferenceSession", lambda *_, **__: pytest.fail("it was run"))
-    with pytest.raises(ModelFileError, match=f"{path.name} is not the file that model.json lists"):
-        load_classifier(copied, runtime=runtime)
+def fact(name, value, **options):
+    """Another value of a fact in `model.json`, whose hash then fits; or with is_hashed=False that of before."""
+    return lambda folder: change_info(folder, **{name: value}, **options)
 
 
-def test_weights_that_fit_their_hash_but_not_the_network_are_refused(copied):
-    content = json.loads((copied / "model.json").read_text())
-    (copied / "model.json").write_text(json.dumps(content | {"backbone": "efficientnet_lite1"}))
-    with pytest.raises(ModelFileError, match="does not fit efficientnet_lite1"):
-        load_classifier(copied, runtime="torch")
+def content(name, change):
+    """Other content of a file, of which `model.json` knows nothing."""
+    return lambda folder: (folder / name).write_bytes(change((folder / name).read_bytes()))
+
+
+def network(**changes):
+    """A model saved with a network that does not fit the rest."""
+    return lambda folder: save_tiny_model(folder, network=make_tiny_network(**changes))
+
+
+def changed_network(change):
+    """A model saved with a network that was changed."""
+
+    def save(folder):
+        model = make_tiny_network()
+        save_tiny_model(folder, network=change(model) or model)
+
+    return save
+
+
+def replace_by_folder(name):
+    def replace(folder):
+        (folder / name).unlink()
+        (folder / name).mkdir()
+
+    return replace
+
+
+def link_elsewhere(folder):
+    (folder.parent / "secret").write_text("of somebody else")
+    (folder / "model.onnx").unlink()
+    (folder / "model.onnx").symlink_to(folder.parent / "secret")
+
+
+def move_weights_out(model):
+    """Weights that a file of the working folder would hold."""
+    (weight, *_) = model.graph.initializer
+    set_external_data(weight, "weights.bin")
+    weight.ClearField("raw_data")
+
+
+TAMPERED = {
+    "one class": fact("class_names", ["can"]),
+    "the same class twice": fact("class_names", ["can", "can"]),
+    "a blank class": fact("class_names", ["can", " "]),
+    "a number as class": fact("class_names", ["can", 1]),
+    "classes as text": fact("class_names", "ab"),
+    "half a character as class": fact("class_names", ["can", "\ud800"]),
+    "more classes than logits": fact("class_names", ["can", "carton", "cup"]),
+    "fewer classes than logits": network(bias=(0, 1, 2)),
+    "several labels as text": fact("is_multilabel", "yes"),
+    "separator in a class of several": fact("class_names", ["can|cup", "can"], is_multilabel=True),
+    "size as text": fact("im_size_px", "8"),
+    "size of a truth value": fact("im_size_px", True),
+    "size with a fraction": fact("im_size_px", 8.0),
+    "no size": fact("im_size_px", 0),
+    "huge size": fact("im_size_px", 10**400),
+    "size of another model": fact("im_size_px", 16),
+    "unknown fit": fact("fit", "stretch"),
+    "fits in a list": fact("fit", ["pad"]),
+    "mean of two channels": fact("mean", [0.5, 0.5]),
+    "mean that is no number": fact("mean", [math.nan] * 3),
+    "mean as text": fact("mean", ["0.5"] * 3),
+    "std of zero": fact("std", [0, 1, 1]),
+    "negative std": fact("std", [-0.5, 0.5, 0.5]),
+    "infinite std": fact("std", [math.inf, 0.5, 0.5]),
+    "threshold that is no number": fact("thresholds", [math.nan, 0.5]),
+    "threshold above 1": fact("thresholds", [7, 0.5]),
+    "thresholds of another model": fact("thresholds", [0.5]),
+    "value range of no camera": fact("value_range", 1000),
+    "backbone as number": fact("backbone", 0),
+    "files in a list": fact("files", ["model.onnx"]),
+    "a file without hash": fact("files", {"model.onnx": None}),
+    "a file outside the folder": fact("files", {"../../secret": "0" * 64}),
+    "a file by its full path": fact("files", {"/etc/passwd": "0" * 64}),
+    "scores as number": fact("scores", 0.9),
+    "versions in a list": fact("versions", []),
+    "no std": fact("without", "std"),
+    "a newer version": fact("schema_version", 3),
+    "version zero": fact("schema_version", 0),
+    "version as truth value": fact("schema_version", True),
+    "another kind": fact("kind", "something else"),
+    "mean and std swapped": lambda folder: change_info(folder, mean=[0.2] * 3, std=[0.4] * 3, is_hashed=False),
+    "classes swapped": fact("class_names", ["class 1", "class 0"], is_hashed=False),
+    "hash of model.json removed": lambda folder: change_info(folder, without="content_sha256", is_hashed=False),
+    "empty model.json": content("model.json", lambda _: b""),
+    "model.json cut short": content("model.json", lambda before: before[:-10]),
+    "model.json with a list": content("model.json", lambda _: b"[]"),
+    "model.json with null": content("model.json", lambda _: b"null"),
+    "model.json that is no UTF-8": content("model.json", lambda _: b"\xff\xfe"),
+    "model.json nested deep": content("model.json", lambda _: b"[" * 100_000),
+    "model.json with a huge number": content("model.json", lambda _: b"9" * 10_000),
+    "folder in place of model.json": replace_by_folder("model.json"),
+    "network cut short": content("model.onnx", lambda before: before[:-10]),
+    "one byte of the network changed": content("model.onnx", lambda before: bytes([before[0] ^ 1]) + before[1:]),
+    "empty network": content("model.onnx", lambda _: b""),
+    "network of another model": content("model.onnx", lambda _: make_tiny_network((5, 6)).SerializeToString()),
+    "folder in place of the network": replace_by_folder("model.onnx"),
+    "link to a file elsewhere": link_elsewhere,
+    "weights in another file": changed_network(move_weights_out),
+    "an operation of its own": changed_network(lambda model: setattr(model.graph.node[1], "domain", "com.other")),
+    "another format": changed_network(lambda model: model.graph.ClearField("node")),
+    "images of another size": network(size_px=16),
+    "images in floats": network(dtype=TensorProto.FLOAT),
+    "images under another name": network(input_name="image"),
+    "weights that are no numbers": network(bias=(math.nan, 1)),
+}
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+@pytest.mark.parametrize("case", TAMPERED)
+def test_a_tampered_model_is_refused(tmp_path, monkeypatch, case, runtime):
+    folder = tmp_path / "model"
+    save_tiny_model(folder)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights.bin").write_bytes(bytes(1000))
+    TAMPERED[case](folder)
+    with pytest.raises(ModelFileError, match=r"model\.json|model\.onnx|nan where numbers are expected"):
+        load_classifier(folder, runtime=runtime).predict(np.zeros((1, 8, 8, 3), np.uint8))
+
+
+def change_weights(change):
+    def rewrite(folder):
+        weights = safetensors.torch.load_file(folder / "model.safetensors")
+        safetensors.torch.save_file(change(weights) or weights, folder / "model.safetensors")
+
+    return rewrite
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param(content("model.safetensors", lambda before: before[:-100]), "incomplete metadata", id="cut short"),
+        pytest.param(content("model.safetensors", lambda _: pickle.dumps({"a": 1})), "Safetensor", id="pickle"),
+        pytest.param(fact("backbone", "efficientnet_lite1"), "Missing key", id="another backbone"),
+        pytest.param(fact("backbone", "hf-hub:somebody/net"), "No backbone", id="a backbone from elsewhere"),
+        pytest.param(fact("class_names", ["a", "b", "c"]), "no head for the 3 classes", id="another number of classes"),
+        pytest.param(change_weights(lambda w: {"body": w["head.weight"]}), "KeyError", id="no head"),
+        pytest.param(
+            change_weights(lambda w: w | {"head.weight": torch.zeros(2)}), "no head for the 2", id="a head of one size"
+        ),
+        pytest.param(change_weights(lambda w: w | {"extra": torch.zeros(2)}), "Unexpected key", id="one more"),
+        pytest.param(
+            change_weights(lambda w: {name: value.half() for name, value in w.items()}), "float16", id="half precision"
+        ),
+        pytest.param(
+            change_weights(lambda w: w | {"head.bias": torch.full((2,), math.nan)}), "head.bias holds NaN", id="NaN"
+        ),
+    ],
+)
+def test_weights_that_fit_their_hash_but_not_the_network_are_refused(saved_folder, tmp_path, change, message):
+    for name in ("model.json", "model.safetensors"):
+        shutil.copyfile(saved_folder / name, tmp_path / name)
+    change(tmp_path)
+    change_info(tmp_path, files={"model.safetensors": hash_file(tmp_path / "model.safetensors")})
+    with pytest.raises(ModelFileError, match=rf"model\.safetensors does not fit .*{message}"):
+        load_classifier(tmp_path, runtime="torch")
+
+
+def test_a_model_of_version_1_is_loaded_in_every_runtime_and_replaced(trained, copied, paths, expected):
+    change_info(copied, version=1)  # as it was written before `model.json` had a hash of its own
+    for runtime in ("onnx", "openvino", "torch"):
+        np.testing.assert_allclose(load_classifier(copied, runtime=runtime).predict(paths), expected, atol=1e-4)
+    save_classifier(trained, copied, onnx=False, overwrite=True)
+    assert sorted(path.name for path in copied.iterdir()) == ["README.md", "model.json", "model.safetensors"]
+
+
+PREDICT_ELSEWHERE = """
+import multiprocessing, pickle, sys
+import joblib
+from utils_cv.models.saved_classifier import load_classifier
+if __name__ == "__main__":
+    classifier = load_classifier(sys.argv[1], runtime=sys.argv[2])
+    images = [bytes.fromhex(sys.argv[3])] * 2
+    expected = classifier.predict_labels(images)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.map(classifier.predict_labels, [images]) == [expected]
+    assert joblib.Parallel(2)(joblib.delayed(classifier.predict_labels)(images) for _ in range(3)) == [expected] * 3
+"""
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+def test_a_classifier_travels_to_other_processes(tmp_path, runtime):
+    save_tiny_model(tmp_path)
+    buffer = io.BytesIO()
+    Image.new("RGB", (9, 9), "red").save(buffer, "PNG")
+    (tmp_path / "main.py").write_text(PREDICT_ELSEWHERE)
+    words = [sys.executable, tmp_path / "main.py", tmp_path, runtime, buffer.getvalue().hex()]
+    subprocess.run(words, cwd=ROOT, check=True, timeout=120)
+
+
+def test_a_classifier_that_travels_is_still_the_same_model(saved_folder, copied, paths, expected, monkeypatch):
+    monkeypatch.chdir(copied.parent)
+    classifier = pickle.loads(pickle.dumps(load_classifier(copied.name, runtime="torch")))
+    np.testing.assert_allclose(classifier.predict(paths), expected, atol=1e-4)
+    tiny = copied.parent / "tiny"
+    save_tiny_model(tiny)
+    packed = pickle.dumps(load_classifier(tiny))
+    save_tiny_model(tiny, (3, 4))
+    with pytest.raises(ModelFileError, match="was replaced after it was loaded elsewhere"):
+        pickle.loads(packed)
+
+
+def test_all_files_are_as_readable_as_others(saved_folder, tmp_path):
+    (tmp_path / "other").touch()
+    assert {path.stat().st_mode for path in saved_folder.iterdir()} == {(tmp_path / "other").stat().st_mode}
 
 
 def test_what_is_not_there_is_named(saved_folder, tmp_path):
@@ -267,7 +469,7 @@ def test_requests_that_cannot_be_met_write_nothing(trained, tmp_path):
 def make_classifier(folder, logits, **changes):
     """A classifier whose network gives these logits, whatever the images."""
     info = dataclasses.replace(load_classifier(folder).info, **changes)
-    return ImageClassifier(info, "", lambda pixels: np.array(logits)[: len(pixels)])
+    return ImageClassifier(info, "", lambda pixels: np.array(logits)[: len(pixels)], folder)
 
 
 def test_multi_label_answers_follow_their_thresholds(saved_folder):

@@ -1,0 +1,99 @@
+"""The card of a finished model: what it is, how good it is, how it is used and where it ends, in Markdown."""
+
+import re
+from typing import Any
+
+from .model_files import INT8_NAME, ONNX_NAME, ModelInfo
+
+_CARD = """\
+---
+{front_matter}
+---
+
+# {title}
+
+An image classifier that gives each image {kind} {n_classes} labels: {class_names}.{trained} The network is \
+{info.backbone} with a linear head. It takes square images of {info.im_size_px} px, which `fit={info.fit!r}` makes.
+
+## Scores
+
+{scores}
+
+## Use
+
+```python
+from {module} import load_classifier
+
+classifier = load_classifier("path/to/this/folder")
+classifier.predict_labels(["image.jpg"])
+```{int8}
+
+## Limits
+
+- The scores hold for images like those they were measured on. On images that look different they can be far lower.
+- {unknown}
+- The hashes in `model.json` detect damaged and mixed-up files. They do not protect against somebody who replaces the \
+file and its hash.
+
+## Made with
+
+{versions}.
+"""
+
+
+def make_model_card(info: ModelInfo, *, title: str, license: str = "other") -> str:
+    """Write a model card in Markdown, with the front matter that the Hugging Face Hub reads."""
+    n_train = info.training.get("n_train")
+    return _CARD.format(
+        front_matter=_make_front_matter(info, title, license),
+        module=f"{__package__}.saved_classifier",
+        title=_escape(title),
+        kind="any number of" if info.is_multilabel else "one of",
+        n_classes=len(info.class_names),
+        class_names=", ".join(map(_escape, info.class_names)),
+        trained="" if n_train is None else f" It was trained on {n_train} images.",
+        info=info,
+        scores=_list_scores(info.scores),
+        int8='\n\nThe 8-bit network is loaded by `load_classifier(..., runtime="int8")`.' * (INT8_NAME in info.files),
+        unknown="A class that never occurred in training cannot be recognized."
+        if info.is_multilabel
+        else "Every image gets a label, also one that shows none of the classes.",
+        versions=", ".join(f"{name} {version}" for name, version in info.versions.items()),
+    )
+
+
+def _make_front_matter(info: ModelInfo, title: str, license: str) -> str:
+    from huggingface_hub import EvalResult, ModelCardData
+
+    task = "image-classification"
+    results = [
+        EvalResult(task, "images", "test", _on_one_line(score["name"]), round(score["value"], 4))
+        for score in info.scores
+    ]
+    data = ModelCardData(
+        license=license,
+        pipeline_tag=task,
+        library_name="utils_cv",
+        tags=[task, info.backbone, *(["onnx"] if ONNX_NAME in info.files else [])],
+        metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
+        model_name=_on_one_line(title),  # a line of dashes would end the front matter
+        eval_results=results or None,
+    )
+    return data.to_yaml(line_break="\n")
+
+
+def _escape(text: str) -> str:
+    """Text on one line, without what Markdown or HTML would read as markup."""
+    return re.sub(r"[\\`*\[\]<>|#~$&]|\b_|_\b", r"\\\g<0>", _on_one_line(text))
+
+
+def _on_one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _list_scores(scores: list[dict[str, Any]]) -> str:
+    if not scores:
+        return "None were recorded."
+    row = "| {name} | {value:.3f} | {low:.3f} to {high:.3f} | {n} |"
+    rows = [row.format(**score | {"name": _escape(score["name"])}) for score in scores]
+    return "\n".join(["| score | value | 95 % interval | images |", "|---|---|---|---|", *rows])
