@@ -73,7 +73,8 @@ def fine_tune(
         images: Opened images with the split `train`, and `valid` to choose the epoch by.
         trainable: "all" trains every layer, the lowest ten times more slowly than the head; "last_stage" trains the
             layers of the last resolution and the head, on activations of the frozen part that are computed once.
-        start: A trained model to start from, which is not changed; None trains a probe first.
+        start: A trained model of the same classes to start from, which is not changed, such as a finished one by
+            `utils_cv.training.saved_models.load_trained`; None trains a probe first.
         pretrained: False trains all layers from random weights at one rate, which takes far more images and epochs.
         backbone: Any name that `utils_cv.models.backbones.load_backbone` takes; `start` has its own.
         epochs: Passes over the train images, at least 1.
@@ -93,13 +94,18 @@ def fine_tune(
         The fine-tuned model. Epoch 0 of its `history` is the start; its `seconds` include those of the start.
 
     Raises:
-        ValueError: If there are no train images, an argument has no such value, the backbone cannot be cut, the
-            checkpoint is of another training, or the training diverged.
+        ValueError: If there are no train images, an argument has no such value, `start` has other classes, the
+            backbone cannot be cut, the checkpoint is of another training, or the training diverged.
 
     Example:
         >>> tuned = fine_tune(images, trainable="last_stage", start=probe)  # doctest: +SKIP
     """
     _check_request(trainable, start, pretrained, epochs)
+    if start and (start.class_names, start.is_multilabel) != (images.class_names, images.is_multilabel):
+        raise ValueError(
+            f"start has the classes {start.class_names}, the images {images.class_names} (several labels: "
+            f"{start.is_multilabel}, {images.is_multilabel}). Fit a new head first: linear_probe(images, start=start)."
+        )
     if pretrained and start is None:
         start = linear_probe(images, backbone=backbone, balance=balance, seed=seed)
     seconds, backbone = (start.seconds, start.backbone) if start else (0.0, backbone)

@@ -1,5 +1,6 @@
 """The linear probe: a logistic regression on the features of a pretrained network, trained in seconds."""
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from threadpoolctl import threadpool_limits
+from torch import nn
 
 from utils_cv.data.image_table import TableImages
 from utils_cv.data.labels import encode_labels
@@ -15,10 +17,11 @@ from utils_cv.data.splits import list_groups, split_folds
 from utils_cv.evaluation.calibration import compute_losses, weigh_images
 from utils_cv.models.backbones import DEFAULT_BACKBONE
 from utils_cv.models.features import compute_features
+from utils_cv.models.onnx_export import Normalized
 from utils_cv.system.timing import Timer
 
 from .label_heads import fit_label_heads
-from .learner import TrainedModel, find_rows, make_dataloaders, make_learner, make_trained_model
+from .learner import TrainedModel, compute_logits, find_rows, make_dataloaders, make_learner, make_trained_model
 
 # Values to choose scikit-learn's C from, for features scaled as below: small ones regularize strongly.
 C_GRID = (0.001, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -31,6 +34,7 @@ def linear_probe(
     *,
     backbone: str = DEFAULT_BACKBONE,
     features: np.ndarray | None = None,
+    start: TrainedModel | None = None,
     balance: str = "none",
     seed: int = 0,
 ) -> TrainedModel:
@@ -42,6 +46,8 @@ def linear_probe(
             table stay together.
         backbone: Any name that `utils_cv.models.backbones.load_backbone` takes.
         features: Of all images of the table, (n_images, n_features), where they were computed before.
+        start: A trained model whose body is used in place of the pretrained one, with a new head: so a class can be
+            added. It is not changed, and has its own `backbone`. See `utils_cv.training.saved_models.load_trained`.
         balance: Where some classes are rare: "weights" lets every class count alike, in the regularization chosen and
             in the losses of the history, too. "sampling" is the same here: an image drawn twice counts twice.
         seed: Seed of the folds.
@@ -58,11 +64,13 @@ def linear_probe(
     train_rows, valid_rows = find_rows(images)
     targets = encode_labels(images.table["label"], images.class_names, multilabel=images.is_multilabel)
     groups, n_classes = list_groups(images.table.iloc[train_rows]), len(images.class_names)
-    if features is None:
+    network = _take_body(start, n_classes) if start else None
+    backbone = start.backbone if start else backbone
+    if features is None and not network:
         compute_features(images.pixels[:1], backbone=backbone)  # the export, which is done once, is not timed
     with Timer() as timer:
         if features is None:
-            features = compute_rows_features(images, [*train_rows, *valid_rows], backbone)
+            features = compute_rows_features(images, [*train_rows, *valid_rows], backbone, network)
         head = fit_linear_head(
             features[train_rows],
             targets[train_rows],
@@ -71,7 +79,7 @@ def linear_probe(
             balanced=balance != "none",
             seed=seed,
         )
-    learn = make_learner(make_dataloaders(images, balance=balance, seed=seed), backbone)
+    learn = make_learner(make_dataloaders(images, balance=balance, seed=seed), backbone, network=network)
     for parameter, values in zip(learn.model.head.parameters(), head, strict=True):
         parameter.data.copy_(torch.from_numpy(values))
     logits = features @ head[0].T + head[1]
@@ -149,9 +157,22 @@ def fit_linear_head(
     return weight.astype(np.float32), (bias - weight @ mean).astype(np.float32)
 
 
-def compute_rows_features(images: TableImages, rows: list[int], backbone: str) -> np.ndarray:
-    """Compute the features of some rows of the table; those of all others are NaN."""
-    part = compute_features(images.pixels[rows], backbone=backbone)
+def _take_body(start: TrainedModel, n_classes: int) -> Normalized:
+    """Copy a trained network, with a new head."""
+    network = copy.deepcopy(start.learn.model)
+    network.head = nn.Linear(network.head.in_features, n_classes).to(network.mean.device)
+    return network
+
+
+def compute_rows_features(
+    images: TableImages, rows: list[int], backbone: str, network: Normalized | None = None
+) -> np.ndarray:
+    """Compute the features of some rows of the table, those of all others are NaN; with a network, by its body."""
+    if network:
+        body = Normalized(network.body, network.mean.flatten().tolist(), network.std.flatten().tolist())
+        part = compute_logits(body, images.pixels[rows])
+    else:
+        part = compute_features(images.pixels[rows], backbone=backbone)
     features = np.full((len(images.table), part.shape[1]), np.nan, np.float32)
     features[rows] = part
     return features

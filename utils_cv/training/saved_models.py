@@ -1,0 +1,48 @@
+"""Finished models as the start of more training: next month, with more images, or with one more class."""
+
+from pathlib import Path
+
+import pandas as pd
+from fastai.data.core import DataLoaders
+from fastai.learner import Learner
+from fastai.losses import BCEWithLogitsLossFlat, CrossEntropyLossFlat
+
+from utils_cv.models.model_files import WEIGHTS_NAME, read_model
+from utils_cv.models.onnx_export import read_network
+from utils_cv.system.machine import choose_device
+
+from .learner import TrainedModel
+
+
+def load_trained(folder: str | Path) -> TrainedModel:
+    """Load a finished model to train it further, on images that are opened as its own were.
+
+    With the same classes `fine_tune` goes on from it. With other classes, such as one more, `linear_probe` fits a new
+    head on the features of its network, in seconds; `fine_tune` can go on from that.
+
+    Args:
+        folder: Where `utils_cv.models.saved_classifier.save_classifier` wrote it.
+
+    Returns:
+        The model, as a start; its `learn` has no data, and its `history` no rows.
+
+    Raises:
+        FileNotFoundError: There is no model.
+        utils_cv.models.model_files.ModelFileError: A file is damaged or changed.
+
+    Example:
+        >>> start = load_trained("models/march")  # doctest: +SKIP
+        >>> images = load_table_images(table, start.im_size_px, fit=start.fit)  # doctest: +SKIP
+        >>> tuned = fine_tune(images, start=start)  # doctest: +SKIP
+        >>> with_new_class = linear_probe(images_of_five_classes, start=start)  # doctest: +SKIP
+    """
+    info, name, content = read_model(folder, [WEIGHTS_NAME])
+    network = read_network(info, content, Path(folder) / name).to(choose_device())
+    loss = BCEWithLogitsLossFlat() if info.is_multilabel else CrossEntropyLossFlat()
+    learn = Learner(DataLoaders(), network, loss_func=loss)
+    learn.arch = info.backbone
+    return TrainedModel(
+        learn, info.class_names, info.backbone, info.im_size_px, info.fit, info.is_multilabel,
+        pd.DataFrame(columns=["epoch", "train_loss", "valid_loss", "valid_accuracy", "seconds", "is_kept"]),
+        float(info.training.get("seconds", 0.0)), info.value_range,
+    )  # fmt: skip
