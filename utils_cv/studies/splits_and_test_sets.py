@@ -111,7 +111,7 @@ def compare_splits(
         groups: (n_images,) scene, video or patient of each image.
         other: Features and classes of images that share no group with the first ones.
         other_groups: Their own groups, if they have some.
-        n_folds: Parts of a split, each scored once; at most the number of groups of a class.
+        n_folds: Parts of a split, each scored once; fewer where a class has fewer groups.
         n_repeats: Repeats with other random numbers.
         seed: Seed of the splits.
         show_progress: Show a bar.
@@ -122,16 +122,16 @@ def compare_splits(
         Intervals of claims count groups as independent, not images.
 
     Raises:
-        ValueError: If a class has fewer groups than there are folds.
+        ValueError: If a class has one group.
 
     Example:
         >>> scores, differences = compare_splits(features, codes, groups, (others, other_codes))  # doctest: +SKIP
     """
     groups = np.unique(np.asarray(groups), return_inverse=True)[1]
     n_groups = int(min(len(np.unique(groups[codes == code])) for code in np.unique(codes)))
-    if n_groups < n_folds:
-        raise ValueError(f"A class has {n_groups} groups, fewer than n_folds = {n_folds}. Ask for fewer folds.")
-    trial = functools.partial(_score_folds, features, codes, groups, other, n_folds)
+    if n_groups < 2:
+        raise ValueError(f"A class has {n_groups} groups; expected two or more in every class, to learn and to test.")
+    trial = functools.partial(_score_folds, features, codes, groups, other, min(n_folds, n_groups))
     settings = [
         {"split": split, "seed": seed * 1000 + repeat} for repeat in range(n_repeats) for split in (RANDOM, GROUPED)
     ]

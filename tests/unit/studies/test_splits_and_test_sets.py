@@ -141,7 +141,7 @@ SIZES, WIDE = (make_sizes(widths, large=[1, 1], small=[1, 1]) for widths in ([0.
         pytest.param(lambda: compare_input_sizes({224: WIDE[224]}, edges=[0, 1]), "two input sizes", id="one size"),
         pytest.param(lambda: compare_input_sizes(SIZES, edges=[0.3, 0.1]), "increasing edges", id="falling edges"),
         pytest.param(lambda: compare_input_sizes(WIDE, edges=[0, 1]), "2 wide and 0 narrow", id="no narrow object"),
-        pytest.param(lambda: compare_splits(*make_scenes(4, seed=0), ()), "fewer than n_folds", id="too few groups"),
+        pytest.param(lambda: compare_splits(*make_scenes(3, seed=0), ()), "A class has 1 groups", id="too few groups"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(call, message):

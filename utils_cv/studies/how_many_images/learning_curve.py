@@ -160,7 +160,7 @@ class CurveFit:
         largest: The largest measured size, images per class.
         resampled: Scale, exponent, floor and shift of the error for every resample, (n_resamples, 4).
         fitted_from: The smallest size that each of them was fitted to, (n_resamples,).
-        n_test: Number of test images.
+        n_test: Number of test images, or of groups where there are some.
     """
 
     largest: int
@@ -234,7 +234,8 @@ def fit_curve(rows: pd.DataFrame, *, n_bootstrap: int = 1000) -> CurveFit:
         for i, start in enumerate(starts)
     ]
     fitted_from = np.repeat(sizes[starts], [len(fit) for fit in fits])
-    return CurveFit(int(sizes[-1]), np.vstack(fits), fitted_from, right.shape[2])
+    n_test = right.shape[2] if groups is None else len(set(groups))
+    return CurveFit(int(sizes[-1]), np.vstack(fits), fitted_from, n_test)
 
 
 def _compute_error(parameters: np.ndarray, sizes: np.ndarray) -> np.ndarray:
