@@ -213,7 +213,7 @@ def run_folds(cell: Cell) -> Rows:
     """What cross-validation within the train images says of the same recipes; no test image is used."""
     table = cell.images.table.iloc[: len(cell.train)]
     groups = table.get("group")
-    if count_units(table["label"].to_numpy(), groups) < N_FOLDS:
+    if count_units(table["label"].to_numpy(), groups).min() < N_FOLDS:
         return [{"set": cell.name, "n_per_class": cell.n_per_class, "seed": cell.seed, "recipe": "too few for folds"}]
     activations, features = cell.compute_activations(), cell.compute_features()
     names, truth, found = ("probe", *(f"weights {alpha}" for alpha in ALPHAS), "last_stage"), [], []

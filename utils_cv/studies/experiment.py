@@ -1,5 +1,6 @@
 """What the studies share: a task on features that are computed once, trials that run anywhere, and their summary."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import pandas as pd
 from utils_cv.data.labels import encode_labels, is_multilabel, list_class_names
 from utils_cv.data.splits import list_groups, take_per_class
 from utils_cv.evaluation.intervals import compare_means, measure_mean
-from utils_cv.training.linear_probe import fit_linear_head
+from utils_cv.training.linear_probe import count_units, fit_linear_head
 
 # scikit-learn's C for studies that fix it. On fridge_objects and on a set of photographs, from 5 images per class on,
 # it scored within one point of the C that cross-validation chose, as long as all labels were right.
@@ -45,8 +46,12 @@ class Task(NamedTuple):
         """Learn a probe from images, with their own or other labels, and return logits of the test images."""
         labels = self.codes[rows] if labels is None else labels
         options = {"C": FIXED_C, "groups": self.get_groups(rows)} | options
-        weight, bias = fit_linear_head(self.features[rows], labels, n_classes=len(self.class_names), **options)
-        return self.features[self.test_rows] @ weight.T + bias
+        classes, codes = np.unique(labels, return_inverse=True)  # wrong labels may leave nothing of a small class
+        weight, bias = fit_linear_head(self.features[rows], codes, n_classes=len(classes), **options)
+        own = self.features[self.test_rows] @ weight.T + bias
+        logits = np.full((len(own), len(self.class_names)), -np.inf, own.dtype)
+        logits[:, classes] = own
+        return logits
 
     def score(self, codes: np.ndarray) -> dict[str, Any]:
         """What a trial returns for `summarize`: which answers for the test images are right, and their groups."""
@@ -56,12 +61,15 @@ class Task(NamedTuple):
 def make_task(table: pd.DataFrame, features: np.ndarray) -> Task:
     """Read classes and splits of an image table; validation images count as training images.
 
+    A class of one image to learn from (or one group) is left out with a warning, and its test images with it.
+
     Args:
         table: An image table whose rows all have a split, one label each.
         features: One row per image.
 
     Raises:
-        ValueError: If the rows do not match, an image has several labels, or a split is missing.
+        ValueError: If the rows do not match, an image has several labels, a split is missing, or fewer than two classes
+            have two images to learn from.
     """
     if len(table) != len(features):
         raise ValueError(
@@ -73,11 +81,22 @@ def make_task(table: pd.DataFrame, features: np.ndarray) -> Task:
     counts = table["split"].replace("", "(none)").value_counts().to_dict()
     if "test" not in counts or "(none)" in counts or len(counts) < 2:
         raise ValueError(f"Got splits {counts}; expected 'test' and others in every row: data.splits.complete_splits.")
-    is_test = (table["split"] == "test").to_numpy()
-    names = list_class_names(table)
-    codes, pool_rows = encode_labels(table["label"], names, multilabel=False), np.flatnonzero(~is_test)
-    n_smallest = int(np.bincount(codes[pool_rows], minlength=len(names)).min())
-    return Task(table, features, names, codes, pool_rows, np.flatnonzero(is_test), n_smallest, list_groups(table))
+    is_test, groups, labels = (table["split"] == "test").to_numpy(), list_groups(table), table["label"].to_numpy()
+    n_units = count_units(labels[~is_test], None if groups is None else groups[~is_test])
+    names = [name for name in list_class_names(table) if n_units.get(name, 0) > 1]
+    few = sorted(set(labels) - set(names))
+    if len(names) < 2:
+        raise ValueError(f"Got {n_units.to_dict()} images to learn from; expected two classes of at least 2.")
+    if few:
+        words = (
+            f"Left out of the study: {', '.join(few)}, with 1 {'image' if groups is None else 'group'} to learn from."
+        )
+        warnings.warn(f"{words} Of {len(names)} classes all have 2 or more.", stacklevel=2)
+    is_kept, codes = np.isin(labels, names), np.full(len(table), -1)
+    codes[is_kept] = encode_labels(table["label"][is_kept], names, multilabel=False)
+    pool_rows, test_rows = (np.flatnonzero(is_kept & part) for part in (~is_test, is_test))
+    n_smallest = int(np.bincount(codes[pool_rows]).min())
+    return Task(table, features, names, codes, pool_rows, test_rows, n_smallest, groups)
 
 
 class TrialError(RuntimeError):

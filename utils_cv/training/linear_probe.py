@@ -178,10 +178,10 @@ def compute_rows_features(
     return features
 
 
-def count_units(codes: np.ndarray, groups: np.ndarray | None) -> int:
-    """Count the images of the class that has fewest, or its groups where there are some."""
+def count_units(codes: np.ndarray, groups: np.ndarray | None) -> pd.Series:
+    """Count the images of each class, or its groups where there are some; the index is the class."""
     units = pd.DataFrame({"code": codes, "unit": np.arange(len(codes)) if groups is None else np.asarray(groups)})
-    return int(units.drop_duplicates()["code"].value_counts().min())
+    return units.drop_duplicates()["code"].value_counts()
 
 
 def find_right(targets: np.ndarray, logits: np.ndarray) -> np.ndarray:
@@ -207,7 +207,7 @@ def _choose_c(
     projected: np.ndarray, codes: np.ndarray, groups: np.ndarray | None, weights: np.ndarray, seed: int
 ) -> float:
     """Choose the C with the lowest cross-validated log loss; each fit starts from the one before it."""
-    n_folds = min(N_FOLDS, count_units(codes, groups))
+    n_folds = min(N_FOLDS, count_units(codes, groups).min())
     if n_folds < 2:
         return DEFAULT_C  # a class with one image leaves nothing to choose by
     classes, losses = np.unique(codes), np.zeros(len(C_GRID))

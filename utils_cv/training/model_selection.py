@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -68,7 +69,8 @@ def select_recipe(
     recipe replaces the best one before it where its accuracy is not lower and its loss is lower by more than 1.65
     standard errors (one-sided 95 %). A probe of few images is timid, a fine-tuned network too bold, so losses are
     compared at each recipe's best temperature; the logits of the returned model are divided by it where it is above 1.
-    The test images are never looked at.
+    The test images are never looked at. A class of one image (or group) is learned by every model and judges none, with
+    a warning.
 
     Args:
         images: Opened images; those of the splits `train` and `valid` are learned.
@@ -87,7 +89,7 @@ def select_recipe(
         The selected recipe's model, and how it was selected.
 
     Raises:
-        ValueError: If a recipe is unknown, a class has fewer than two images (or groups) to learn from, or as
+        ValueError: If a recipe is unknown, fewer than two classes have two images (or groups) to learn from, or as
             `fine_tune` does.
 
     Example:
@@ -123,7 +125,7 @@ class OutOfFold(NamedTuple):
     """Predictions for every image by a model that did not learn it.
 
     Attributes:
-        probabilities: (n_images, n_classes), rows sum to 1.
+        probabilities: (n_images, n_classes), rows sum to 1. An image alone in its class was learned all the same.
         C: The regularization with the lowest log loss, as in scikit-learn.
     """
 
@@ -157,28 +159,60 @@ def predict_out_of_fold(
         seed: Seed of the folds.
 
     Raises:
-        ValueError: If a class has fewer than two images, or the lengths differ.
+        ValueError: If fewer than two classes have two images (or groups), or the lengths differ.
 
     Example:
         >>> found = predict_out_of_fold(features, labels, n_classes=4)  # doctest: +SKIP
     """
     check_same_length(features=features, labels=labels)
-    n_least = count_units(labels, groups)
-    if n_least < 2:
-        raise ValueError(
-            f"A class has {n_least} {'images' if groups is None else 'groups'}; expected at least 2 of every class, so "
-            "that each can be predicted by a model that learned another one."
-        )
-    folds = split_folds(labels, groups, n_folds=min(n_folds, n_least), seed=seed)
+    folds = _split_two(labels, groups, n_folds, seed)
+    is_judged = np.isin(np.arange(len(labels)), np.concatenate([held_out for _, held_out in folds]))
+    alone = np.flatnonzero(~is_judged)
     found, losses = [], []
     for C in Cs:
-        logits = np.empty((len(labels), n_classes))
+        logits = np.zeros((len(labels), n_classes))
         for learned, held_out in folds:
-            weight, bias = fit_linear_head(features[learned], labels[learned], n_classes=n_classes, C=C, seed=seed)
-            logits[held_out] = features[held_out] @ weight.T + bias
+            # Groups of several classes, and wrong labels, may leave a fold without a class: it is the least likely one.
+            classes, codes = np.unique(labels[learned], return_inverse=True)
+            weight, bias = fit_linear_head(features[learned], codes, n_classes=len(classes), C=C, seed=seed)
+            rows = np.append(held_out, alone)
+            own = features[rows] @ weight.T + bias
+            own = np.stack(
+                [own[:, classes.searchsorted(i)] if i in classes else own.min(1) for i in range(n_classes)], 1
+            )
+            logits[held_out] = own[: len(held_out)]
+            logits[alone] += own[len(held_out) :] / len(folds)
         found.append(OutOfFold(softmax(logits, axis=1), C))
-        losses.append(compute_losses(labels, logits).mean())
+        losses.append(compute_losses(labels, logits)[is_judged].mean())
     return found[int(np.argmin(losses))]
+
+
+def _split_two(labels: np.ndarray, groups: Any, n_folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Split into folds; every one learns the images of classes that have one image (or group), and holds out none."""
+    units, is_free, alone = (
+        np.arange(len(labels)) if groups is None else np.asarray(groups),
+        np.full(len(labels), True),
+        [],
+    )
+    what = "image" if groups is None else "group"
+    while (counts := count_units(labels[is_free], units[is_free])).min() < 2:
+        alone += sorted(counts.index[counts < 2])
+        is_free &= ~np.isin(units, units[is_free & np.isin(labels, alone)])
+        if len(set(labels[is_free])) < 2:
+            raise ValueError(
+                f"Got {count_units(labels, groups).to_dict()} {what}s of the classes; expected at least 2 of two of "
+                "them, so that each image can be predicted by a model that learned another one."
+            )
+    if alone:
+        words = (
+            f"{len(alone)} of {len(set(labels))} classes have one {what} to learn from: {', '.join(map(str, alone))}."
+        )
+        warnings.warn(f"{words} Every model learns it, so nothing tells how well it is recognized.", stacklevel=4)
+    free, fixed = np.flatnonzero(is_free), np.flatnonzero(~is_free)
+    folds = split_folds(
+        labels[free], None if groups is None else units[free], n_folds=min(n_folds, counts.min()), seed=seed
+    )
+    return [(np.sort(np.append(free[learned], fixed)), free[held_out]) for learned, held_out in folds]
 
 
 def _check_recipes(recipes: Sequence[str]) -> None:
@@ -240,15 +274,8 @@ def _make_folds(images: TableImages, n_folds: int, seed: int) -> list[TableImage
     train = images.table[images.table["split"] == "train"]
     # Combinations of several labels are too rare for each fold to get its share of them.
     labels = np.zeros(len(train)) if images.is_multilabel else train["label"].to_numpy()
-    groups = list_groups(train)
-    n_least = count_units(labels, groups)
-    if n_least < 2:
-        raise ValueError(
-            f"The smallest class has {n_least} {'images' if groups is None else 'groups'} to learn from; expected at "
-            "least 2, so that each can be predicted by a model that learned another one."
-        )
     folds = []
-    for _, held_out in split_folds(labels, groups, n_folds=min(n_folds, n_least), seed=seed):
+    for _, held_out in _split_two(labels, list_groups(train), n_folds, seed):
         split = images.table["split"].copy()
         split.loc[train.index[held_out]] = HELD_OUT
         folds.append(dataclasses.replace(images, table=images.table.assign(split=split)))

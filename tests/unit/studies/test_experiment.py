@@ -51,6 +51,36 @@ def test_whole_groups_are_drawn_and_count_as_one_in_the_interval():
     assert (alone["n_test"], grouped["n_test"]) == (90, 18) and alone["difference_low"] != grouped["difference_low"]
 
 
+@pytest.mark.parametrize("groups", [None, "scene"], ids=["image", "group"])
+def test_a_class_of_one_to_learn_from_is_left_out_and_named(groups):
+    table, features = make_data()
+    is_kept = (
+        (table["label"] != "milk") | (table["split"] == "test") | (table.groupby("label").cumcount() < 1 + bool(groups))
+    )
+    table, features = table[is_kept].reset_index(drop=True), features[is_kept]
+    if groups:
+        table["group"] = np.where(table["label"] == "milk", "scene", table["image"])
+    with pytest.warns(
+        UserWarning, match=f"Left out of the study: milk, with 1 {'group' if groups else 'image'} to learn"
+    ):
+        task = make_task(table, features)
+    assert (task.class_names, task.n_smallest, len(task.pool_rows), len(task.test_rows)) == (
+        ["can", "carton"],
+        40,
+        80,
+        60,
+    )
+    assert task.predict(task.pool_rows).shape == (60, 2) and len(task.draw(5, seed=0)) == 10
+    with pytest.raises(ValueError, match="expected two classes of at least 2"):
+        make_task(table[table["label"] != "can"].reset_index(drop=True), features[table["label"] != "can"])
+
+
+def test_a_class_that_wrong_labels_leave_without_images_is_never_answered():
+    task = make_task(*make_data())
+    logits = task.predict(task.pool_rows, task.codes[task.pool_rows] % 2)
+    assert np.isneginf(logits[:, 2]).all() and np.isfinite(logits[:, :2]).all()
+
+
 def test_a_probe_learns_the_labels_it_is_given_and_answers_for_the_test_images():
     task = make_task(*make_data(distance=3))
     logits = task.predict(task.pool_rows)

@@ -199,7 +199,7 @@ def test_wrong_arguments_say_what_is_expected(small_images, arguments, message):
         select_recipe(small_images, **OPTIONS | arguments)
 
 
-def test_a_class_of_two_images_takes_two_folds_and_one_of_a_single_image_is_refused(small_images):
+def test_a_class_of_two_images_takes_two_folds_and_two_classes_must_be_judged(small_images):
     rows = small_images.table.query("split != 'test'").groupby("label").head(4).index
     few = [rows[small_images.table.loc[rows, "label"] == "can"][:n] for n in (2, 1)]
     carton = rows[small_images.table.loc[rows, "label"] == "carton"]
@@ -208,7 +208,7 @@ def test_a_class_of_two_images_takes_two_folds_and_one_of_a_single_image_is_refu
         for part in few
     )
     assert len(model_selection._make_folds(two, 3, 0)) == 2
-    with pytest.raises(ValueError, match="The smallest class has 1 images to learn from; expected at least 2"):
+    with pytest.raises(ValueError, match="'can': 1} images of the classes; expected at least 2 of two"):
         model_selection._make_folds(one, 3, 0)
 
 
@@ -250,8 +250,33 @@ def test_the_chosen_c_has_the_lowest_log_loss():
     assert grid[int(np.argmin(losses))] == predict_out_of_fold(features, labels, n_classes=3, Cs=grid).C
 
 
-@pytest.mark.parametrize(("groups", "what"), [(None, "images"), (["a"] * 9 + ["b"], "groups")], ids=str)
-def test_a_class_that_no_other_image_can_vouch_for(groups, what):
-    features, labels = np.random.default_rng(0).normal(size=(10, 3)), np.array([0] * 9 + [1])
-    with pytest.raises(ValueError, match=f"has 1 {what}"):
-        predict_out_of_fold(features, labels, n_classes=2, groups=groups)
+@pytest.mark.parametrize("what", ["image", "group"])
+def test_a_class_of_one_is_learned_by_all_and_judged_by_none(what):
+    features, labels = make_features(30, distance=4.0)
+    n_rare = {"image": 1, "group": 2}[what]
+    features, labels = np.append(features, [9 * np.eye(60)[9]] * n_rare, axis=0), np.append(labels, [3] * n_rare)
+    groups = None if what == "image" else np.append(np.arange(30) // 2, [99, 99])
+    with pytest.warns(UserWarning, match=f"1 of 4 classes have one {what} to learn from: 3. Every model learns it"):
+        found = predict_out_of_fold(features, labels, n_classes=4, groups=groups, Cs=(0.1,))
+    assert (found.probabilities.argmax(axis=1) == labels).mean() > 0.8
+    assert (found.probabilities[30:].argmax(axis=1) == 3).all()  # every model knows it
+    np.testing.assert_allclose(found.probabilities.sum(axis=1), 1)
+
+
+def test_a_class_that_labels_leave_without_images_is_the_least_likely():
+    features, labels = make_features(30)
+    found = predict_out_of_fold(features, labels % 2, n_classes=3, Cs=(0.1,))
+    assert (found.probabilities[:, 2] == found.probabilities.min(axis=1)).all()
+
+
+def test_folds_for_a_selection_always_learn_a_class_of_one_image(small_images):
+    table = small_images.table.copy()
+    row = table.index[table["split"] == "train"][0]
+    table.loc[row, "label"] = "rare"
+    with pytest.warns(UserWarning, match="1 of 3 classes have one image to learn from: rare"):
+        folds = model_selection._make_folds(dataclasses.replace(small_images, table=table), 2, 0)
+    held_out = [set(fold.table.index[fold.table["split"] == model_selection.HELD_OUT]) for fold in folds]
+    assert set.union(*held_out) == set(table.index[table["split"] == "train"]) - {row} and not set.intersection(
+        *held_out
+    )
+    assert all(fold.table["split"][row] == "train" for fold in folds)

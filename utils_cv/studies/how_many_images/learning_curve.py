@@ -145,7 +145,9 @@ def _score_recipes(task: Task, images: TableImages, backbone: str, n_per_class: 
     rows = task.draw(n_per_class, seed=seed)
     kept = np.sort(np.concatenate([rows, task.test_rows]))
     table = images.table.iloc[kept].assign(split=np.where(np.isin(kept, rows), "train", "test"))
-    drawn = replace(images, table=table.reset_index(drop=True), pixels=images.pixels[kept])
+    drawn = replace(
+        images, table=table.reset_index(drop=True), pixels=images.pixels[kept], class_names=task.class_names
+    )
     probe = linear_probe(drawn, backbone=backbone, features=task.features[kept], seed=seed)
     tuned = fine_tune(drawn, trainable="last_stage", start=probe, seed=seed, show_progress=False)
     models = {"probe": probe, "averaged": average_weights(probe, tuned), "last_stage": tuned}
