@@ -1,0 +1,159 @@
+"""A page that classifies images in a browser: a folder of plain files that needs no network and no server.
+
+The page decodes and resizes images with the arithmetic of `utils_cv.data.images`, so that it gives Python's answers.
+Beside it stands the runtime onnxruntime-web, whose pinned version npm brings once and the cache folder keeps.
+"""
+
+import base64
+import gzip
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import PIL
+
+from utils_cv.models.model_files import CARD_NAME, ONNX_NAME, ModelInfo, read_model
+from utils_cv.system.files import get_cache_dir, hash_file, write_atomic
+
+PAGE_DIR = Path(__file__).parent / "browser_page"
+PAGE_FILES = ("index.html", "style.css", "jpeg.js", "pixels.js", "page.js", "LICENSE-onnxruntime-web.txt")
+GENERATED_FILES = ("model.js", "runtime.js")
+RUNTIME_PACKAGE, RUNTIME_VERSION = "onnxruntime-web", "1.30.0"
+# SHA-256 of what the page needs of the package: one thread, 128-bit instructions, no headers asked of a server.
+RUNTIME_FILES = {
+    "ort.wasm.bundle.min.mjs": "11e64bd8ffe11bd1a2a2f0d6275fdfbbba7262f0b76b99b53d228a8a22ef3d90",
+    "ort-wasm-simd-threaded.wasm": "3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2",
+}
+NPM_TIMEOUT_S = 300.0
+
+
+class BrowserRuntimeError(RuntimeError):
+    """The files of onnxruntime-web are not here and cannot be had; the message says what to do. Nothing was written."""
+
+
+def export_browser(model_folder: str | Path, folder: str | Path, *, ort_dir: str | Path | None = None) -> Path:
+    """Write a page that classifies images in a browser: dropped, pasted or chosen ones, or those of a camera.
+
+    Open its `index.html` by a double click, or put the folder on any web server. Everything runs on the reader's
+    device: the page may not contact any host. Its probabilities are those of `ImageClassifier.predict` to 1e-3, for
+    JPEG files bit for bit the same pixels, also large ones. 16-bit images lose their lower bits in a browser.
+
+    Args:
+        model_folder: Where `save_classifier` wrote the model, with ONNX.
+        folder: The folder to write; it is made. An older page in it is replaced.
+        ort_dir: The unpacked npm package onnxruntime-web, where neither npm nor a network is at hand. Default: the
+            cache folder, and on first use `npm pack`, which downloads 33 MB.
+
+    Returns:
+        The path of `index.html`. With the network of EfficientNet-Lite0 the folder has about 20 MB.
+
+    Raises:
+        BrowserRuntimeError: onnxruntime-web cannot be had, or is not the pinned version.
+        FileExistsError: The folder holds something else than a page.
+        FileNotFoundError: There is no model, or it has no ONNX file.
+
+    Example:
+        >>> export_browser("models/fridge", "page")  # doctest: +SKIP
+        PosixPath('page/index.html')
+    """
+    model_folder, folder = Path(model_folder), Path(folder)
+    info, _, network = read_model(model_folder, [ONNX_NAME])
+    others = {path.name for path in folder.iterdir()} - {*PAGE_FILES, *GENERATED_FILES} if folder.is_dir() else set()
+    if others:
+        raise FileExistsError(f"{folder} holds {sorted(others)[0]!r}; choose a new folder, or one with a page in it.")
+    runtime_dir = _find_runtime(None if ort_dir is None else Path(ort_dir))
+    contents = {name: (PAGE_DIR / name).read_bytes() for name in reversed(PAGE_FILES)}
+    runtime = {name: _pack((runtime_dir / name).read_bytes()) for name in RUNTIME_FILES}
+    page = {"model.js": _assign("MODEL", _describe(info, model_folder) | {"network": _pack(network)})}
+    page["runtime.js"] = _assign("RUNTIME", {"version": RUNTIME_VERSION, "files": runtime, "sha256": RUNTIME_FILES})
+    for name, content in {**page, **contents}.items():  # index.html comes last: a stop leaves no page that cannot run
+        with write_atomic(folder / name) as temporary_path:
+            temporary_path.write_bytes(content)
+    return folder / "index.html"
+
+
+def _describe(info: ModelInfo, model_folder: Path) -> dict[str, Any]:
+    """Gather what the page must know of a model, and what it shows of it."""
+    path = model_folder / CARD_NAME
+    card = path.read_text(encoding="utf-8") if path.is_file() else ""
+    license_name, title = (re.search(pattern, card, re.M) for pattern in (r"^license: (.+)$", "^# (.+)$"))
+    return {
+        "title": re.sub(r"\\(.)", r"\1", title[1]) if title else "",  # without the card's marks for Markdown
+        "license": license_name[1] if license_name else "",
+        "class_names": info.class_names,
+        "is_multilabel": info.is_multilabel,
+        "thresholds": info.thresholds or [0.5] * len(info.class_names),
+        "im_size_px": info.im_size_px,
+        "fit": info.fit,
+        "value_range": info.value_range,
+        "unknown": vars(info).get("unknown", {}),
+        "is_tall_first": int(PIL.__version__.split(".")[0]) >= 13,  # the page resizes like the Pillow that exports it
+        "backbone": info.backbone,
+        "scores": info.scores,
+        "n_train": info.training.get("n_train"),
+    }
+
+
+def _pack(content: bytes) -> str:
+    """Compress bytes, and spell them as text: pages opened from a disk may load scripts, but no other files."""
+    return base64.b64encode(gzip.compress(content, 6, mtime=0)).decode()
+
+
+def _assign(name: str, value: Mapping[str, Any]) -> bytes:
+    return f"'use strict';\nconst {name} = {json.dumps(value, indent=1)};\n".encode()
+
+
+def _find_runtime(ort_dir: Path | None) -> Path:
+    """Find the folder with the files of the pinned onnxruntime-web: a given one, the cache folder, or by npm."""
+    if ort_dir is not None:
+        found = next(
+            (path for path in (ort_dir, ort_dir / "dist", ort_dir / "package/dist") if _is_runtime(path)), None
+        )
+        if found is None:
+            raise BrowserRuntimeError(
+                f"{ort_dir} does not hold the files of {RUNTIME_PACKAGE} {RUNTIME_VERSION} as they were published; "
+                f"unpack what `npm pack {RUNTIME_PACKAGE}@{RUNTIME_VERSION}` gives, and pass that folder."
+            )
+        return found
+    cache_dir = get_cache_dir(f"{RUNTIME_PACKAGE}-{RUNTIME_VERSION}")
+    if not _is_runtime(cache_dir):
+        _fetch_runtime(cache_dir)
+    return cache_dir
+
+
+def _is_runtime(folder: Path) -> bool:
+    paths = {folder / name: digest for name, digest in RUNTIME_FILES.items()}
+    return all(path.is_file() and hash_file(path) == digest for path, digest in paths.items())
+
+
+def _fetch_runtime(cache_dir: Path) -> None:
+    """Let npm bring the package, and keep the files that the page needs, after a check of their hashes."""
+    wanted = f"{RUNTIME_PACKAGE}@{RUNTIME_VERSION}"
+    hint = (
+        f"On a computer with npm (it comes with Node.js) run `npm pack {wanted}`, unpack it, and pass ort_dir=FOLDER."
+    )
+    npm = shutil.which("npm")
+    if npm is None:
+        raise BrowserRuntimeError(f"The page needs {wanted}, which npm brings, and npm is not installed here. {hint}")
+    with tempfile.TemporaryDirectory() as folder:
+        command = [npm, "pack", wanted, "--fetch-retries=0", "--silent", "--pack-destination", folder]
+        try:
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=NPM_TIMEOUT_S)
+        except subprocess.TimeoutExpired as error:
+            raise BrowserRuntimeError(f"npm did not bring {wanted} within {NPM_TIMEOUT_S:.0f} s. {hint}") from error
+        packages = list(Path(folder).glob("*.tgz"))
+        if done.returncode or not packages:
+            reason = (done.stderr.strip().splitlines() or ["it gave no reason"])[0]
+            raise BrowserRuntimeError(f"npm could not bring {wanted}: {reason}. Is there a network? {hint}")
+        shutil.unpack_archive(packages[0], folder, filter="data")
+        unpacked = Path(folder) / "package/dist"
+        if not _is_runtime(unpacked):
+            raise BrowserRuntimeError(f"What npm brought is not {wanted} as it was published: hashes differ. {hint}")
+        for name in RUNTIME_FILES:
+            with write_atomic(cache_dir / name) as temporary_path:
+                shutil.copyfile(unpacked / name, temporary_path)
