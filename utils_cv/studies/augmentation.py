@@ -57,7 +57,8 @@ def compare_augmentations(
 
     Returns:
         One row per condition and augmentation: `condition`, `augmentation`, `accuracy`, and the difference to no
-        augmentation: `value`, `low`, `high` (paired, 95 %, over test images and draws), `n`, `effect`.
+        augmentation: `value`, `low`, `high` (paired, 95 %, over test images and draws), `n`, `effect`. That of no
+        augmentation is to the first condition.
 
     Raises:
         ValueError: If a name is unknown, images have several labels, or a class has too few images.
@@ -75,7 +76,7 @@ def compare_augmentations(
     for is_turned in pixels:
         test[is_turned] = compute(pixels[is_turned][is_test])
         train[is_turned] = _compute_views(compute, pixels[is_turned][pool], names, n_views, seed)
-    rows = []
+    rows, plain = [], None
     for condition, (train_is_turned, test_is_turned) in CONDITIONS.items():
         data = (train[train_is_turned], images.table.iloc[pool], codes[pool], test[test_is_turned], codes[is_test])
         trial = functools.partial(_score_draw, *data, n_per_class)
@@ -83,9 +84,10 @@ def compare_augmentations(
             {"augmentation": name, "draw": seed * 1000 + draw} for name in (NONE, *names) for draw in range(n_draws)
         ]
         results = run_trials(trial, settings, description=condition, show_progress=show_progress)
-        rows += [
-            {"condition": condition, **row} for row in _summarize(join_results(settings, results), names, test_groups)
-        ]
+        trials = join_results(settings, results)
+        right = {name: np.stack(part["right"]) for name, part in trials.groupby("augmentation")}
+        plain = right[NONE] if plain is None else plain
+        rows += [{"condition": condition, **row} for row in _summarize(right, names, test_groups, plain)]
     return pd.DataFrame(rows)
 
 
@@ -137,11 +139,12 @@ def _score_draw(
     return {"right": (test @ weight.T + bias).argmax(axis=1) == test_codes}
 
 
-def _summarize(trials: pd.DataFrame, names: Sequence[str], groups: np.ndarray | None) -> list[dict[str, Any]]:
-    right = {name: np.stack(part["right"]) for name, part in trials.groupby("augmentation")}
+def _summarize(
+    right: Mapping[str, np.ndarray], names: Sequence[str], groups: np.ndarray | None, plain: np.ndarray
+) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for name in (NONE, *names):
-        change = compare_means(right[name], right[NONE], groups=groups)
+        change = compare_means(right[name], plain if name == NONE else right[NONE], groups=groups)
         effect = "baseline" if name == NONE else _describe_effect(change)
         row = {"augmentation": name, "accuracy": float(right[name].mean())}
         rows.append(row | change._asdict() | {"effect": effect})

@@ -51,8 +51,9 @@ def test_only_test_images_are_turned_under_the_third_condition(shrunk_features, 
     options = {"n_per_class": 8, "n_draws": 5, "n_views": 1, "show_progress": False}
     rows = compare_augmentations(make_images(40), ["color", "always mirror"], **options)
     assert rows[rows["augmentation"] == "always mirror"]["effect"].tolist() == ["hurts", "hurts", "helps"]
-    accuracy = rows[rows["augmentation"] == "none"].set_index("condition")["accuracy"]
-    assert accuracy.tolist() == [1.0, 1.0, 0.0]
+    none = rows[rows["augmentation"] == "none"]
+    assert none["accuracy"].tolist() == [1.0, 1.0, 0.0]
+    assert none["value"].tolist() == [0.0, 0.0, -1.0] and none["high"].iloc[2] < 0, "compared with the first condition"
 
 
 def test_draws_and_intervals_take_groups_as_a_whole(shrunk_features, monkeypatch):

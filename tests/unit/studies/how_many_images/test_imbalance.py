@@ -5,6 +5,7 @@ import pytest
 
 from tests.unit.studies.test_experiment import make_data
 from utils_cv.studies.experiment import make_task
+from utils_cv.studies.how_many_images import imbalance
 from utils_cv.studies.how_many_images.imbalance import METHODS, measure_imbalance, summarize_imbalance
 
 
@@ -32,6 +33,17 @@ def test_a_rare_class_is_missed_and_every_remedy_has_its_price(rows):
     )
     assert adjusted["false_rare"] > weighted["false_rare"] and adjusted["rare_precision"] < weighted["rare_precision"]
     assert adjusted["accuracy"] > plain["accuracy"] and few["accuracy_if_rare"] < plain["accuracy_if_rare"] - 0.02
+
+
+def test_of_many_classes_some_take_their_turn_and_only_they_count_for_recall(rows, monkeypatch):
+    monkeypatch.setattr(imbalance, "MAX_TURNS", 2)
+    task = make_task(*make_data(n_train=40, distance=0.7))
+    some = measure_imbalance(task, ratio=10, n_seeds=2, show_progress=False)
+    assert some["rare"].unique().tolist() == [task.class_names[0], task.class_names[-1]]
+    summary, part = summarize_imbalance(some).set_index("method"), some[some["method"] == "undersampling"]
+    is_rare, is_called = (np.concatenate(part[name].tolist()) for name in ("is_rare", "is_called"))
+    assert summary.loc["undersampling", "rare_recall"] == pytest.approx(is_called[is_rare].mean())
+    assert (summary["n_test"] == 90).all()
 
 
 @pytest.mark.parametrize("order", [pytest.param(1, id="as they come"), pytest.param(-1, id="backwards")])
