@@ -271,7 +271,7 @@ def score_tuned(
     part = cell.images if images is None else take(images, cell.train, cell.test)
     size_px, test = part.pixels.shape[1], cell.compute_test_activations(images)
     tuned, seconds = measure(lambda: tune(cell, part, probe, activations, epochs))
-    networks = {name: tuned, f"{name}, weights 0.5": mix(probe.learn.model, tuned, 0.5)}
+    networks = {name: tuned, f"{name} weights 0.5": mix(probe.learn.model, tuned, 0.5)}
     return [cell.score(key, run_last_stage(network, test, size_px), seconds) for key, network in networks.items()]
 
 
@@ -279,12 +279,12 @@ def run_wide(cell: Cell) -> Rows:
     """Larger images, and larger backbones, for the probe; and for fine-tuning larger images."""
     rows, parts = [], [cell.compute_features()]
     large = cell.load(cell.name, 288)
-    features = {"probe, 288 px": cell.compute_features(images=large)}
+    features = {"probe at 288 px": cell.compute_features(images=large)}
     for name in ("efficientnet_lite1", "efficientnet_lite2"):
         sized = cell.load(cell.name, describe_backbone(name).im_size_px)
         parts.append(cell.compute_features(name, sized))
-    features["probe, lite2"] = parts[-1]
-    features["probe, lite0, 1 and 2"] = np.concatenate(
+    features["probe of lite2"] = parts[-1]
+    features["probe of three networks"] = np.concatenate(
         [part / np.linalg.norm(part, axis=1, keepdims=True) for part in parts], axis=1
     )
     codes = encode_labels(cell.images.table["label"], cell.images.class_names)[: len(cell.train)]
