@@ -40,7 +40,7 @@ def plot_duplicates(
         report,
         [path[image] for image in images],
         titles,
-        f"No {kind.replace('_', ' ')} among {len(report.facts)} images",
+        f"No {kind.replace('_', ' ')} among {len(report.facts) - len(report.unreadable)} images",
     )
 
 
@@ -57,7 +57,7 @@ def plot_low_quality(report: AuditReport) -> np.ndarray:
         >>> axes = plot_low_quality(report)  # doctest: +SKIP
     """
     shown = report.low_quality.head(_N_SHOWN)
-    nothing = f"No dark, empty, blurred or tiny images among {len(report.facts)}"
+    nothing = f"No dark, empty, blurred or tiny images among {len(report.facts) - len(report.unreadable)}"
     return _plot(report, list(report.facts.loc[shown.index, "path"]), list(shown["problem"]), nothing)
 
 

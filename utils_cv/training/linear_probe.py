@@ -1,6 +1,7 @@
 """The linear probe: a logistic regression on the features of a pretrained network, trained in seconds."""
 
 import copy
+import warnings
 from typing import Any
 
 import numpy as np
@@ -198,8 +199,12 @@ def _fit_logistic(
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fit weight and bias, (1, n_features) and (1,) where there are two classes."""
-    C = _choose_c(projected, codes, groups, weights, seed) if C is None else C
-    model = LogisticRegression(C=C, max_iter=1000).fit(projected, codes, weights)
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", message="The number of unique classes"
+        )  # few images of many classes are usual
+        C = _choose_c(projected, codes, groups, weights, seed) if C is None else C
+        model = LogisticRegression(C=C, max_iter=1000).fit(projected, codes, weights)
     return model.coef_, model.intercept_
 
 

@@ -181,3 +181,10 @@ def test_the_probe_learns_and_its_history_is_its_score(small_images, small_probe
 def test_without_validation_images_the_history_has_no_score(no_valid_images):
     row = linear_probe(no_valid_images).history.iloc[0]
     assert np.isnan(row["valid_loss"]) and np.isnan(row["valid_accuracy_low"]) and row["train_loss"] > 0
+
+
+def test_few_images_of_many_classes_give_no_warning(recwarn):
+    features = np.random.default_rng(0).normal(size=(24, 8)).astype(np.float32)
+    for codes in (np.arange(24) % 14, np.arange(24)):
+        fit_linear_head(features, codes, n_classes=codes.max() + 1)
+    assert not recwarn.list
