@@ -4,6 +4,7 @@ Nothing here changes matplotlib's settings, and figures look the same under any 
 classes are drawn as they are: no mathematics between two `$`, and in a font that has their characters.
 """
 
+import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
@@ -24,11 +25,12 @@ INK, GRAY, LIGHT_GRAY = "#000000", "#595959", "#D0D0D0"
 FONT_SIZE = 10  # points; nothing in a figure is smaller
 LETTER_INCHES = 0.085  # width of a letter of that size, on average
 MAX_NAMES = 40  # on an axis
-# After Latin, Greek and Cyrillic come Chinese, Japanese, Korean and Thai, on Linux, Windows and macOS. The last font,
+# After Latin, Greek, Cyrillic, Arabic and Hebrew come Chinese, Japanese, Korean, Thai, Hindi and emoji. The last font,
 # which comes with matplotlib from 3.11 on, draws a box for what no other font has, instead of a warning per letter.
 FONTS = (
     "DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "Microsoft YaHei", "Malgun Gothic",
     "Hiragino Sans", "Hiragino Sans GB", "Arial Unicode MS", "Noto Sans Thai", "Leelawadee UI", "Thonburi",
+    "Noto Sans Devanagari", "Nirmala UI", "Kohinoor Devanagari", "Noto Emoji", "Segoe UI Emoji",
     "Last Resort High-Efficiency",
 )  # fmt: skip
 Rows: TypeAlias = pd.DataFrame | Sequence[Mapping[str, Any]]
@@ -138,7 +140,7 @@ def draw_legend(ax: Axes, artists: Sequence[Any], names: Sequence[str], *, title
     # Matplotlib before 3.10 leaves out what is named "_...", so that the names are put in afterwards.
     legend = ax.legend(artists, ["name"] * len(artists), title=title, **look, **place)
     legend.get_title().set_color(INK)
-    for text, name in zip(legend.get_texts(), names, strict=True):
+    for text, name in zip(legend.get_texts(), shorten(names, 40), strict=True):
         text.set(text=name, parse_math=False)
 
 
@@ -156,8 +158,9 @@ def get_line_style(index: int) -> dict[str, Any]:
 
 
 def shorten(names: Iterable[Any], n_characters: int) -> list[str]:
-    """Names cut to a length, with an ellipsis where something is missing."""
-    return [name if len(name) <= n_characters else f"{name[: n_characters - 1]}…" for name in map(str, names)]
+    """Names on one line each, cut to a length, with an ellipsis where something is missing."""
+    lines = [re.sub(r"[\s\x00-\x1f]", " ", str(name)) for name in names]
+    return [name if len(name) <= n_characters else f"{name[: n_characters - 1]}…" for name in lines]
 
 
 class _PercentLocator(MaxNLocator):

@@ -19,7 +19,7 @@ from utils_cv.plots.scores import plot_bars, plot_confusion, plot_scores
 from utils_cv.plots.speed import plot_accuracy_vs_latency
 from utils_cv.plots.style import FONTS, get_text_style, make_axes, make_axes_grid, set_scale
 
-NAMES = ["$5", "b$$", "_background_", "翘头剪", "ไทย", "😀", "back\\slash", "a_1^2"]
+NAMES = ["$5", "b$$", "_background_", "翘头剪", "ไทย قطة", "😀", "back\\slash", "a_1^2"]
 ROWS = pd.DataFrame({"name": NAMES, "x": 1.0, "accuracy": 0.5, "value": 0.5, "part": NAMES, "median_ms": 5.0}).assign(
     accuracy_low=0.4, accuracy_high=0.6, backbone=NAMES, im_size_px=224, label=NAMES, split=NAMES
 )
@@ -52,6 +52,14 @@ def test_the_mode_that_a_backend_sets_with_the_first_figure_stays(monkeypatch, i
         assert matplotlib.is_interactive() is is_interactive
     finally:
         matplotlib.interactive(before)
+
+
+def test_long_names_leave_room_for_the_data_and_take_one_line():
+    names = ["x" * 80, "a\nb\tc"]
+    ax = plot_lines(ROWS[:2].assign(name=names), x="x")
+    legend = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert legend == ["x" * 39 + "…", "a b c"]
+    assert [label.get_text() for label in plot_scores(ROWS[:2].assign(name=names)).get_yticklabels()] == legend
 
 
 @pytest.mark.parametrize("figure", FIGURES)
