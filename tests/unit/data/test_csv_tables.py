@@ -1,13 +1,18 @@
 """Tests of utils_cv.data.csv_tables: CSV files as spreadsheets and scripts write them, and tables that come back."""
 
 import io
+import re
+import shutil
 import warnings
 import zipfile
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from tests.conftest import ROOT
 from utils_cv.data.csv_tables import save_image_table
 from utils_cv.data.image_table import load_image_table
 from utils_cv.data.labels import is_multilabel
@@ -251,3 +256,26 @@ def test_files_that_cannot_be_used_are_explained(folder, content, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
         load(folder, content)
     assert str(folder / "labels.csv") in str(caught.value)
+
+
+def test_the_comparison_with_last_month_in_the_faq_runs(image_dir, tmp_path, monkeypatch, capsys):
+    """New images come into the folder; the code of the FAQ compares two models on the old test images."""
+    section = (ROOT / "FAQ.md").read_text("utf-8").split("\n## I have more images now")[1].split("\n## ")[0]
+    save, compare = re.findall(r"```python\n(.*?)```", section, re.DOTALL)[:2]
+    asked, names = [], {}
+
+    def load_classifier(folder):
+        predict = lambda paths: asked.append(list(paths)) or [Path(p).parent.name for p in paths]  # noqa: E731
+        return SimpleNamespace(predict_labels=predict)
+
+    monkeypatch.setattr("utils_cv.models.saved_classifier.load_classifier", load_classifier)
+    monkeypatch.chdir(tmp_path)
+    image_dir.rename("my_images")
+    exec(save, names)
+    old = load_image_table("outputs/last_month.csv").set_index("path")["split"]
+    for i in range(10):
+        shutil.copy(f"my_images/can/{i}.png", f"my_images/can/new_{i}.png")
+    exec(compare, names)
+    new = names["table"].set_index("path")["split"]
+    assert len(new) == 30 and new[old.index].tolist() == old.tolist() and set(new) == {"train", "valid", "test"}
+    assert asked == [list(old.index[old == "test"])] * 2 and "0.0" in capsys.readouterr().out
