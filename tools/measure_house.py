@@ -11,12 +11,12 @@ TESTS = PACKAGE.parent / "tests"
 # 9,500 lines and 220 names held what the library did when it was rebuilt. Whoever adds a function raises them by what
 # it needs, after looking for what can go: here for imbalance, stable splits, more tables, many labels, unknown images.
 LIMITS = {
-    "lines": 12_000,
-    "files": 74,
-    "public names": 275,
+    "lines": 13_000,
+    "files": 80,
+    "public names": 320,
     "lines of the longest file": 400,
     "median lines of a function body": 9,
-    "lines of tests": 11_200,
+    "lines of tests": 12_600,
 }
 
 
