@@ -5,8 +5,8 @@ of each other, mirrored or cropped as it may be, and kept when the cells of both
 By hand, because imagehash, imagededup and cleanvision find neither crops nor mirror images.
 """
 
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 
 import numpy as np
 import pandas as pd
@@ -18,8 +18,7 @@ MIN_CONTRAST = 4.0
 # rendered images (0.85; among 398 photographs 0.55) and the worst 1 in 200 of copies cropped by 5 % (0.91). Recall and
 # false alarms: benchmarks/audit_recall.py.
 MIN_OVERLAP = 0.88
-MIN_TURNED_OVERLAP = 0.88  # of the middles of two images, one turned
-MAX_BITS = 12  # codes that differ in more of their 64 bits are not compared further
+MAX_BITS = 14  # codes that differ in more of their 64 bits are not compared further
 # Of a large group already found, this many members are compared with parts of the other images: a static camera's
 # thousands of nearly equal images would otherwise all be.
 _N_STAND_FOR_ALL = 5
@@ -27,14 +26,17 @@ _TURNS = (-25.0, -12.0, 12.0, 25.0)  # degrees that candidates are looked for at
 _MIN_TURNED_CORRELATION = 0.4  # at the nearest of these angles; below it no angle nearby fits
 _FINE_TURNS = (0.0, -2.5, 2.5, -5.0, 5.0)  # from each of them
 _TURNED_SIDE = 0.6  # of width and height: what stays inside of an image when it is turned
+_ASPECT_STEPS = 10  # per doubling of width / height
 _WHOLE = (0.0, 0.0, 1.0)  # left and upper edge and side of a part, as fractions of the whole
+_PART_SIDE = 0.9  # of width and height, of the parts that candidates are looked for with
+_MIN_ROUGH_FIT = 0.8  # of 8 × 9 cells; below it a pair is not measured (99 % of cropped copies have 0.9)
 _STEP = 4096
 _N_BANDS, _BAND_BITS = 4, 16
 # More codes than this may share a band only where images are near copies by the hundred; few of the pairs will do then.
 _MAX_BUCKET = 500
 _MAX_PAIRS_AT_ONCE = 2_000_000
 _MAX_PAIRS_PER_IMAGE = 50
-# Below this correlation of the whole images they cannot fit on parts of each other either, with very few exceptions.
+# Below this correlation of the whole images they seldom fit on parts of each other.
 _MIN_CORRELATION = 0.3
 _GRID = 16
 _SIDES_KEPT, _N_STARTS = (1.0, 0.94, 0.88), 6
@@ -97,49 +99,64 @@ def _find_near_duplicates(thumbnails: np.ndarray, aspects: np.ndarray) -> np.nda
     left out: they would resemble each other.
     """
     usable = np.flatnonzero([thumbnail.std() >= MIN_CONTRAST for thumbnail in thumbnails])
-    pairs = _extend_pairs(thumbnails, np.empty((0, 2), np.int64), usable, [_WHOLE])
+    overlap = partial(_measure_overlap, thumbnails)
+    candidates = usable[_find_candidates(thumbnails[usable], [(_WHOLE, 0), (_WHOLE, 1)])]
+    pairs = _extend_pairs(np.empty((0, 2), np.int64), candidates, overlap, len(thumbnails))
     groups = group_by_pairs(pairs, len(thumbnails))[usable]
     few = usable[pd.Series(groups).groupby(groups).cumcount() < _N_STAND_FOR_ALL]
-    pairs = _extend_pairs(thumbnails, pairs, few, _list_parts())
-    return np.concatenate([pairs, _find_turned(thumbnails, aspects, few)])
-
-
-def _extend_pairs(thumbnails: np.ndarray, pairs: np.ndarray, rows: np.ndarray, parts: list[tuple]) -> np.ndarray:
-    """Add to the pairs those of `rows` that fit and are not connected yet."""
-    candidates = rows[_find_candidates(thumbnails[rows], parts)]
-    groups = group_by_pairs(pairs, len(thumbnails))
-    for begin in range(0, len(candidates), _STEP):
-        some = candidates[begin : begin + _STEP]
-        some = some[groups[some[:, 0]] != groups[some[:, 1]]]
-        pairs = np.concatenate([pairs, some[_measure_overlap(thumbnails, some) >= MIN_OVERLAP]])
-        groups = group_by_pairs(pairs, len(thumbnails))
+    candidates = few[_find_candidates(thumbnails[few], _list_views())]
+    pairs = _extend_pairs(pairs, candidates, overlap, len(thumbnails))
+    middles = _average_turned(thumbnails[few], aspects[few], 0.0)
+    index = _make_index(_encode(middles))
+    for degrees in _TURNS:
+        candidates = few[_match(_average_turned(thumbnails[few], aspects[few], degrees), middles, index)]
+        turned = partial(_measure_turned, thumbnails, aspects, degrees=degrees)
+        pairs = _extend_pairs(pairs, candidates, turned, len(thumbnails))
     return pairs
 
 
-def _find_candidates(thumbnails: np.ndarray, parts: list[tuple]) -> np.ndarray:
-    """Find pairs in which the code of a part of one image, or of its mirror image, is like that of the whole other."""
-    codes = _compute_codes(thumbnails, _WHOLE)
-    pairs = [
-        _sort_pairs(_find_similar_codes(_compute_codes(images, part), codes))
-        for part in parts
-        for images in (thumbnails, thumbnails[:, :, ::-1])
-    ]
-    if len(parts) > 1:  # upside down, and turned by half
-        for images in (thumbnails[:, ::-1], thumbnails[:, ::-1, ::-1]):
-            pairs.append(_sort_pairs(_find_similar_codes(_compute_codes(images, _WHOLE), codes)))
-    return _sort_pairs(np.concatenate(pairs))
+def _extend_pairs(pairs: np.ndarray, candidates: np.ndarray, measure: Callable, n: int) -> np.ndarray:
+    """Add to the pairs those candidates, of n images, that fit and are not connected yet."""
+    groups = group_by_pairs(pairs, n)
+    for begin in range(0, len(candidates), _STEP):
+        some = candidates[begin : begin + _STEP]
+        some = some[groups[some[:, 0]] != groups[some[:, 1]]]
+        pairs = np.concatenate([pairs, some[measure(some) >= MIN_OVERLAP]])
+        groups = group_by_pairs(pairs, n)
+    return pairs
 
 
-def _list_parts() -> list[tuple]:
-    """List the whole, and nine parts of 90 % of its width and height."""
-    side = 0.9
-    starts = (0.0, (1 - side) / 2, 1 - side)
-    return [_WHOLE, *((left, top, side) for left in starts for top in starts)]
+def _list_views() -> list[tuple]:
+    """List the orientations of the whole that a first search leaves out, and nine parts, each also mirrored.
+
+    Of turns by 90 and 270 degrees one will do: one image is turned by 90 where the other is turned by 270.
+    """
+    starts = (0.0, (1 - _PART_SIDE) / 2, 1 - _PART_SIDE)
+    parts = [((left, top, _PART_SIDE), orientation) for left in starts for top in starts for orientation in range(2)]
+    return [(_WHOLE, orientation) for orientation in (2, 3, 4, 5, 7)] + parts
 
 
-def _sort_pairs(pairs: np.ndarray) -> np.ndarray:
-    """Put the smaller position of each pair first, sort the pairs, and drop repeats."""
-    return np.unique(np.sort(pairs, axis=1), axis=0)
+def _find_candidates(thumbnails: np.ndarray, views: list[tuple]) -> np.ndarray:
+    """Find pairs in which a part of one image, perhaps mirrored or turned, is roughly like the whole other."""
+    wholes = _average_part(thumbnails, _WHOLE)
+    index = _make_index(_encode(wholes))
+    found = [_match(_average_part(_orient(thumbnails, turn), part), wholes, index) for part, turn in views]
+    return np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
+
+
+def _match(cells: np.ndarray, others: np.ndarray, index: list[tuple]) -> np.ndarray:
+    """Find pairs of cells (n, 8, 9) and of others, whose codes are in the index, that are roughly alike."""
+    pairs = _find_similar_codes(_encode(cells), index)
+    cells, others = _standardize(cells), _standardize(others)
+    steps = np.split(pairs, range(_STEP, len(pairs), _STEP))
+    fits = [np.einsum("nij,nij->n", cells[some[:, 0]], others[some[:, 1]]) for some in steps]
+    return pairs[np.concatenate(fits) >= _MIN_ROUGH_FIT]
+
+
+def _orient(images: np.ndarray, orientation: int) -> np.ndarray:
+    """Mirror (1), turn upside down (2) and swap rows and columns (4) of images (n, side, side); 0 to 7 are sums."""
+    images = images.swapaxes(1, 2) if orientation & 4 else images
+    return images[:, :: -1 if orientation & 2 else 1, :: -1 if orientation & 1 else 1]
 
 
 def group_by_pairs(pairs: np.ndarray, n: int) -> np.ndarray:
@@ -151,40 +168,53 @@ def group_by_pairs(pairs: np.ndarray, n: int) -> np.ndarray:
     return connected_components(graph, directed=False)[1]
 
 
-def _compute_codes(thumbnails: np.ndarray, part: tuple[float, float, float]) -> np.ndarray:
-    """Difference hash (Krawetz 2013) of a part of each thumbnail, (n,) uint64: where its cells get brighter."""
+def _average_part(thumbnails: np.ndarray, part: tuple[float, float, float]) -> np.ndarray:
+    """Average a part of each thumbnail into cells (n, 8, 9)."""
     left, top, side = part
     down, across = _make_resampling(top, top + side, 8), _make_resampling(left, left + side, 9)
-    codes = np.empty(len(thumbnails), np.uint64)
+    cells = np.empty((len(thumbnails), 8, 9), np.float32)
     for begin in range(0, len(thumbnails), _STEP):
-        cells = down @ thumbnails[begin : begin + _STEP].astype(np.float32) @ across.T  # (n, 8, 9)
-        # A clear step is asked for: rounding would decide about equal cells of a plain background.
-        bits = cells[:, :, 1:] > cells[:, :, :-1] + 0.5
-        codes[begin : begin + _STEP] = _pack_bits(bits.reshape(len(bits), 64))
-    return codes
+        cells[begin : begin + _STEP] = down @ thumbnails[begin : begin + _STEP].astype(np.float32) @ across.T
+    return cells
+
+
+def _encode(cells: np.ndarray) -> np.ndarray:
+    """Difference hash (Krawetz 2013) of cells (n, 8, 9), (n,) uint64: where they get brighter to the right."""
+    # A clear step is asked for: rounding would decide about equal cells of a plain background.
+    return _pack_bits((cells[:, :, 1:] > cells[:, :, :-1] + 0.5).reshape(len(cells), 64))
 
 
 def _pack_bits(bits: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.packbits(bits, axis=1)).view(">u8")[:, 0].astype(np.uint64)
 
 
-def _find_similar_codes(queries: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Find pairs of codes that differ in at most 12 bits, without comparing all with all.
+def _make_index(codes: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Sort codes by each band: positions, the codes with that band in front, and where each value of it begins."""
+    index = []
+    for band in range(_N_BANDS):
+        moved = _bring_band_to_front(codes, band)
+        order = np.argsort(moved)
+        counts = np.bincount((moved >> np.uint64(48)).astype(np.int64), minlength=2**_BAND_BITS)
+        index.append((order, moved[order], np.concatenate([[0], np.cumsum(counts)])))
+    return index
+
+
+def _find_similar_codes(queries: np.ndarray, index: list[tuple]) -> np.ndarray:
+    """Find pairs of codes that differ in at most 14 bits, without comparing all with all.
 
     The 64 bits are dealt into 4 bands of 16. Codes that differ in at most 7 bits share one band up to a single bit, so
     all such pairs are found; of pairs that differ in more, a part. Of a query the nearest 50 are kept, and where more
     than 500 codes share a band, only those nearest in the order of their bits are compared. Memory grows with the
     number of codes, not of pairs.
 
-    Takes two codes of each image, (n,) uint64. Returns positions in `queries` and in `codes`, (n_pairs, 2), never the
-    same image twice, without repeats. Source: Norouzi, Punjani and Fleet, "Fast search in Hamming space with
-    multi-index hashing", 2012.
+    Takes a code of each image, (n,) uint64, and the index of another code of each. Returns positions in both,
+    (n_pairs, 2), never the same image twice, without repeats. Source: Norouzi, Punjani and Fleet, "Fast search in
+    Hamming space with multi-index hashing", 2012.
     """
     nearest, waiting = np.empty((0, 3), np.int64), []  # query, bits that differ, code
-    for rows, columns in _propose_pairs(queries, codes):
-        bits = np.bitwise_count(queries[rows] ^ codes[columns])
+    for rows, bits, columns in _propose_pairs(queries, index):
         is_near = (bits <= MAX_BITS) & (rows != columns)
-        waiting.append(np.stack([rows, bits, columns], axis=1)[is_near])
+        waiting.append(np.stack([rows[is_near], bits[is_near], columns[is_near]], axis=1))
         if sum(map(len, waiting)) > _MAX_PAIRS_AT_ONCE:
             nearest, waiting = _keep_nearest([nearest, *waiting]), []
     return _keep_nearest([nearest, *waiting])[:, [0, 2]]
@@ -195,17 +225,14 @@ def _keep_nearest(found: list[np.ndarray]) -> np.ndarray:
     return pairs[pd.Series(pairs[:, 0]).groupby(pairs[:, 0]).cumcount() < _MAX_PAIRS_PER_IMAGE]
 
 
-def _propose_pairs(queries: np.ndarray, codes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Give positions of queries and of codes that share a band up to one bit, a bounded number at a time."""
-    for band in range(_N_BANDS):
-        moved, wanted = _bring_band_to_front(codes, band), _bring_band_to_front(queries, band)
-        order = np.argsort(moved)
-        in_order = moved[order]
-        edges = np.searchsorted(in_order >> np.uint64(48), np.arange(2**_BAND_BITS + 1, dtype=np.uint64))
+def _propose_pairs(queries: np.ndarray, index: list[tuple]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Give queries, bits that differ, and codes that share a band up to one bit, a bounded number at a time."""
+    for band, (order, in_order, edges) in enumerate(index):
+        wanted = _bring_band_to_front(queries, band)
         for flipped in [0, *(1 << bit for bit in range(_BAND_BITS))]:
             first, last = _find_bucket(wanted ^ np.uint64(flipped << 48), in_order, edges)
             for rows, places in _expand(first, last):
-                yield rows, order[places]
+                yield rows, np.bitwise_count(wanted[rows] ^ in_order[places]), order[places]
 
 
 def _bring_band_to_front(codes: np.ndarray, band: int) -> np.ndarray:
@@ -252,7 +279,7 @@ def _make_resampling(start: float, stop: float, n_cells: int) -> np.ndarray:
 
 
 def _measure_overlap(thumbnails: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """Measure how well one image of each pair fits on the other, or on a part of it, perhaps mirrored or upside down.
+    """Measure how well one image of each pair fits on the other, or on a part of it, perhaps mirrored or turned by 90°.
 
     Parts of 88 to 100 % of the width and of the height are tried, from one image on the other and the other way.
     Brightness and contrast do not matter. Where it fits best, the cells must get brighter and darker together, and so
@@ -262,34 +289,21 @@ def _measure_overlap(thumbnails: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     best = np.full(len(pairs), -1.0, np.float32)
     for begin in range(0, len(pairs), _PAIRS_PER_STEP):
         a, b = (thumbnails[pairs[begin : begin + _PAIRS_PER_STEP, side]].astype(np.float32) for side in (0, 1))
-        views = np.stack([b, b[:, :, ::-1], b[:, ::-1], b[:, ::-1, ::-1]])
-        fits = np.stack([_correlate(_shrink(a), _shrink(view)) for view in views])
-        b, fit = views[fits.argmax(axis=0), np.arange(len(b))], fits.max(axis=0)
+        small_a, small_b = _standardize(_shrink(a)), _standardize(_shrink(b))
+        fits = np.stack([np.einsum("nij,nij->n", small_a, _orient(small_b, k)) for k in range(8)])
+        for k in range(1, 8):
+            is_best = fits.argmax(axis=0) == k
+            b[is_best] = _orient(b[is_best], k)
+        fit = fits.max(axis=0)
         worth = fit >= _MIN_CORRELATION
         fit[worth] = np.maximum(_fit_on_parts(a[worth], b[worth]), _fit_on_parts(b[worth], a[worth]))
         best[begin : begin + _PAIRS_PER_STEP] = fit
     return best
 
 
-def _find_turned(thumbnails: np.ndarray, aspects: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Find pairs (n_pairs, 2) of `rows` whose middles show the same, turned by up to 31 degrees."""
-    codes = _compute_turned_codes(thumbnails[rows], aspects[rows], 0.0)
-    found = [np.empty((0, 2), np.int64)]
-    for degrees in _TURNS:
-        turned = _compute_turned_codes(thumbnails[rows], aspects[rows], degrees)
-        pairs = rows[_find_similar_codes(turned, codes)]
-        fits = _measure_turned(thumbnails, aspects, pairs, degrees)
-        found.append(pairs[fits >= MIN_TURNED_OVERLAP])
-    return np.concatenate(found)
-
-
-def _compute_turned_codes(thumbnails: np.ndarray, aspects: np.ndarray, degrees: float) -> np.ndarray:
-    codes = [np.empty(0, np.uint64)]
-    for begin in range(0, len(thumbnails), _STEP):
-        some = slice(begin, begin + _STEP)
-        cells = _turn(thumbnails[some], aspects[some], degrees, 16, 18).reshape(-1, 8, 2, 9, 2).mean(axis=(2, 4))
-        codes.append(_pack_bits((cells[:, :, 1:] > cells[:, :, :-1] + 0.5).reshape(len(cells), 64)))
-    return np.concatenate(codes)
+def _average_turned(thumbnails: np.ndarray, aspects: np.ndarray, degrees: float) -> np.ndarray:
+    """Average the middle of each thumbnail, turned by an angle, into cells (n, 8, 9)."""
+    return _turn(thumbnails, aspects, degrees, 16, 18).reshape(-1, 8, 2, 9, 2).mean(axis=(2, 4))
 
 
 def _measure_turned(thumbnails: np.ndarray, aspects: np.ndarray, pairs: np.ndarray, degrees: float) -> np.ndarray:
@@ -310,17 +324,21 @@ def _measure_turned(thumbnails: np.ndarray, aspects: np.ndarray, pairs: np.ndarr
 
 def _turn(thumbnails: np.ndarray, aspects: np.ndarray, degrees: float, n_rows: int, n_columns: int) -> np.ndarray:
     """Sample the middle of each image, turned by an angle: (n, n_rows, n_columns)."""
-    y, x = (((np.arange(n) + 0.5) / n - 0.5) * _TURNED_SIDE for n in (n_rows, n_columns))
+    from scipy.ndimage import affine_transform
+
+    turned = np.empty((len(thumbnails), n_rows, n_columns), np.float32)
     sine, cosine = np.sin(np.deg2rad(degrees)), np.cos(np.deg2rad(degrees))
-    y, x, shape = y[:, None], x[None, :], aspects[:, None, None]
-    places = (sine * x * shape + cosine * y, cosine * x - sine * y / shape)
-    rows, columns = (np.clip((place + 0.5) * THUMBNAIL_PX - 0.5, 0, THUMBNAIL_PX - 1.001) for place in places)
-    top, left = rows.astype(np.int64), columns.astype(np.int64)
-    down, right = (rows - top).astype(np.float32), (columns - left).astype(np.float32)
-    image, pixels = np.arange(len(thumbnails))[:, None, None], thumbnails.astype(np.float32)
-    upper = pixels[image, top, left] * (1 - right) + pixels[image, top, left + 1] * right
-    lower = pixels[image, top + 1, left] * (1 - right) + pixels[image, top + 1, left + 1] * right
-    return upper * (1 - down) + lower * down
+    shape, middle = np.array([n_rows, n_columns]), THUMBNAIL_PX / 2 - 0.5
+    steps = np.round(np.log2(aspects) * _ASPECT_STEPS)
+    for step in np.unique(steps):  # images of nearly the same aspect at once
+        rows, aspect = np.flatnonzero(steps == step), 2 ** (step / _ASPECT_STEPS)
+        matrix, offset = np.eye(3), np.zeros(3)  # the first axis is that of the images
+        matrix[1:, 1:] = np.array([[cosine, sine * aspect], [-sine / aspect, cosine]]) / shape
+        matrix[1:, 1:] *= _TURNED_SIDE * THUMBNAIL_PX
+        offset[1:] = middle - matrix[1:, 1:] @ (shape / 2 - 0.5)
+        size = (len(rows), n_rows, n_columns)
+        turned[rows] = affine_transform(thumbnails[rows], matrix, offset, size, np.float32, order=1, mode="nearest")
+    return turned
 
 
 def _shrink(thumbnails: np.ndarray) -> np.ndarray:
