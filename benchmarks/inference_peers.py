@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import functools
 import tempfile
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -25,8 +26,9 @@ from inference_workers import LEARNER_NAME, WAYS, Worker
 from loading import make_files
 
 from utils_cv.data.image_table import TableImages, load_image_table, load_table_images
-from utils_cv.data.images import load_pixels
+from utils_cv.data.images import load_images, load_pixels
 from utils_cv.data.splits import complete_splits
+from utils_cv.models.features import run_in_batches
 from utils_cv.models.quantization import add_int8
 from utils_cv.models.runtimes import load_network
 from utils_cv.models.saved_classifier import load_classifier, save_classifier
@@ -105,6 +107,29 @@ def compare_runtimes(folder: Path, pixels: np.ndarray, runtimes: list[str], n_re
     print(f"  added: {medians['predict_labels'] / medians['bare session'] - 1:.1%} of the session's time")
 
 
+def compare_folder_rates(folder: Path, paths: list[str], n_rounds: int) -> None:
+    """A folder of files to a table, against the bare session in batches on images that are open already."""
+    classifier, bare = load_classifier(folder), load_network(folder, "onnx")
+    pixels = load_images(paths, classifier.info.im_size_px).pixels
+    functions: dict[str, Callable[[], object]] = {
+        "bare session": lambda: run_in_batches(bare, pixels),
+        "load_images": lambda: load_images(paths, classifier.info.im_size_px),
+        "predict_table": lambda: classifier.predict_table(paths),
+    }
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in functions}
+    for _ in range(n_rounds):
+        for name, function in functions.items():
+            start = time.perf_counter(), time.process_time()
+            function()
+            seconds[name].append((time.perf_counter() - start[0], time.process_time() - start[1]))
+    print(f"\na folder of {len(paths)} files (n = {n_rounds} rounds, in turn; processor time is that of all threads)")
+    bare_s = np.array(seconds["bare session"])
+    for name, values in seconds.items():
+        wall_ms, cpu_ms = np.median(values, axis=0) / len(paths) * 1000
+        rate, cpu_rate = np.median(bare_s / np.array(values), axis=0)
+        print(f"  {name:14s} {wall_ms:7.2f} ms per image, processor {cpu_ms:6.2f} ms; rate {rate:.2f}, {cpu_rate:.2f}")
+
+
 def show(title: str, functions: dict[str, Callable[[], object]], n_repeats: int) -> dict[str, float]:
     """Time in turn, print medians and their ratios to the first."""
     table = measure_in_turn(functions, n_repeats=n_repeats)
@@ -153,6 +178,7 @@ def main() -> None:
         for path in (small, large):
             compare_peers(folder, path, arguments.ways, arguments.rounds)
         compare_runtimes(folder, load_pixels(small, 224)[None], arguments.runtimes, arguments.repeats)
+        compare_folder_rates(folder, images.table["path"].tolist(), arguments.rounds)
         compare_cold_starts(folder, small, arguments.cold_starts)
 
 

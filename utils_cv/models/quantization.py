@@ -4,6 +4,7 @@ Weights and activations become integers; the range of each activation is calibra
 """
 
 import dataclasses
+import functools
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from utils_cv.data.splits import list_groups
 from utils_cv.evaluation.metrics import compare_accuracy, measure_accuracy
@@ -20,7 +22,7 @@ from utils_cv.system.timing import measure_in_turn
 
 from .features import run_in_batches
 from .model_files import INT8_NAME, LABEL_SEPARATOR, ONNX_NAME, ModelInfo, commit_model, read_model_info, stage_model
-from .runtimes import INPUT_NAME, Network, load_onnx
+from .runtimes import INPUT_NAME, RUNTIME_FILES, Network, list_runtimes, load_network, load_onnx
 
 if TYPE_CHECKING:
     from utils_cv.data.image_table import TableImages
@@ -100,6 +102,40 @@ def check_int8(
     found = {"is_offered": is_offered, "reason": reason, "max_loss": MAX_LOSS, "n": n, "difference": value}
     found |= {"agreement": agreement.value, "agreement_low": agreement.low, "logit_error": logit_error}
     return found | {"difference_low": low, "difference_high": high, "float_ms": float_ms, "int8_ms": int8_ms}
+
+
+def compare_runtimes(folder: str | Path, pixels: np.ndarray) -> "pd.DataFrame":
+    """Compare a finished model in the runtimes that are installed here: size, answers, and time.
+
+    Args:
+        folder: Where `utils_cv.models.saved_classifier.save_classifier` wrote it.
+        pixels: Images of its size, uint8 (n, size, size, 3), such as the validation images. No labels are needed.
+
+    Returns:
+        One row per runtime that has its file in the folder, without "compile", which takes a minute to set up:
+        `runtime`; `size_mb`, of the file, in 10**6 bytes; `agreement`, the fraction of images with the same answer as
+        in eager PyTorch, `agreement_low` and `agreement_high` (95 %), `n`; `logit_error`, see `measure_logit_error`;
+        `median_ms` for one image, the runtimes in turn, and `busy`: something else was running.
+
+    Example:
+        >>> compare_runtimes("models/fridge", images.pixels[is_valid])  # doctest: +SKIP
+    """
+    info = read_model_info(folder)
+    runtimes = [name for name in list_runtimes() if name != "compile" and RUNTIME_FILES[name] in info.files]
+    networks, one = {name: load_network(folder, name) for name in runtimes}, np.ascontiguousarray(pixels[:1])
+    logits = {name: run_in_batches(network, pixels) for name, network in networks.items()}
+    answers = {
+        name: [str(row) for row in (part > 0).tolist()] if info.is_multilabel else part.argmax(axis=1)
+        for name, part in logits.items()
+    }
+    times = measure_in_turn({name: functools.partial(run, one) for name, run in networks.items()}, warn=False)
+    rows = []
+    for name in runtimes:
+        value, low, high, n = measure_accuracy(answers[runtimes[0]], answers[name])
+        row = {"runtime": name, "size_mb": (Path(folder) / RUNTIME_FILES[name]).stat().st_size / 1e6}
+        row |= {"agreement": value, "agreement_low": low, "agreement_high": high, "n": n}
+        rows.append(row | {"logit_error": measure_logit_error(logits[runtimes[0]], logits[name])})
+    return pd.DataFrame(rows).assign(median_ms=times["median_ms"].to_numpy(), busy=times["busy"].to_numpy())
 
 
 def measure_logit_error(float_logits: np.ndarray, int8_logits: np.ndarray) -> float:

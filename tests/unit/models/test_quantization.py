@@ -16,6 +16,7 @@ from utils_cv.models.quantization import (
     add_int8,
     check_int8,
     choose_calibration_rows,
+    compare_runtimes,
     measure_logit_error,
     quantize_onnx,
 )
@@ -150,6 +151,23 @@ def test_equal_answers_in_less_time_are_offered_and_listed(folder, is_multilabel
     assert info.int8["is_offered"] and info.int8["n"] == 600 and info.int8["n_calibration"] == 4
     assert (info.int8["difference"], info.int8["float_ms"], info.int8["int8_ms"]) == (0, 8.0, 4.0)
     assert info.int8["agreement"] == 1 and info.int8["logit_error"] == 0
+
+
+def test_runtimes_are_compared_in_size_and_answers(saved_folder, small_images, monkeypatch):
+    load = quantization.load_network
+    monkeypatch.setattr(  # one that gives the second class whatever it sees
+        quantization, "load_network", lambda *given: run_wrong if given[1] == "openvino" else load(*given)
+    )
+    rows = compare_runtimes(saved_folder, small_images.pixels[:8]).set_index("runtime")
+    assert rows.index.tolist() == ["torch", "channels_last", "onnx", "openvino"] and set(rows["n"]) == {8}
+    assert rows.loc["onnx", "size_mb"] == (saved_folder / "model.onnx").stat().st_size / 1e6
+    assert rows.loc["onnx", "agreement"] == 1 and rows.loc["onnx", "logit_error"] < 1e-3 < rows["logit_error"].max()
+    expected = np.mean(load(saved_folder, "onnx")(small_images.pixels[:8]).argmax(axis=1) == 1)
+    assert rows.loc["openvino", "agreement"] == expected and (rows["median_ms"] > 0).all()
+
+
+def run_wrong(pixels):
+    return np.tile(np.float32([[0, 9]]), (len(pixels), 1))
 
 
 def test_error_of_logits_is_relative_to_their_spread():
