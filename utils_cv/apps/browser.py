@@ -10,6 +10,7 @@ import json
 import re
 import shutil
 import subprocess
+import tarfile
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,8 +41,9 @@ def export_browser(model_folder: str | Path, folder: str | Path, *, ort_dir: str
     """Write a page that classifies images in a browser: dropped, pasted or chosen ones, or those of a camera.
 
     Open its `index.html` by a double click, or put the folder on any web server. Everything runs on the reader's
-    device: the page may not contact any host. Its probabilities are those of `ImageClassifier.predict` to 1e-3, for
-    JPEG files bit for bit the same pixels, also large ones. 16-bit images lose their lower bits in a browser.
+    device: the page may not contact any host. Its probabilities are those of `ImageClassifier.predict` to 1e-3, which
+    `benchmarks/README.md` shows for Chromium; the page decodes JPEG files itself. What a browser cannot open, such as
+    TIFF, the page cannot either.
 
     Args:
         model_folder: Where `save_classifier` wrote the model, with ONNX.
@@ -141,7 +143,7 @@ def _fetch_runtime(cache_dir: Path) -> None:
     if npm is None:
         raise BrowserRuntimeError(f"The page needs {wanted}, which npm brings, and npm is not installed here. {hint}")
     with tempfile.TemporaryDirectory() as folder:
-        command = [npm, "pack", wanted, "--fetch-retries=0", "--silent", "--pack-destination", folder]
+        command = [npm, "pack", wanted, "--fetch-retries=0", "--loglevel=error", "--pack-destination", folder]
         try:
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=NPM_TIMEOUT_S)
         except subprocess.TimeoutExpired as error:
@@ -150,10 +152,17 @@ def _fetch_runtime(cache_dir: Path) -> None:
         if done.returncode or not packages:
             reason = (done.stderr.strip().splitlines() or ["it gave no reason"])[0]
             raise BrowserRuntimeError(f"npm could not bring {wanted}: {reason}. Is there a network? {hint}")
-        shutil.unpack_archive(packages[0], folder, filter="data")
-        unpacked = Path(folder) / "package/dist"
-        if not _is_runtime(unpacked):
+        if not _unpack_runtime(packages[0], Path(folder)):
             raise BrowserRuntimeError(f"What npm brought is not {wanted} as it was published: hashes differ. {hint}")
         for name in RUNTIME_FILES:
             with write_atomic(cache_dir / name) as temporary_path:
-                shutil.copyfile(unpacked / name, temporary_path)
+                shutil.copyfile(Path(folder) / name, temporary_path)
+
+
+def _unpack_runtime(package: Path, folder: Path) -> bool:
+    """Unpack the files that the page needs, and nothing else; tell whether all are there as they were published."""
+    with tarfile.open(package) as archive:
+        for member in archive:
+            if member.isfile() and (name := member.name.removeprefix("package/dist/")) in RUNTIME_FILES:
+                (folder / name).write_bytes(archive.extractfile(member).read())  # type: ignore[union-attr]
+    return _is_runtime(folder)

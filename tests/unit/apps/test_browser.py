@@ -1,4 +1,4 @@
-"""The page in the browser: what is written, what is refused, and what it may do."""
+"""The page in the browser: what is written, what is refused; and that Chromium has checked how it opens images."""
 
 import base64
 import gzip
@@ -14,6 +14,7 @@ from dataclasses import replace
 import PIL
 import pytest
 
+from tests.conftest import ROOT
 from utils_cv.apps import browser
 from utils_cv.apps.browser import BrowserRuntimeError, export_browser
 from utils_cv.data import decoding, images
@@ -187,3 +188,14 @@ def test_the_page_opens_images_with_the_numbers_of_python():
     constants = dict(re.findall(r"^const ([A-Z_]+) = ([\d.]+);", text, re.M))
     assert float(constants["DECODE_MARGIN"]) == decoding._DECODE_MARGIN
     assert (int(constants["PADDING"]),) * 3 == images._PADDING
+
+
+def test_chromium_checked_how_this_page_opens_images_and_found_the_answers_of_python():
+    kept = json.loads((ROOT / "benchmarks/results/browser_page.json").read_text(encoding="utf-8"))
+    digests = {name: hashlib.sha256((browser.PAGE_DIR / name).read_bytes()).hexdigest() for name in kept["sha256"]}
+    assert set(digests) == {"jpeg.js", "pixels.js"}
+    assert digests == kept["sha256"], "run python -m tools.check_browser_page again"
+    assert kept["onnxruntime-web"] == browser.RUNTIME_VERSION
+    for name, rows in kept["tables"].items():
+        assert len(rows) >= 30, name
+        assert [row["image"] for row in rows if row["difference"] > 1e-3] == [], name

@@ -11,8 +11,7 @@ async function unpack(text) {
   const packed = atob(text);
   const bytes = new Uint8Array(packed.length);
   for (let i = 0; i < packed.length; i++) bytes[i] = packed.charCodeAt(i);
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream('gzip'));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
+  return inflate(new Blob([bytes]), 'gzip');
 }
 
 async function loadNetwork() {
@@ -122,9 +121,10 @@ async function takeFiles(files) {
 }
 
 function explain(error, file) {
-  if (error.name !== 'InvalidStateError' && error.name !== 'EncodingError') return error.message;
+  if (error.name === 'Error') return error.message; // one of this page's own
+  console.warn(error);
   const what = file.type.startsWith('image/') ? 'is damaged, or of a kind that this browser cannot open' : 'is not an image';
-  return `“${file.name}” ${what}. Try a JPEG, PNG, WebP or GIF file.`;
+  return `“${file.name || 'What was pasted'}” ${what}. Try a JPEG, PNG, WebP or GIF file.`;
 }
 
 async function startCamera() {

@@ -13,9 +13,10 @@ async function openPixels(source, targetPx, valueRange) {
       const image = decodeJpeg(bytes, Math.floor(targetPx * DECODE_MARGIN));
       if (image) return makeReader(image);
     }
-    const isDeep = bytes[0] === 0x89 && bytes[1] === 0x50 && bytes[24] === 16;
-    if (isDeep && valueRange !== 65535) {
-      throw new Error(`This model was trained on 16-bit images in which ${valueRange} is white. Browsers keep 8 bits.`);
+    if (bytes[0] === 0x89 && bytes[1] === 0x50 && bytes[24] === 16) {
+      const image = await decodeDeepPng(bytes, valueRange);
+      if (image) return makeReader(image);
+      if (valueRange !== 65535) throw new Error('Of 16-bit images this page opens only grey PNG files as the model needs.');
     }
   }
   const how = {colorSpaceConversion: 'none', premultiplyAlpha: 'none', imageOrientation: 'from-image'};
@@ -31,6 +32,44 @@ async function openPixels(source, targetPx, valueRange) {
     return context.getImageData(0, 0, width, nRows).data;
   };
   return {width, height, nRowsAtOnce: canvas.height, readRows, close: () => bitmap.close()};
+}
+
+async function inflate(blob, format) {
+  return new Uint8Array(await new Response(blob.stream().pipeThrough(new DecompressionStream(format))).arrayBuffer());
+}
+
+// Opens a grey PNG file with 16 bits, of which browsers keep 8; null for other kinds. The value valueRange becomes white.
+async function decodeDeepPng(bytes, valueRange) {
+  const view = new DataView(bytes.buffer);
+  const [width, height] = [view.getUint32(16), view.getUint32(20)];
+  if (bytes[25] || bytes[28]) return null; // colors, or interlaced
+  const parts = [];
+  for (let at = 8; at + 12 <= bytes.length; at += 12 + view.getUint32(at)) {
+    const kind = String.fromCharCode(...bytes.subarray(at + 4, at + 8));
+    if (kind === 'tRNS') return null;
+    if (kind === 'IDAT') parts.push(bytes.subarray(at + 8, at + 8 + view.getUint32(at)));
+  }
+  const [raw, step] = [await inflate(new Blob(parts), 'deflate'), 2 * width + 1];
+  if (raw.length < step * height) throw new Error('The file is cut short.');
+  const data = new Uint8ClampedArray(4 * width * height).fill(255);
+  const scale = Math.fround(255 / valueRange); // in 32 bits, as in Python
+  for (let y = 0, out = 0; y < height; y++) {
+    const filter = raw[y * step];
+    for (let i = 1; i < step; i++) {
+      const at = y * step + i;
+      const [left, up, corner] = [i > 2 ? raw[at - 2] : 0, y ? raw[at - step] : 0, i > 2 && y ? raw[at - step - 2] : 0];
+      raw[at] += [0, left, up, left + up >> 1, predict(left, up, corner)][filter];
+      if (i % 2) continue;
+      data.fill(roundHalfEven(Math.fround((raw[at - 1] << 8 | raw[at]) * scale)), out, out + 3);
+      out += 4;
+    }
+  }
+  return {width, height, data};
+}
+
+function predict(left, up, corner) {
+  const [a, b, c] = [Math.abs(up - corner), Math.abs(left - corner), Math.abs(left + up - 2 * corner)];
+  return a <= b && a <= c ? left : b <= c ? up : corner;
 }
 
 function makeReader({width, height, data}) {
