@@ -200,8 +200,8 @@ function describeModel() {
     ['Runtime', `onnxruntime-web ${RUNTIME.version}, in this browser`],
     ['Unknown images', CAN_REJECT
       ? `are rejected; so are about ${formatPercent(MODEL.unknown.expected)} of known ones`
-      : 'are not rejected: every image gets an answer, also one that shows none of the classes'],
-    ['Limits', 'Scores hold for images like those that they were measured on.'],
+      : 'are not recognized: one that shows none of the classes can get a label all the same'],
+    ['Limits', 'Answers are as good as the scores only for images like those that these were measured on.'],
   ];
   for (const [name, text] of facts.filter((fact) => fact[1])) {
     addElement(byId('facts'), 'dt', '', name);
