@@ -239,6 +239,8 @@ def load_table_images(table: pd.DataFrame, im_size_px: int, *, fit: Fit = "squas
             f"the first: {skipped['image'].iloc[0]} ({skipped['cause'].iloc[0]})."
         )
     if len(skipped):
+        more = f"{len(skipped)} of {len(table)} could not be opened."
+        opened.attrs["left_out"] = f"{table.attrs.get('left_out', '')} {more}".strip()
         listed = "; ".join(f"{row.image} ({row.cause})" for row in skipped.head(3).itertuples())
         warnings.warn(f"Skipped {len(skipped)} of {len(table)} images: {listed}. All: .skipped", stacklevel=2)
     return TableImages(opened, loaded.pixels, class_names, is_multilabel(table), fit, skipped, value_range)

@@ -108,6 +108,7 @@ def test_bad_files_are_skipped_counted_and_listed(image_dir):
         images = load_table_images(table, 32)
     assert images.skipped["image"].tolist() == ["can/3.png", "carton/5.png"]
     assert images.skipped["cause"].str.contains("empty|not an image").all()
+    assert describe_table(images.table).endswith("; 2 of 20 could not be opened.") and not table.attrs["left_out"]
     assert len(images.table) == len(images.pixels) == 18
     assert "can/3.png" not in set(images.table["image"])
     np.testing.assert_array_equal(images.pixels[3], load_pixels(image_dir / "can" / "4.png", 32))
