@@ -61,16 +61,16 @@ def complete_splits(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     _check_columns(table, "path", "label")
     table = table.reset_index(drop=True)
     unit, split = _name_units(table), _read_split(table)
-    if (split == "train").all():
-        split[:] = ""
     given = set(split) - {""}
+    known = {name: part for name, part in zip(unit, split, strict=True) if part}
+    split[:] = [part or known.get(name, "") for name, part in zip(unit, split, strict=True)]
+    if (split == "train").all():
+        split[:], given = "", set()
     if given and "train" not in given and (split != "").all():
         raise ValueError(
             f"Got splits {split.value_counts().to_dict()}, but no 'train'. Call the folder or the rows to learn from "
             "'train', or empty the column 'split' to have the splits made."
         )
-    known = {name: part for name, part in zip(unit, split, strict=True) if part}
-    split[:] = [part or known.get(name, "") for name, part in zip(unit, split, strict=True)]
     has_two = len(given) == 2 and "train" in given
     parts = given if has_two else set(SPLIT_NAMES) - given or set(SPLIT_NAMES)
     what = "groups" if "group" in table else "images"

@@ -177,14 +177,15 @@ def test_it_is_said_what_test_images_are_too_few_for(n_test, n_groups, messages)
 
 
 FOLDERS = (
-    "cat,dog,dog ,Dog,caf\u00e9,cafe\u0301,cat|kitten,train,val,test,Training,seg_train,trian,unlabeled,@eaDir,__MACOSX"
+    "cat,dog,dog ,Dog,caf\u00e9,cafe\u0301,cat|kitten,train,val,test,Training,seg_train,trian,unlabeled,@eaDir,"
+    "__MACOSX,tr,te,fold1,cv_2,query,hold-out,images,1,10"
 )
 FOLDERS = [*FOLDERS.split(","), "a$b", "翘头剪", "caf\udce9", "_bg_", " ", "new\nline", "#1", "x" * 255, "🐈"]
 FILES = ["1.jpg", "2.JPG", "3", "4.jpg?w=4", "5.txt", "caf\udce9.jpg", "e\u0301.jpg", "\u00e9.jpg", "new\nline.jpg"]
 FILES += ["a,b.png", "$a$.jpg", " 7.jpg", "8.jpg ", "Thumbs.db", "y" * 251 + ".jpg", "a\\b.jpg", 'a"b.jpg', "pipe.jpg"]
 NAMES = ["cat/1.jpg", "dog/2.jpg", "a,b.png", "caf\u00e9.jpg", "new\nline.jpg", "x.png", "z 1.jpg", 'q".jpg', "$5$.jpg"]
 CELLS = {
-    "image": [*NAMES, "X.PNG", "cat/1", "cat\\1.jpg", "./x.png", "missing.jpg", "", " x.png ", "x" * 300],
+    "image": [*NAMES, "X.PNG", "cat/1", "cat\\1.jpg", "./x.png", "missing.jpg", "", " x.png ", "x" * 300, "/far/x.png"],
     "label": [
         "cat",
         "dog",
@@ -199,15 +200,20 @@ CELLS = {
         "1",
         "NA",
         "a,b",
+        "cat;dog",
+        "1.0",
+        "('cat', 'dog')",
         '"',
     ],
-    "split": ["", "", "train", "val", "Test", "tset"],
-    "group": ["", "a", "b"],
-    "can": ["0", "1", ""],
-    "jar": ["0", "1"],
+    "split": ["", "", "train", "val", "Test", "tset", "te", "nan"],
+    "is_valid": ["True", "False", ""],
+    "group": ["", "a", "b", "NaN"],
+    "can": ["0", "1", "", "yes", "nan"],
+    "jar": ["0", "1", "x", "1.0"],
     "": ["", "1"],
 }
 HEADERS = [["image", "label"], ["label", "image", "split", "group"], ["image", "can", "jar"], ["", "image", "label"]]
+HEADERS += [["image", "can", "is_valid"], ["image", "can"], ["image", "can", "jar", "group"]]
 folders = st.tuples(st.lists(st.sampled_from(FOLDERS), max_size=3), st.sampled_from(FILES), st.integers(1, 4))
 
 
@@ -222,7 +228,14 @@ def make_csv(draw):
     ]
     text = io.StringIO(newline="")
     csv.writer(text, delimiter=draw(st.sampled_from(",;\t"))).writerows([header, *rows])
-    changes = [lambda t: t, lambda t: f"\n{t},\n", lambda t: t.replace('"', ""), lambda t: t.replace("\r\n", ",\n")]
+    changes = [
+        lambda t: t,
+        lambda t: f"\n{t},\n",
+        lambda t: f"# a remark\n{t}",
+        lambda t: t + t,
+        lambda t: t.replace('"', ""),
+        lambda t: t.replace("\r\n", ",\n"),
+    ]
     encoding = draw(st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "cp1252"]))
     return draw(st.sampled_from(changes))(text.getvalue()).encode(encoding, "replace")
 
