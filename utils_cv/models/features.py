@@ -74,5 +74,5 @@ def run_in_batches(
 def _load_network(backbone: str, im_size_px: int, device: str) -> Network:
     """Keep the last two: studies ask for the features of one backbone hundreds of times, on one device."""
     facts = describe_backbone(backbone)
-    network = Normalized(load_backbone(backbone, n_classes=0), facts.mean, facts.std)
+    network = Normalized(load_backbone(backbone, n_classes=0, im_size_px=im_size_px), facts.mean, facts.std)
     return prepare_network(network, im_size_px, name=backbone)

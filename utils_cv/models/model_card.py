@@ -13,7 +13,8 @@ _CARD = """\
 # {title}
 
 An image classifier that gives each image {kind} {n_classes} labels: {class_names}.{trained} The network is \
-{info.backbone} with a linear head. It takes square images of {info.im_size_px} px, which `fit={info.fit!r}` makes.
+{info.backbone} with a linear head{weights}. It takes square images of {info.im_size_px} px, which \
+`fit={info.fit!r}` makes.
 
 ## Scores
 
@@ -53,6 +54,7 @@ def make_model_card(info: ModelInfo, *, title: str, license: str = "other") -> s
         class_names=", ".join(map(_escape, info.class_names)),
         trained="" if n_train is None else f" It was trained on {n_train} images.",
         info=info,
+        weights=info.weights_license and f", trained from weights under this license: {_escape(info.weights_license)}",
         scores=_list_scores(info.scores),
         int8='\n\nThe 8-bit network is loaded by `load_classifier(..., runtime="int8")`.' * (INT8_NAME in info.files),
         unknown="A class that never occurred in training cannot be recognized."

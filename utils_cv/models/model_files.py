@@ -61,6 +61,7 @@ class ModelInfo:
     training: dict[str, Any] = field(default_factory=dict)  # facts such as `seconds` and `n_train`
     table_sha256: str = ""  # hash of image, label and split of the training table, where one was given
     value_range: int = FULL_RANGE  # the value of 16-bit files that becomes white
+    weights_license: str = ""  # of the pretrained weights that it was trained from; empty if there were none
     versions: dict[str, str] = field(default_factory=dict)  # of Python and the packages that made the model
     files: dict[str, str] = field(default_factory=dict)  # name to SHA-256 of the files beside `model.json`
 
@@ -90,6 +91,7 @@ def describe_model(trained: Any, images: Any, scores: Any, thresholds: Sequence[
         im_size_px=int(trained.im_size_px),
         fit=trained.fit,
         value_range=trained.value_range,
+        weights_license=model.weights_license,
         mean=model.mean.flatten().tolist(),
         std=model.std.flatten().tolist(),
         thresholds=[float(value) for value in thresholds],
@@ -286,6 +288,7 @@ def _list_wrong_facts(info: ModelInfo) -> list[str]:
         "backbone": not _is_text(info.backbone),
         "im_size_px": not isinstance(info.im_size_px, int) or info.im_size_px not in range(1, 10_001),
         "value_range": not isinstance(info.value_range, int) or info.value_range not in VALUE_RANGES,
+        "weights_license": not isinstance(info.weights_license, str),
         "fit": info.fit not in ("squash", "crop", "pad"),
         "mean": not _are_numbers(info.mean, 3),
         "std": not _are_numbers(info.std, 3) or min(info.std) <= 0,

@@ -26,19 +26,27 @@ class Normalized(nn.Module):
         mean: Of each color channel, as the body was pretrained, in [0, 1].
         std: Likewise.
         head: What turns features into logits; without it the network gives features.
+        weights_license: License of the pretrained weights of the body, if there were any.
     """
 
     mean: torch.Tensor
     std: torch.Tensor
 
     def __init__(
-        self, body: nn.Module, mean: Sequence[float], std: Sequence[float], head: nn.Module | None = None
+        self,
+        body: nn.Module,
+        mean: Sequence[float],
+        std: Sequence[float],
+        head: nn.Module | None = None,
+        *,
+        weights_license: str = "",
     ) -> None:
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
         self.body = body
         self.head = head or nn.Identity()
+        self.weights_license = weights_license
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Take bytes (n, size, size, 3), as images are stored, or floats in [0, 1], (n, 3, size, size), in training."""
@@ -107,7 +115,7 @@ def read_network(info: ModelInfo, content: bytes, path: Path) -> Normalized:
             raise ValueError(f"it has no head for the {len(info.class_names)} classes of its model.json")
         if wrong := [name for name, value in weights.items() if not torch.isfinite(value).all()]:
             raise ValueError(f"{wrong[0]} holds NaN")
-        body = load_backbone(info.backbone, n_classes=0, pretrained=False)
+        body = load_backbone(info.backbone, n_classes=0, im_size_px=info.im_size_px, pretrained=False)
         parts = OrderedDict(body=body, head=nn.Linear(head.shape[1], len(head)))
         own = nn.Sequential(parts).state_dict()
         if wrong := [name for name, value in weights.items() if name in own and value.dtype != own[name].dtype]:
@@ -116,7 +124,8 @@ def read_network(info: ModelInfo, content: bytes, path: Path) -> Normalized:
     except Exception as error:  # safetensors, torch and timm raise a dozen unrelated kinds
         reason = f"{type(error).__name__}: {error}".replace("\n", " ")[:300]
         raise ModelFileError(f"{path} does not fit {info.backbone} ({reason}). Save the model again.") from error
-    return Normalized(parts["body"], info.mean, info.std, parts["head"]).eval()
+    license = info.weights_license
+    return Normalized(parts["body"], info.mean, info.std, parts["head"], weights_license=license).eval()
 
 
 def _export(model: nn.Module, im_size_px: int, path: Path) -> None:

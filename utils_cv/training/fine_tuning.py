@@ -15,9 +15,10 @@ from torch import nn
 
 from utils_cv.data.image_table import TableImages
 from utils_cv.data.labels import encode_labels
-from utils_cv.models.backbones import DEFAULT_BACKBONE, split_backbone
+from utils_cv.models.backbones import DEFAULT_BACKBONE
 from utils_cv.models.features import prepare_network, run_in_batches
 from utils_cv.models.onnx_export import Normalized
+from utils_cv.models.splitting import split_backbone
 from utils_cv.system.timing import Timer
 
 from .augmentation import augment_pixels

@@ -1,6 +1,8 @@
 """Where a network looked: Grad-CAM, the parts of an image that speak for a class."""
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,8 +10,8 @@ from matplotlib import colormaps
 from PIL import Image
 from torch import nn
 
-from utils_cv.models.backbones import list_blocks
 from utils_cv.models.onnx_export import Normalized
+from utils_cv.models.splitting import find_map, list_blocks, record_outputs
 
 
 def compute_grad_cam(model: Normalized, pixels: np.ndarray, class_codes: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -17,7 +19,8 @@ def compute_grad_cam(model: Normalized, pixels: np.ndarray, class_codes: Sequenc
 
     The last maps of the network are weighted by how much each of them raises the logit, added up, and what speaks
     against the class is left out (Grad-CAM, Selvaraju et al. 2017). It is coarse: 7 × 7 places at 224 px. It shows
-    where the evidence lies, not why it is evidence.
+    where the evidence lies, not why it is evidence. The tokens of a transformer are its maps: 14 × 14 places of 16 px.
+    Where only its class token is read, they are taken in front of the last block, which brings them to that token.
 
     Args:
         model: A trained network, `model.learn.model`.
@@ -28,7 +31,7 @@ def compute_grad_cam(model: Normalized, pixels: np.ndarray, class_codes: Sequenc
         float32, (n, size, size), in [0, 1]; 1 is the strongest place of that image, 0 one that does not speak for it.
 
     Raises:
-        ValueError: If the network has no maps, as transformers have none.
+        ValueError: If the network keeps no places of the image apart.
 
     Example:
         >>> heat = compute_grad_cam(probe.learn.model, images.pixels[:2], [0, 1])  # doctest: +SKIP
@@ -36,24 +39,19 @@ def compute_grad_cam(model: Normalized, pixels: np.ndarray, class_codes: Sequenc
     model = model.eval()
     device = next(model.parameters()).device
     images = torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(0, 3, 1, 2).float() / 255
-    maps: list[torch.Tensor] = []
-
-    def keep(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        if isinstance(output, torch.Tensor) and output.ndim == 4 and output.shape[-1] > 1:
-            maps.append(output)
-
-    hooks = [block.register_forward_hook(keep) for block in list_blocks(model.body)]
-    try:
-        with torch.enable_grad():
-            logits = model(images.requires_grad_())
-    finally:
-        for hook in hooks:
-            hook.remove()
-    if not maps:
+    body: Any = model.body
+    view = partial(find_map, n_prefix=getattr(body, "num_prefix_tokens", 0))
+    with torch.enable_grad():
+        logits, outputs = record_outputs(list_blocks(body), lambda: model(images.requires_grad_()))
+    values = [value for _, value in outputs if view(value) is not None]
+    if not values:
         raise ValueError("This network has no maps of height and width in front of its features; Grad-CAM needs them.")
     wanted = logits.gather(1, torch.as_tensor(np.asarray(class_codes), device=device).view(-1, 1)).sum()
-    (gradients,) = torch.autograd.grad(wanted, maps[-1])
-    heat = (gradients.mean(dim=(2, 3), keepdim=True) * maps[-1]).sum(dim=1, keepdim=True).relu()
+    gradients = torch.autograd.grad(wanted, values, allow_unused=True)
+    maps = [(view(value), view(slope)) for value, slope in zip(values, gradients, strict=True) if slope is not None]
+    # The last maps that the logits depend on. Tokens that nothing reads any more have no slope.
+    last, slopes = next((pair for pair in reversed(maps) if pair[1].any()), maps[-1])
+    heat = (slopes.mean(dim=(2, 3), keepdim=True) * last).sum(dim=1, keepdim=True).relu()
     heat = nn.functional.interpolate(heat, size=pixels.shape[1:3], mode="bilinear", align_corners=False)[:, 0]
     return (heat / heat.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12)).detach().float().cpu().numpy()
 

@@ -36,10 +36,11 @@ from utils_cv.data.labels import encode_labels, split_labels
 from utils_cv.data.splits import list_groups
 from utils_cv.evaluation.calibration import weigh_images
 from utils_cv.evaluation.intervals import compute_wilson_interval
-from utils_cv.models.backbones import DEFAULT_BACKBONE, describe_backbone, list_blocks, load_backbone
+from utils_cv.models.backbones import DEFAULT_BACKBONE, describe_backbone, load_backbone
 from utils_cv.models.features import run_in_batches
 from utils_cv.models.onnx_export import Normalized
 from utils_cv.models.runtimes import run_in_torch
+from utils_cv.models.splitting import list_blocks
 from utils_cv.system.files import get_cache_dir
 from utils_cv.system.machine import choose_device, set_seed, tune_allocator
 
@@ -352,10 +353,12 @@ def _list_label_steps(images: TableImages, row_of: dict[str, int]) -> list[Calla
 
 def _make_network(images: TableImages, backbone: str, pretrained: bool) -> Normalized:
     """Put a backbone and a new head together."""
-    facts, body = describe_backbone(backbone), load_backbone(backbone, n_classes=0, pretrained=pretrained)
+    facts, size_px = describe_backbone(backbone), images.pixels.shape[1]
+    body = load_backbone(backbone, n_classes=0, im_size_px=size_px, pretrained=pretrained)
     with torch.inference_mode():
-        n_features = body(torch.zeros(1, 3, *images.pixels.shape[1:3])).shape[1]
-    return Normalized(body, facts.mean, facts.std, nn.Linear(n_features, len(images.class_names)))
+        n_features = body(torch.zeros(1, 3, size_px, size_px)).shape[1]
+    head = nn.Linear(n_features, len(images.class_names))
+    return Normalized(body, facts.mean, facts.std, head, weights_license=facts.license if pretrained else "")
 
 
 class _WeightedCrossEntropy(nn.CrossEntropyLoss):
@@ -390,7 +393,8 @@ def _choose_precision(device: torch.device) -> list[MixedPrecision]:
 
 def _split_parameters(model: Any) -> list[list[nn.Parameter]]:
     """Split parameters into lower half of the body, upper half, and head."""
-    blocks = list_blocks(model.body)
-    half = len(blocks) // 2
-    groups = nn.ModuleList(blocks[:half]), nn.ModuleList(blocks[half:]), model.head
-    return [list(group.parameters()) for group in groups]
+    blocks = list(list_blocks(model.body).values())
+    upper = list(nn.ModuleList(blocks[len(blocks) // 2 :]).parameters())
+    # The rest has what belongs to no block, too: a transformer's positions and class token.
+    lower = [parameter for parameter in model.body.parameters() if not any(parameter is other for other in upper)]
+    return [lower, upper, list(model.head.parameters())]

@@ -20,6 +20,7 @@ from utils_cv.evaluation.calibration import compute_losses, fit_temperature, wei
 from utils_cv.evaluation.metrics import check_same_length
 from utils_cv.models.backbones import DEFAULT_BACKBONE
 from utils_cv.models.onnx_export import Normalized
+from utils_cv.models.splitting import CannotSplitError
 from utils_cv.system.timing import Timer
 
 from .fine_tuning import Activations, compute_activations, fine_tune
@@ -27,6 +28,7 @@ from .learner import TrainedModel, compute_logits, find_rows, make_dataloaders, 
 from .linear_probe import C_GRID, compute_rows_features, count_units, find_right, fit_linear_head, linear_probe
 
 RECIPES = ("probe", "averaged", "last_stage", "all")
+NEED_A_CUT = {"averaged", "last_stage"}
 # Split of a fold's own images. Not "valid": no epoch is chosen by the images that then judge it.
 HELD_OUT = "held out"
 # By how much a gain must exceed its standard error to count: one-sided 95 %.
@@ -42,7 +44,7 @@ class Selection:
         recipe: Its name.
         scores: One row per recipe, cross-validated: `recipe`, `n` images, `accuracy`, `loss` (at the `temperature` that
             suits it best), `gain` in loss over the best recipe above it with its standard error `gain_error`, and
-            `is_selected`.
+            `is_selected`. A recipe that the backbone cannot have comes last, with n = 0 and without numbers.
         seconds: Time of everything, without opening the images.
     """
 
@@ -76,7 +78,8 @@ def select_recipe(
         images: Opened images; those of the splits `train` and `valid` are learned.
         recipes: From the simplest on. "probe" is `linear_probe`, "last_stage" and "all" are `fine_tune` from it; "all"
             takes minutes per fold on a CPU. "averaged" has the mean of the weights of "probe" and "last_stage", which
-            forgets less of what the network knew (Wortsman et al. 2022); beside "last_stage" it costs nothing.
+            forgets less of what the network knew (Wortsman et al. 2022); beside "last_stage" it costs nothing. A
+            backbone that cannot be cut has neither: they are left out, with a warning.
         n_folds: Trainings of each recipe; more take longer and learn from more images each. Fewer where a class has
             fewer images (or groups).
         backbone: Any name that `utils_cv.models.backbones.load_backbone` takes.
@@ -101,6 +104,8 @@ def select_recipe(
     with Timer() as timer, tqdm(total=n_folds + 1, desc="folds, then all", disable=not show_progress) as bar:
         folds = _make_folds(learned, n_folds, seed)
         shared = _share(learned, recipes, backbone, options)
+        left_out = [recipe for recipe in recipes if recipe in NEED_A_CUT and shared.problem]
+        recipes = [recipe for recipe in recipes if recipe not in left_out] or ["probe"]
         logits: dict[str, list[np.ndarray]] = {recipe: [] for recipe in recipes}
         for fold in folds:
             for recipe, model in _train(fold, recipes, backbone, shared, options).items():
@@ -112,6 +117,10 @@ def select_recipe(
         model = _train(learned, [best["recipe"]], backbone, shared, options)[best["recipe"]]
         _scale_head_by_temperature(model.learn.model, max(1.0, best["temperature"]))  # few images would sharpen any
         bar.update()
+    if left_out:
+        warnings.warn(f"{backbone}: {', '.join(left_out)} left out. {shared.problem}", stacklevel=2)
+        rows = pd.DataFrame({"recipe": left_out, "n": 0, "is_selected": False})
+        scores = pd.concat([scores, rows], ignore_index=True)
     return Selection(model, best["recipe"], scores, timer.seconds)
 
 
@@ -224,16 +233,20 @@ class _Shared(NamedTuple):
     """What the trainings on all folds share, computed once."""
 
     features: np.ndarray
-    activations: Activations | None
+    activations: Activations | None = None
+    problem: str = ""  # why the backbone cannot be cut
 
 
 def _share(images: TableImages, recipes: Sequence[str], backbone: str, options: dict[str, Any]) -> _Shared:
     features = compute_rows_features(images, find_rows(images)[0], backbone)
-    if not {"averaged", "last_stage"} & set(recipes):
-        return _Shared(features, None)
+    if not NEED_A_CUT & set(recipes):
+        return _Shared(features)
     given = {name: options[name] for name in ("augment", "seed") if name in options}
     network = make_learner(make_dataloaders(images), backbone).model
-    return _Shared(features, compute_activations(images, network, backbone=backbone, **given))
+    try:
+        return _Shared(features, compute_activations(images, network, backbone=backbone, **given))
+    except CannotSplitError as error:
+        return _Shared(features, problem=str(error))
 
 
 def _train(

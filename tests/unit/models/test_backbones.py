@@ -1,4 +1,4 @@
-"""Backbones: the weights are the package's, bit by bit; nothing in a file is run; both parts are the whole."""
+"""Backbones: the weights are the package's, bit by bit; nothing in a file is run; each has its license and size."""
 
 import importlib.metadata
 import pickle
@@ -6,14 +6,13 @@ import sys
 
 import pytest
 import torch
-import torchvision
 from safetensors.torch import save_file
 from timm.data import ImageNetInfo
-from torch import nn
 
 from tests.conftest import ROOT
 from utils_cv.data.images import load_pixels
-from utils_cv.models.backbones import PACKAGED, describe_backbone, list_blocks, load_backbone, split_backbone
+from utils_cv.models import backbones
+from utils_cv.models.backbones import PACKAGED, describe_backbone, load_backbone
 
 DEMO_DIR = ROOT / "data" / "fridge_objects"
 
@@ -51,7 +50,7 @@ def test_a_known_image_gets_its_imagenet_class(lite0, image, class_name):
 
 
 @pytest.mark.parametrize(
-    "name", ["efficientnet_lite0", "mobilenet_v3_small", "squeezenet1_1", "shufflenet_v2_x0_5", "resnet18"]
+    "name", ["efficientnet_lite0", "mobilenet_v3_small", "squeezenet1_1", "shufflenet_v2_x0_5", "torchvision/resnet18"]
 )
 def test_any_architecture_gives_features_and_classes_in_evaluation_mode(name):
     features, classes = (load_backbone(name, n_classes=n, pretrained=False) for n in (0, 5))
@@ -61,29 +60,10 @@ def test_any_architecture_gives_features_and_classes_in_evaluation_mode(name):
     assert not any(module.training for module in [*features.modules(), *classes.modules()])
 
 
-def test_weights_from_a_torchvision_cache_are_found(monkeypatch, tmp_path):
-    known = torchvision.models.mobilenet_v3_small(weights=None)
-    url = torchvision.models.get_model_weights("mobilenet_v3_small").DEFAULT.url
-    folder = tmp_path / "hub" / "checkpoints"
-    folder.mkdir(parents=True)
-    torch.save(known.state_dict(), folder / url.rpartition("/")[2])
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    loaded = load_backbone("mobilenet_v3_small")
-    assert torch.equal(loaded.classifier[3].weight, known.classifier[3].weight)
-
-
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small"], ids=["from timm", "from torchvision"])
-def test_no_network_says_where_the_file_may_lie_and_what_needs_none(monkeypatch, tmp_path, name):
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    for variable in ("https_proxy", "HTTPS_PROXY"):
-        monkeypatch.setenv(variable, "http://127.0.0.1:9")  # nobody listens there
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    with pytest.raises(ConnectionError, match=r"could not be downloaded.*weights_path.*efficientnet_lite0") as caught:
-        load_backbone(name)
-    assert str(tmp_path) in str(caught.value)
-
-
-@pytest.mark.parametrize(("name", "close"), [("efficientnet_lite", "efficientnet_lite0"), ("resnet-18", "resnet18")])
+@pytest.mark.parametrize(
+    ("name", "close"),
+    [("efficientnet_lite", "efficientnet_lite0"), ("resnet-18", "resnet18"), ("tiny_vit_5m", "tiny_vit_5m_224")],
+)
 def test_an_unknown_name_gets_close_names(name, close):
     with pytest.raises(ValueError, match=f"Close names: .*{close}"):
         load_backbone(name)
@@ -168,43 +148,43 @@ def test_facts_are_those_of_the_weights():
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param("efficientnet_lite0", id="timm"), pytest.param("resnet18", id="torchvision flattens outside")]
-)
-def test_both_parts_in_a_row_are_the_backbone(name):
-    body = load_backbone(name, n_classes=0) if name in PACKAGED else torchvision.models.resnet18(weights=None).eval()
-    if name == "resnet18":
-        body.fc = nn.Identity()
-    first, second = split_backbone(body, 64)
-    example = torch.rand(2, 3, 64, 64)
-    with torch.inference_mode():
-        torch.testing.assert_close(second(first(example)), body(example), rtol=1e-4, atol=1e-4)
-        assert first(example).shape[-1] == 4  # 64 / 16: in front of the last resolution, where most weights follow
-    n_first, n_second = (sum(p.numel() for p in part.parameters()) for part in (first, second))
-    assert n_second > n_first
-    assert {id(p) for p in second.parameters()} <= {id(p) for p in body.parameters()}, "a copy would not be trained"
-
-
-def test_stacks_of_stages_count_one_by_one():
-    body = nn.ModuleDict({"stem": nn.Identity(), "stages": nn.Sequential(nn.ReLU(), nn.Tanh())})
-    assert [type(block) for block in list_blocks(body)] == [nn.Identity, nn.ReLU, nn.Tanh]
-
-
-class Branches(nn.Sequential):
-    """Two branches side by side, which no row of blocks computes."""
-
-    def forward(self, x):  # noqa: D102
-        return (self[0](x) + self[1](x)).mean(dim=(2, 3))
-
-
-@pytest.mark.parametrize(
-    ("body", "message"),
+    ("name", "license", "mean"),
     [
-        pytest.param(
-            Branches(nn.Conv2d(3, 4, 3, stride=2), nn.Conv2d(3, 4, 3, stride=2)), "cannot be split", id="branches"
-        ),
-        pytest.param(nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 4)), "has one resolution", id="no maps"),
+        ("vit_small_patch14_dinov2", "apache-2.0", 0.485),
+        ("vit_small_patch16_dinov3", "dinov3-license", 0.485),
+        ("vit_base_patch32_clip_224", "apache-2.0", 0.48145466),
+        ("vit_tiny_patch16_224", "apache-2.0", 0.5),
+        ("mobilevitv2_100", "cvnets-license", 0.0),
+        ("resnet18.fb_ssl_yfcc100m_ft_in1k", "cc-by-nc-4.0", 0.485),
+        ("torchvision/resnet18", "unknown, see its card", 0.485),
     ],
 )
-def test_what_cannot_be_split_says_what_to_do(body, message):
-    with pytest.raises(ValueError, match=rf"{message}.*trainable='all'"):
-        split_backbone(body, 64)
+def test_license_and_normalization_are_those_of_each_network(name, license, mean):
+    facts = describe_backbone(name)
+    assert (facts.license, facts.mean[0]) == (license, mean)
+
+
+def test_the_license_is_printed_before_weights_are_used_once(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    backbones._show_license.cache_clear()
+    for _ in range(2):
+        with pytest.raises(ConnectionError):
+            load_backbone("torchvision/resnet18")
+    shown = capsys.readouterr().out
+    assert shown.count("license: unknown, see its card") == 1 and "https://download.pytorch.org" in shown
+
+
+def test_positions_of_a_transformer_are_interpolated_to_the_size_of_the_images(tmp_path):
+    weights = load_backbone("test_vit", pretrained=False).state_dict()
+    save_file(weights, tmp_path / "vit.safetensors")
+    smaller = load_backbone("test_vit", im_size_px=64, weights_path=tmp_path / "vit.safetensors")
+    assert smaller.pos_embed.shape[1] < weights["pos_embed"].shape[1]
+    assert torch.equal(smaller.head.weight, weights["head.weight"])
+    assert "state_dict" not in smaller.pretrained_cfg, "every copy of the network would hold its weights twice"
+    with torch.inference_mode():
+        assert smaller(torch.zeros(1, 3, 64, 64)).shape == (1, 1000)
+
+
+def test_weights_by_a_name_that_is_not_there_get_those_that_are():
+    with pytest.raises(ValueError, match=r"No backbone 'resnet18\.none'.*Weights by name: resnet18\.a1_in1k"):
+        load_backbone("resnet18.none")
