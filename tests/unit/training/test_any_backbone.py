@@ -78,9 +78,9 @@ def test_every_step_works_with_any_network(name, small_images, tmp_path):
     assert info.weights_license == backbones.describe_backbone(name).license
     assert f"license: {info.weights_license}" in (tmp_path / "model" / "README.md").read_text()
 
-    heat = compute_grad_cam(probe.learn.model, small_images.pixels[:2], [0, 1])
+    heat = compute_grad_cam(probe.learn.model, small_images.pixels[[0, 0]], [0, 1])
     assert heat.shape == (2, 64, 64) and np.isfinite(heat).all() and 0 <= heat.min() <= heat.max() <= 1
-    assert np.ptp(heat, axis=(1, 2)).max() > 0.5, "no place stands out"
+    assert np.ptp(heat, axis=(1, 2)).max() > 0.5, "what does not speak for one of two classes speaks for the other"
 
 
 def test_a_recipe_that_needs_a_cut_is_left_out_where_there_is_none(small_images, monkeypatch):
