@@ -99,12 +99,14 @@ def compare_settings(
         - `valid_accuracy`, `valid_accuracy_low`, `valid_accuracy_high` (95 %) on `n_valid` images, or groups where the
           table has a column `group`; NaN where pretrained weights cannot be had for lack of a network, and `is_trained`
           is False;
-        - `difference`, `difference_low`, `difference_high` to the first setting, paired; NaN for the same network in
-          32-bit floats, whose answers are the same;
+        - `weights_license`, of the pretrained weights;
+        - `difference`, `difference_low`, `difference_high` to the first trained setting, paired; NaN for the same
+          network in 32-bit floats, whose answers are the same;
         - `min_ms`, `median_ms`, `p95_ms` of the network alone for one image, `n_threads`, `busy` (something else was
           running), `images_per_second` in batches, `open_ms` to open and resize one file;
         - `size_mb` of the file, and `peak_memory_mb` of a fresh process that predicts one image, in 10**6 bytes;
-        - `is_offered`, False for an 8-bit network that does not pass its check, and `note`, what that found;
+        - `is_offered`, False for what is not trained and for an 8-bit network that does not pass its check, and `note`,
+          why not, or what the check found;
         - `model_dir`, the folder for `utils_cv.models.saved_classifier.load_classifier`.
 
     Raises:
@@ -129,7 +131,7 @@ def compare_settings(
     y_true, groups = valid["label"].to_numpy(dtype=str), list_groups(valid)
     rows = _add_scores(rows, y_true, groups)
     rows = rows.join(_measure_times(rows, images.table["path"].head(n_repeats), n_repeats, batch_size))
-    return _add_offers(rows, y_true, groups).drop(columns=["answers", "logits"])
+    return _add_offers(rows, y_true, groups).drop(columns=["answers", "logits", "problem"])
 
 
 def select_setting(
@@ -142,7 +144,7 @@ def select_setting(
     """Select the best setting within limits; of equals the faster one.
 
     Args:
-        rows: From `compare_settings`. Settings without accuracy, and 8-bit networks that are not offered, are left out.
+        rows: From `compare_settings`. Settings that are not offered are left out.
         prefer: "accuracy" takes the most accurate, "speed" the fastest, "size" the one with the smallest file.
         min_accuracy: The lowest validation accuracy allowed, in [0, 1].
         max_latency_ms: The longest median time of the network for one image.
@@ -157,7 +159,9 @@ def select_setting(
         >>> select_setting(rows, max_latency_ms=10)["name"]  # doctest: +SKIP
         'efficientnet_lite0 224 px onnx'
     """
-    offered = rows[rows["valid_accuracy"].notna() & rows["is_offered"]]
+    offered = rows[rows["is_offered"]]
+    if offered.empty:
+        raise ValueError(f"None of {len(rows)} settings can be offered. {'; '.join(rows['note'].unique())}")
     is_allowed = (offered["valid_accuracy"] >= min_accuracy) & (offered["median_ms"] <= max_latency_ms)
     if not is_allowed.any():
         raise ValueError(
@@ -197,7 +201,7 @@ def _hash_code() -> bytes:
 def _answer(images: TableImages, setting: Mapping[str, Any], models_dir: Path, seed: int) -> dict[str, Any]:
     """Train or find the model of a setting, and let its runtime answer the validation images."""
     size_px, runtime = setting["im_size_px"], setting["runtime"]
-    folder, is_trained = _train(images, setting["backbone"], models_dir, seed)
+    folder, problem = _train(images, setting["backbone"], models_dir, seed)
     file = folder / RUNTIME_FILES[runtime]
     if runtime in INT8_RUNTIMES and not (file.is_file() and file.name in read_model_info(folder).files):
         add_int8(folder, images, is_checked=False)
@@ -207,30 +211,35 @@ def _answer(images: TableImages, setting: Mapping[str, Any], models_dir: Path, s
     return {
         "answers": np.array(images.class_names)[logits.argmax(axis=1)],
         "logits": logits,
-        "is_trained": is_trained,
+        "is_trained": not problem,
+        "problem": problem,
+        "weights_license": describe_backbone(setting["backbone"]).license,
         "size_mb": file.stat().st_size / 1e6,
         "peak_memory_mb": measure_fresh_process(script).peak_memory_mb,
         "model_dir": str(folder),
     }
 
 
-def _train(images: TableImages, backbone: str, models_dir: Path, seed: int) -> tuple[Path, bool]:
-    """Find a finished model, or train it; without pretrained weights an untrained network is saved, to be timed."""
+def _train(images: TableImages, backbone: str, models_dir: Path, seed: int) -> tuple[Path, str]:
+    """Find a finished model, or train it; without pretrained weights an untrained one is saved to be timed, and why."""
     folder = models_dir / f"{backbone.replace('/', '_')}_{images.pixels.shape[1]}px"
     if (folder / INFO_NAME).is_file():
-        return folder, True
+        return folder, ""
+    problem = ""
     try:
         trained = linear_probe(images, backbone=backbone, seed=seed)
-    except ConnectionError:  # no network: the speed does not depend on the weights
+    except ConnectionError as error:  # the speed does not depend on the weights
+        problem = f"not trained: {error}"
         folder = folder.with_name(f"{folder.name}_untrained")
         trained = make_trained_model(make_learner(make_dataloaders(images), backbone, pretrained=False))
     save_classifier(trained, folder, images=images, overwrite=True, title=f"{backbone}, {images.pixels.shape[1]} px")
-    return folder, not folder.name.endswith("_untrained")
+    return folder, problem
 
 
 def _add_scores(rows: pd.DataFrame, y_true: np.ndarray, groups: np.ndarray | None = None) -> pd.DataFrame:
     """Add accuracies, and differences to the first row; NaN for what is not trained or the same network in floats."""
-    base, columns = rows.iloc[0], ["", "_low", "_high"]
+    # Without any trained network all are NaN, whatever the base.
+    base, columns = rows.loc[rows["is_trained"].idxmax()], ["", "_low", "_high"]
     scores = pd.DataFrame([measure_accuracy(y_true, answers, groups=groups)[:3] for answers in rows["answers"]])
     differences = pd.DataFrame(
         [compare_accuracy(y_true, answers, base["answers"], groups=groups)[:3] for answers in rows["answers"]]
@@ -267,8 +276,8 @@ def _measure_opening(paths: Sequence[str], size_px: int) -> float:
 
 def _add_offers(rows: pd.DataFrame, y_true: np.ndarray, groups: np.ndarray | None = None) -> pd.DataFrame:
     """Check 8-bit networks against the fastest runtime of the same network in 32-bit floats."""
-    offers = [(True, "")] * len(rows)
-    for i, row in rows[rows["runtime"].isin(INT8_RUNTIMES)].iterrows():
+    offers = [(not problem, problem) for problem in rows["problem"]]
+    for i, row in rows[rows["runtime"].isin(INT8_RUNTIMES) & rows["is_trained"]].iterrows():
         same = rows[(rows["model_dir"] == row["model_dir"]) & ~rows["runtime"].isin(INT8_RUNTIMES)]
         if same.empty:
             offers[i] = (False, "nothing in 32-bit floats was measured to compare with")

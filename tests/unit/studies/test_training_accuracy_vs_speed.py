@@ -144,11 +144,14 @@ def test_other_images_labels_and_seeds_are_another_study(table, cache, tmp_path)
 
 
 def test_an_architecture_without_weights_is_timed_but_not_scored(table, cache):
-    rows = compare_settings(table, list_settings(["resnet18"], [64], ["onnx"]), **QUICK)
-    row = rows.iloc[0]
+    rows = compare_settings(table, list_settings(["resnet18", "efficientnet_lite0"], [64], ["onnx"]), **QUICK)
+    row, trained = rows.iloc[0], rows.iloc[1]
     assert not row["is_trained"] and np.isnan(row["valid_accuracy"]) and row["median_ms"] > 0
-    with pytest.raises(ValueError, match="None of 0 offered settings"):
-        select_setting(rows)
+    assert "resnet18 needs model.safetensors" in row["note"] and np.isnan(trained["difference"])
+    assert rows["weights_license"].tolist() == ["apache-2.0", "Apache-2.0"]
+    assert select_setting(rows)["backbone"] == "efficientnet_lite0"
+    with pytest.raises(ValueError, match=r"None of 1 settings.*not trained: resnet18 needs"):
+        select_setting(rows[:1])
     shutil.rmtree(row["model_dir"])  # an untrained network is never taken for a trained one
     assert not list(cache.rglob("resnet18_64px"))
 
