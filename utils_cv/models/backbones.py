@@ -114,7 +114,8 @@ def _find_config(name: str) -> dict[str, Any]:
         try:
             found = timm.get_pretrained_cfg(architecture)
         except RuntimeError as error:  # resnet18.no_such_weights
-            raise ValueError(f"No backbone {name!r}: {error} Weights by name: {_list_weights(name)}.") from error
+            known = ", ".join(timm.list_pretrained(f"{name.split('.')[0]}.*")) or "none"
+            raise ValueError(f"No backbone {name!r}: {error} Weights by name: {known}.") from error
         config = {"library": "timm", "architecture": architecture, **(found.to_dict() if found else _NO_CONFIG)}
         config["source"] = config.get("hf_hub_id") or config.get("url") or "timm"
         config["license"] = config.get("license") or UNKNOWN_LICENSE
@@ -132,12 +133,6 @@ def _find_config(name: str) -> dict[str, Any]:
     close = [other for other in known if other.startswith(name)][:3]
     close = list(dict.fromkeys([*close, *difflib.get_close_matches(name, known, n=5, cutoff=0.5)])) or ["none"]
     raise ValueError(f"No backbone {name!r}. Close names: {', '.join(close)}. Without download: {', '.join(PACKAGED)}.")
-
-
-def _list_weights(name: str) -> str:
-    import timm
-
-    return ", ".join(timm.list_pretrained(f"{name.split('.')[0]}.*")) or "none"
 
 
 def _build(config: dict[str, Any], im_size_px: int | None, weights: dict[str, torch.Tensor] | None = None) -> Any:

@@ -5,6 +5,8 @@ import os
 import re
 import ssl
 import threading
+from collections.abc import Iterable
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -27,17 +29,21 @@ def fetch_weights(name: str, config: dict[str, Any], *, without: str) -> Path:
     if repository:
         import huggingface_hub.constants as hub
 
-        files, folder, server = _list_files(config), Path(hub.HF_HUB_CACHE), hub.ENDPOINT
+        file = config.get("hf_hub_filename") or "pytorch_model.bin"
+        safe = str(Path(file).with_suffix(".safetensors")).replace("pytorch_model", "model")
+        files, folder, server = [safe, file], Path(hub.HF_HUB_CACHE), hub.ENDPOINT
+        find = partial(_find_on_hub, repository, dict.fromkeys(files))
     else:
         server = config.get("url") or ""
         files, folder = [server.rpartition("/")[2]], Path(torch.hub.get_dir()) / "checkpoints"
-    for file in files:
-        if (path := _find_cached(repository, file, folder)) is not None:
-            return path
+        find = partial(_find_at, server, folder / files[0])
+    if path := find(is_local=True):
+        return path
     try:
         problem = _find_obstacle(server)
-        if not problem:
-            return _download(repository, files, folder, server)
+        if not problem and (path := find(is_local=False)):
+            return path
+        problem = problem or "there is no such file, or the connection broke"
     except Exception as error:  # each library has its own words, of no common class, for a download that fails
         problem = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
     raise ConnectionError(
@@ -47,43 +53,27 @@ def fetch_weights(name: str, config: dict[str, Any], *, without: str) -> Path:
     ) from None
 
 
-def _list_files(config: dict[str, Any]) -> list[str]:
-    """The names that weights may have on the hub, those that cannot hold code first."""
-    name = config.get("hf_hub_filename") or "pytorch_model.bin"
-    safe = str(Path(name).with_suffix(".safetensors")).replace("pytorch_model", "model")
-    return list(dict.fromkeys([safe, name]))
-
-
-def _find_cached(repository: str, file: str, folder: Path) -> Path | None:
-    if not repository:
-        return folder / file if file and (folder / file).is_file() else None
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    repository, _, revision = repository.partition("@")
-    try:
-        return Path(hf_hub_download(repository, file, revision=revision or None, local_files_only=True))
-    except LocalEntryNotFoundError:
-        return None
-
-
-def _download(repository: str, files: list[str], folder: Path, server: str) -> Path:
-    if not repository:
-        folder.mkdir(parents=True, exist_ok=True)
-        (file,) = files
-        digest = re.search(r"-([a-f0-9]{8,})\.", file)  # the start of its SHA-256, as PyTorch names such files
-        torch.hub.download_url_to_file(server, str(folder / file), digest and digest.group(1), progress=False)
-        return folder / file
+def _find_on_hub(repository: str, files: Iterable[str], *, is_local: bool) -> Path | None:
+    """Find the first of these files in the hub's cache, or download it."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 
     repository, _, revision = repository.partition("@")
-    for file in files[:-1]:
+    for file in files:
         try:
-            return Path(hf_hub_download(repository, file, revision=revision or None))
+            return Path(hf_hub_download(repository, file, revision=revision or None, local_files_only=is_local))
         except EntryNotFoundError:
             continue
-    return Path(hf_hub_download(repository, files[-1], revision=revision or None))
+    return None
+
+
+def _find_at(url: str, path: Path, *, is_local: bool) -> Path | None:
+    """Find a file in the cache of torch, or download it."""
+    if not is_local:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        digest = re.search(r"-([a-f0-9]{8,})\.", path.name)  # the start of its SHA-256, as PyTorch names such files
+        torch.hub.download_url_to_file(url, str(path), digest and digest.group(1), progress=False)
+    return path if path.is_file() else None
 
 
 def _find_obstacle(url: str) -> str:

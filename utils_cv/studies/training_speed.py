@@ -152,7 +152,7 @@ def measure_stages(
     Example:
         >>> measure_stages({"mine": paths}).set_index("stage")["share_of_ms"]  # doctest: +SKIP
     """
-    steps, functions = _TrainingSteps(backbone), dict[str, Callable[[], object]]()
+    steps, functions = _TrainingSteps(backbone, im_size_px), dict[str, Callable[[], object]]()
     pixels = _draw_noise(_STEP_SIZE, im_size_px)
     for kind, given in kinds.items():
         paths = _keep_readable(given)
@@ -199,7 +199,7 @@ def measure_batch_sizes(
     """
     if not batch_sizes or any(_PASS_SIZE % size for size in batch_sizes):
         raise ValueError(f"Got batch_sizes={list(batch_sizes)}; expected one or more divisors of {_PASS_SIZE}.")
-    steps, pixels = _TrainingSteps(backbone), _draw_noise(_PASS_SIZE, im_size_px)
+    steps, pixels = _TrainingSteps(backbone, im_size_px), _draw_noise(_PASS_SIZE, im_size_px)
     functions = {str(size): functools.partial(steps.train_epoch, pixels, size) for size in batch_sizes}
     return _time_images(pd.DataFrame({"batch_size": list(batch_sizes)}), functions, _PASS_SIZE, _N_PASSES)
 
@@ -249,10 +249,10 @@ def _decode(contents: Sequence[bytes], im_size_px: int, target_px: int | None, n
 class _TrainingSteps:
     """Training steps of a whole network without a loader: what the arithmetic alone takes."""
 
-    def __init__(self, backbone: str) -> None:
+    def __init__(self, backbone: str, im_size_px: int) -> None:
         tune_allocator()
         self.device = torch.device(choose_device())
-        model = load_backbone(backbone, n_classes=2).train()
+        model = load_backbone(backbone, n_classes=2, im_size_px=im_size_px).train()
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-6)
 

@@ -34,7 +34,7 @@ def steps(monkeypatch):
         run_forward=lambda pixels: sizes.append(len(pixels)),
         train_epoch=lambda pixels, batch_size: sizes.extend([-batch_size] * (len(pixels) // batch_size)),
     )
-    monkeypatch.setattr(training_speed, "_TrainingSteps", lambda backbone: network)
+    monkeypatch.setattr(training_speed, "_TrainingSteps", lambda backbone, im_size_px: network)
     return sizes
 
 
@@ -134,7 +134,7 @@ def test_only_the_kinds_named_are_decoded_in_full(steps, paths, monkeypatch):
 
 
 def test_a_training_step_changes_every_layer():
-    steps = training_speed._TrainingSteps("efficientnet_lite0")
+    steps = training_speed._TrainingSteps("efficientnet_lite0", 32)
     before = [parameter.detach().clone() for parameter in steps.model.parameters()]
     steps.train_epoch(np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8), 2)
     after = list(steps.model.parameters())
