@@ -114,8 +114,8 @@ def _find_config(name: str) -> dict[str, Any]:
         try:
             found = timm.get_pretrained_cfg(architecture)
         except RuntimeError as error:  # resnet18.no_such_weights
-            known = ", ".join(timm.list_pretrained(f"{name.split('.')[0]}.*")) or "none"
-            raise ValueError(f"No backbone {name!r}: {error} Weights by name: {known}.") from error
+            others = ", ".join(timm.list_pretrained(f"{name.split('.')[0]}.*")) or "none"
+            raise ValueError(f"No backbone {name!r}: {error} Weights by name: {others}.") from error
         config = {"library": "timm", "architecture": architecture, **(found.to_dict() if found else _NO_CONFIG)}
         config["source"] = config.get("hf_hub_id") or config.get("url") or "timm"
         config["license"] = config.get("license") or UNKNOWN_LICENSE
@@ -130,8 +130,8 @@ def _find_config(name: str) -> dict[str, Any]:
         config |= {"input_size": (3, preset.crop_size[0], preset.crop_size[0]), "source": weights.url}
         return config | {"url": weights.url, "license": weights.meta.get("license") or UNKNOWN_LICENSE}
     known = [*PACKAGED, *timm.list_models(), *torchvision.models.list_models(module=torchvision.models)]
-    close = [other for other in known if other.startswith(name)][:3]
-    close = list(dict.fromkeys([*close, *difflib.get_close_matches(name, known, n=5, cutoff=0.5)])) or ["none"]
+    longer = [other for other in known if other.startswith(name)][:3]
+    close = list(dict.fromkeys([*longer, *difflib.get_close_matches(name, known, n=5, cutoff=0.5)])) or ["none"]
     raise ValueError(f"No backbone {name!r}. Close names: {', '.join(close)}. Without download: {', '.join(PACKAGED)}.")
 
 

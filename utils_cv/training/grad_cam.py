@@ -1,6 +1,6 @@
 """Where a network looked: Grad-CAM, the parts of an image that speak for a class."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -40,7 +40,7 @@ def compute_grad_cam(model: Normalized, pixels: np.ndarray, class_codes: Sequenc
     device = next(model.parameters()).device
     images = torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(0, 3, 1, 2).float() / 255
     body: Any = model.body
-    view = partial(find_map, n_prefix=getattr(body, "num_prefix_tokens", 0))
+    view: Callable[[Any], Any] = partial(find_map, n_prefix=getattr(body, "num_prefix_tokens", 0))
     with torch.enable_grad():
         logits, outputs = record_outputs(list_blocks(body), lambda: model(images.requires_grad_()))
     values = [value for _, value in outputs if view(value) is not None]
