@@ -159,16 +159,16 @@ def _build(config: dict[str, Any], im_size_px: int | None, weights: dict[str, to
 
 def _build_from_file(name: str, config: dict[str, Any], im_size_px: int | None, given: str | Path | None) -> Any:
     """Build a network with the weights of a file, of its package, of its library's cache or the network."""
-    is_packaged = given is None and name in PACKAGED
-    if given is None and not is_packaged:
-        _show_license(name, config["source"], config["license"])
     if given:
         path = Path(given)
+    elif name in PACKAGED:
+        path = find_packaged_weights(name)
     else:
-        path = find_packaged_weights(name) if is_packaged else fetch_weights(name, config, without=", ".join(PACKAGED))
+        _show_license(name, config["source"], config["license"])
+        path = fetch_weights(name, config, without=", ".join(PACKAGED))
     weights = read_weights(path)
     try:
-        if is_packaged:  # the package has timm's entries in timm's order, under other names
+        if name in PACKAGED and not given:  # the package has timm's entries in timm's order, under other names
             weights = dict(zip(_build(config, im_size_px).state_dict(), weights.values(), strict=True))
         return _build(config, im_size_px, weights)
     except Exception as error:  # timm's converters raise whatever a file of another architecture makes of them

@@ -84,41 +84,19 @@ def _find_cut(body: Any, example: torch.Tensor) -> str:
         values = record_outputs(list_blocks(body), lambda: body(example))[1]
         stages = [(name, -view.shape[-1]) for name, value in values if (view := find_map(value)) is not None]
     higher = [name for name, reduction in stages if reduction < stages[-1][1]]
-    if higher:
-        return higher[-1]
-    n_last = max(1, len(stages) // 4)
-    if len(stages) < 4:
+    if not higher and len(stages) < 4:
         raise CannotSplitError(_CANNOT_SPLIT)
-    return stages[-1 - n_last][0]
-
-
-class _Tracer(fx.Tracer):
-    """Follows a network down to one of its modules, and leaves all others whole, whatever they compute."""
-
-    def __init__(self, cut: str) -> None:
-        super().__init__()
-        self.cut = cut
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return not self.cut.startswith(f"{module_qualified_name}.")
-
-
-class _Whole(nn.Module):
-    """A network that takes images alone: what else its forward takes has its default."""
-
-    def __init__(self, body: nn.Module) -> None:
-        super().__init__()
-        self.body = body
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.body(images)
+    return higher[-1] if higher else stages[-1 - len(stages) // 4][0]
 
 
 def _cut_after(body: nn.Module, cut: str) -> tuple[nn.Module, nn.Module]:
     """Cut a network behind one of its modules."""
-    whole, cut = _Whole(body), f"body.{cut}"
+    whole, cut = nn.Sequential(body), f"0.{cut}"  # what else its forward takes than images has its default
+    tracer: Any = fx.Tracer()
+    # It follows the network down to that module, and leaves all others whole, whatever they compute.
+    tracer.is_leaf_module = lambda module, name: not cut.startswith(f"{name}.")
     try:
-        graph = _Tracer(cut).trace(whole)
+        graph = tracer.trace(whole)
         node = [node for node in graph.nodes if node.op == "call_module" and node.target == cut][-1]
     except Exception as error:  # what a forward does to a stand-in for images can fail in any way
         raise CannotSplitError(_CANNOT_SPLIT) from error
