@@ -105,8 +105,8 @@ def compare_settings(
         - `min_ms`, `median_ms`, `p95_ms` of the network alone for one image, `n_threads`, `busy` (something else was
           running), `images_per_second` in batches, `open_ms` to open and resize one file;
         - `size_mb` of the file, and `peak_memory_mb` of a fresh process that predicts one image, in 10**6 bytes;
-        - `is_offered`, False for what is not trained and for an 8-bit network that does not pass its check, and `note`,
-          why not, or what the check found;
+        - `is_offered`, False for an 8-bit network that does not pass its check, and `note`, what that found, or why a
+          network is not trained;
         - `model_dir`, the folder for `utils_cv.models.saved_classifier.load_classifier`.
 
     Raises:
@@ -131,7 +131,9 @@ def compare_settings(
     y_true, groups = valid["label"].to_numpy(dtype=str), list_groups(valid)
     rows = _add_scores(rows, y_true, groups)
     rows = rows.join(_measure_times(rows, images.table["path"].head(n_repeats), n_repeats, batch_size))
-    return _add_offers(rows, y_true, groups).drop(columns=["answers", "logits", "problem"])
+    rows = _add_offers(rows, y_true, groups)
+    rows["note"] = rows["note"].where(rows["is_trained"], rows["problem"])
+    return rows.drop(columns=["answers", "logits", "problem"])
 
 
 def select_setting(
@@ -144,7 +146,7 @@ def select_setting(
     """Select the best setting within limits; of equals the faster one.
 
     Args:
-        rows: From `compare_settings`. Settings that are not offered are left out.
+        rows: From `compare_settings`. Settings without accuracy, and 8-bit networks that are not offered, are left out.
         prefer: "accuracy" takes the most accurate, "speed" the fastest, "size" the one with the smallest file.
         min_accuracy: The lowest validation accuracy allowed, in [0, 1].
         max_latency_ms: The longest median time of the network for one image.
@@ -159,7 +161,7 @@ def select_setting(
         >>> select_setting(rows, max_latency_ms=10)["name"]  # doctest: +SKIP
         'efficientnet_lite0 224 px onnx'
     """
-    offered = rows[rows["is_offered"]]
+    offered = rows[rows["valid_accuracy"].notna() & rows["is_offered"]]
     if offered.empty:
         raise ValueError(f"None of {len(rows)} settings can be offered. {'; '.join(rows['note'].unique())}")
     is_allowed = (offered["valid_accuracy"] >= min_accuracy) & (offered["median_ms"] <= max_latency_ms)
@@ -276,8 +278,8 @@ def _measure_opening(paths: Sequence[str], size_px: int) -> float:
 
 def _add_offers(rows: pd.DataFrame, y_true: np.ndarray, groups: np.ndarray | None = None) -> pd.DataFrame:
     """Check 8-bit networks against the fastest runtime of the same network in 32-bit floats."""
-    offers = [(not problem, problem) for problem in rows["problem"]]
-    for i, row in rows[rows["runtime"].isin(INT8_RUNTIMES) & rows["is_trained"]].iterrows():
+    offers = [(True, "")] * len(rows)
+    for i, row in rows[rows["runtime"].isin(INT8_RUNTIMES)].iterrows():
         same = rows[(rows["model_dir"] == row["model_dir"]) & ~rows["runtime"].isin(INT8_RUNTIMES)]
         if same.empty:
             offers[i] = (False, "nothing in 32-bit floats was measured to compare with")

@@ -12,8 +12,7 @@ from utils_cv.models.saved_classifier import load_classifier, save_classifier
 from utils_cv.models.splitting import CannotSplitError
 from utils_cv.training import fine_tuning
 from utils_cv.training.grad_cam import compute_grad_cam
-from utils_cv.training.learner import compute_logits
-from utils_cv.training.linear_probe import linear_probe
+from utils_cv.training.learner import compute_logits, make_dataloaders, make_learner, make_trained_model
 from utils_cv.training.model_selection import RECIPES, select_recipe
 
 # What each library calls the networks of the issue, and how many blocks are enough where it takes a number.
@@ -69,16 +68,19 @@ def test_every_step_works_with_any_network(name, small_images, tmp_path):
     selection = select_recipe(small_images, recipes=RECIPES, backbone=name, **options)
     assert selection.scores["recipe"].tolist() == list(RECIPES) and (selection.scores["n"] == 24).all()
 
-    probe = linear_probe(small_images, backbone=name)
-    info = save_classifier(probe, tmp_path / "model", images=small_images)
-    logits = compute_logits(probe.learn.model, small_images.pixels)
+    # A head of random weights: that of a probe magnifies the tiny differences between images of a random network.
+    model = make_trained_model(make_learner(make_dataloaders(small_images), name))
+    weight = model.learn.model.head.weight.data
+    weight[1] = -weight[0]  # what does not speak for one class speaks for the other
+    info = save_classifier(model, tmp_path / "model", images=small_images)
+    logits = compute_logits(model.learn.model, small_images.pixels)
     for runtime in ("torch", "onnx"):
         answers = load_classifier(tmp_path / "model", runtime=runtime).run(small_images.pixels)
         np.testing.assert_allclose(answers, logits, rtol=1e-4, atol=1e-4 * np.abs(logits).max())
     assert info.weights_license == backbones.describe_backbone(name).license
     assert f"license: {info.weights_license}" in (tmp_path / "model" / "README.md").read_text()
 
-    heat = compute_grad_cam(probe.learn.model, small_images.pixels[[0, 0]], [0, 1])
+    heat = compute_grad_cam(model.learn.model, small_images.pixels[[0, 0]], [0, 1])
     assert heat.shape == (2, 64, 64) and np.isfinite(heat).all() and 0 <= heat.min() <= heat.max() <= 1
     assert heat.max() == pytest.approx(1) and np.ptp(heat, axis=(1, 2)).max() > 0.05, "no place speaks for either class"
 
