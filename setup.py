@@ -8,7 +8,23 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "utils_cv/__init__.py").read_text(encoding="utf-8")).group(1)
 
-CORE = [
+CORE = [  # what a finished model needs to predict; the notebooks and the training are an extra, a hundred times larger
+    "onnxruntime>=1.20,<2",  # runs frozen networks on a CPU several times faster than eager torch
+    "numpy>=2,<3",  # counts differing bits of hashes
+    "pillow>=11,<14",  # every image is opened with it
+    "pandas>=2.2,<4",  # the tables of images and predictions; 3.x changes chained assignment, which is not used here
+    "tqdm>=4.66,<5",  # progress bars in terminals and notebooks
+]
+
+SERVE = [
+    "fastapi>=0.115,<1",  # the web service
+    "uvicorn>=0.30,<1",  # answers its requests
+    "python-multipart>=0.0.18",  # FastAPI reads uploads with it; older ones can be blocked by one request
+]
+
+NOTEBOOKS = [
+    *SERVE,  # notebook 30 starts the service
+    "httpx>=0.27,<1",  # and asks it
     "torch>=2.6,<3",  # training; 2.6 is the first release whose torch.load runs no pickled code by default
     "torchvision>=0.21,<1",  # backbones and public data sets by name
     "timm>=1.0.12,<2",  # backbones by name, and the architecture that the packaged weights fit
@@ -19,16 +35,11 @@ CORE = [
     "safetensors>=0.4.3,<1",  # model files that cannot run code
     "onnx>=1.17,<2",  # the exchange format of frozen backbones and finished models
     "onnxscript>=0.6,<1",  # torch.onnx exports through it; older releases fail with current torch
-    "onnxruntime>=1.20,<2",  # runs frozen networks on a CPU several times faster than eager torch
-    "numpy>=2,<3",  # counts differing bits of hashes
-    "pandas>=2.2,<4",  # the image table; 3.x changes chained assignment, which is not used here
     "scipy>=1.12,<2",  # intervals and optimizers behind the metrics
     "scikit-learn>=1.5,<2",  # linear probe, stratified splits, and the oracle in the tests of the metrics
-    "pillow>=11,<14",  # every image is opened with it
     "matplotlib>=3.9,<4",  # every figure
     "huggingface_hub>=0.30,<3",  # writes the model card; timm brings it along
     "platformdirs>=4.2,<5",  # the user's cache folder on every system; Jupyter brings it along anyway
-    "tqdm>=4.66,<5",  # progress bars in terminals and notebooks
     "jupyterlab>=4.2,<5",  # opens the notebooks
     "ipykernel>=6.29,<8",  # runs them
     "ipywidgets>=8.1,<9",  # progress bars in JupyterLab and VS Code
@@ -43,15 +54,19 @@ OPENVINO = ["openvino>=2025,<2027"]  # one more runtime in the accuracy-vs-speed
 CLUSTER = ["dask[distributed]>=2025.1"]  # sends the trials of a study to a cluster, through joblib
 
 EXTRAS = {
+    "serve": SERVE,
+    "notebooks": NOTEBOOKS,
     "heic": HEIC,
     "openvino": OPENVINO,
     "cluster": CLUSTER,
     "benchmarks": [
+        *NOTEBOOKS,
         "accelerate>=1,<2",  # transformers' trainer needs it
         "transformers>=5,<6",  # the peer whose trainer and pipeline are measured
         "simplejpeg>=1.8,<2",  # raw libjpeg-turbo, the limit of decoding speed
     ],
     "dev": [
+        *NOTEBOOKS,
         *HEIC,  # the tests cover every extra
         *OPENVINO,
         *CLUSTER,

@@ -202,7 +202,7 @@ def run_notebook(
     path, out_path, parameters = Path(path), Path(out_path), dict(parameters or {})
     if not path.is_file():
         raise FileNotFoundError(f"No notebook at {path}. There are: {_list_neighbors(path)}.")
-    _check_parameters(path, list_parameters(path), parameters)
+    check_parameters(path, parameters)
     out_path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + timeout_s
     papermill_log = logging.getLogger("papermill")
@@ -289,7 +289,9 @@ def _read_literal(path: str | Path, name: str, value: ast.expr) -> Any:
         ) from error
 
 
-def _check_parameters(path: Path, defaults: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
+def check_parameters(path: Path, parameters: Mapping[str, Any]) -> None:
+    """Raise a ValueError where a notebook has no such parameter, or one of another type."""
+    defaults = list_parameters(path)
     unknown = sorted(set(parameters) - set(defaults))
     if unknown:
         raise ValueError(f"{path.name} has no parameter {', '.join(unknown)}. It has: {', '.join(defaults)}.")

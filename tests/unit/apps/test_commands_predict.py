@@ -1,0 +1,120 @@
+"""The command `predict`: rows of every image, copies sorted by label, and nothing of the user's is touched."""
+
+import csv
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT, draw_image
+from utils_cv.apps.commands import copy_image
+
+from .conftest import read_lines
+
+
+def list_files(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_csv_has_a_row_for_every_file_and_the_code_tells_of_those_that_do_not_open(model_dir, new_images, run):
+    before = list_files(new_images)
+    code, printed, said = run("predict", model_dir, new_images)
+    rows = list(csv.DictReader(printed.splitlines()))
+    assert list(rows[0]) == ["image", "label", "probability", "can", "carton", "problem"]
+    labels = {row["image"].removeprefix(f"{new_images}/"): row["label"] for row in rows}
+    assert labels == {"a.png": "can", "more/a.png": "carton", "more/b.png": "carton", "text.jpg": ""}
+    assert rows[3]["problem"].startswith("not an image") and rows[3]["can"] == ""
+    assert code == 1 and "text.jpg: not an image" in said
+    assert "3 images labeled (2 carton, 1 can), 1 with problems" in said
+    assert list_files(new_images) == before
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "labels.jsonl"])
+def test_a_file_holds_what_would_be_printed(model_dir, new_images, tmp_path, run, name):
+    (new_images / "text.jpg").unlink()
+    _, printed, _ = run("predict", model_dir, new_images, *(["--json"] if name.endswith("jsonl") else []))
+    code, summary, _ = run("predict", model_dir, new_images, "--output", tmp_path / name, "--json")
+    assert code == 0
+    assert (tmp_path / name).read_text() == printed
+    assert read_lines(summary) == [{"output": str(tmp_path / name), "n_labeled": 3, "n_problems": 0}]
+
+
+def test_json_lines_are_the_same_rows_as_csv(model_dir, new_images, run):
+    rows = list(csv.DictReader(run("predict", model_dir, new_images)[1].splitlines()))
+    lines = read_lines(run("predict", model_dir, new_images, "--json")[1])
+    assert [{name: "" if value is None else str(value) for name, value in line.items()} for line in lines] == rows
+    assert all(line["can"] + line["carton"] == pytest.approx(1, abs=1e-5) for line in lines[:3])
+
+
+def test_an_existing_file_is_replaced_only_on_request(model_dir, new_images, tmp_path, run):
+    output = tmp_path / "labels.csv"
+    output.write_text("mine")
+    code, _, said = run("predict", model_dir, new_images, "--output", output)
+    assert (code, output.read_text()) == (2, "mine") and "--overwrite" in said
+    assert run("predict", model_dir, new_images, "--output", output, "--overwrite")[0] == 1
+    assert output.read_text().startswith("image,label")
+
+
+def test_copies_are_sorted_by_label_and_replace_nothing(model_dir, new_images, tmp_path, run):
+    copies = tmp_path / "sorted"
+    for _ in range(2):  # the second time all copies are there already
+        run("predict", model_dir, new_images, "--copy-to", copies)
+        assert set(list_files(copies)) == {"can/a.png", "carton/more/a.png", "carton/more/b.png"}
+    assert list_files(copies)["can/a.png"] == (new_images / "a.png").read_bytes()
+    (copies / "can/a.png").write_bytes(b"mine")
+    (new_images / "text.jpg").unlink()
+    code, _, said = run("predict", model_dir, new_images, "--copy-to", copies)
+    assert code == 1 and "not copied, another file lies at" in said
+    assert (copies / "can/a.png").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize(
+    ("label", "folder"),
+    [("can", "can"), ("", "no label"), ("../up", "%2E.%2Fup"), ("a/b", "a%2Fb"), ("a%2Fb", "a%252Fb"), ("d.", "d%2E")],
+    ids=["plain", "no label", "a way out", "a slash", "as if quoted", "a dot at the end"],
+)
+def test_every_label_has_a_folder_of_its_own(tmp_path, label, folder):
+    draw_image("can", seed=0).save(tmp_path / "a.png")
+    assert copy_image(str(tmp_path / "a.png"), label, tmp_path / "a.png", tmp_path / "copies") == ""
+    assert set(list_files(tmp_path / "copies")) == {f"{folder}/a.png"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        pytest.param(["{model}", "{images}/nowhere"], "there is no such file or folder", id="no folder"),
+        pytest.param(["{images}", "{images}"], "No finished model at", id="no model"),
+        pytest.param(["{model}", "{images}/none"], "holds no images", id="an empty folder"),
+        pytest.param(["{model}", "{images}", "--copy-to", "{images}/more/x"], "labeled next time", id="copies inside"),
+        pytest.param(["{model}", "{images}", "--runtime", "fast"], "'onnx'", id="no such runtime"),
+        pytest.param(["{model}", "{images}", "--output", "{images}"], "is a folder", id="output is a folder"),
+    ],
+)
+def test_wrong_use_is_told_before_anything_is_written(model_dir, new_images, run, words, message):
+    (new_images / "none").mkdir()
+    before = list_files(new_images)
+    code, printed, said = run("predict", *(word.format(model=model_dir, images=new_images) for word in words))
+    assert (code, printed) == (2, "") and message in said
+    assert list_files(new_images) == before
+
+
+def start(code, **options):
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, **options)
+
+
+def test_help_and_predict_need_neither_torch_nor_a_notebook(model_dir, new_images):
+    heavy = "{'torch', 'timm', 'fastai', 'matplotlib', 'IPython', 'nbformat', 'pandas', 'scipy'}"
+    code = (
+        "import sys; from utils_cv.__main__ import main\n"
+        f"assert main(['predict', {str(model_dir)!r}, {str(new_images / 'a.png')!r}]) == 0\n"
+        f"print(sorted({heavy} & set(sys.modules)))"
+    )
+    assert start(code).stdout.splitlines()[-1] == "[]"
+
+
+def test_a_reader_who_has_seen_enough_is_no_error(model_dir, new_images):
+    words = [sys.executable, "-m", "utils_cv", "predict", str(model_dir), str(new_images / "a.png")]
+    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()  # before anything is printed
+    said = process.stderr.read()
+    assert process.wait() == 0 and "Error" not in said and "Traceback" not in said

@@ -1,0 +1,97 @@
+"""An audit as one HTML file with thumbnails inside: it opens without a network and loads nothing from anywhere."""
+
+import base64
+import html
+import io
+from typing import Any
+
+import pandas as pd
+
+from utils_cv.audit.report import AuditReport
+from utils_cv.data.images import ImageError, load_image
+
+THUMBNAIL_PX = 160
+N_SHOWN = 24  # rows of each section
+_PAIRS = (
+    ("leaks", "Leaks: the same image in two parts of the split"),
+    ("label_conflicts", "Label conflicts: the same image with two labels"),
+    ("duplicates", "Duplicates"),
+)
+_LISTS = (
+    ("low_quality", "Low quality: dark, nearly empty, blurred or tiny", "problem"),
+    ("large", "Large", "megapixels"),
+    ("file_issues", "File issues", "file_issues"),
+)
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem }
+table { border-collapse: collapse } td, th { text-align: left; padding: .25rem .75rem; border-bottom: 1px solid #8885 }
+.row { display: flex; flex-wrap: wrap; gap: 1rem } .row > div { border: 1px solid #8885; padding: .5rem }
+figure { display: inline-block; margin: 0 .25rem; width: 170px; vertical-align: top }
+figcaption { font-size: 12px; overflow-wrap: anywhere } img { max-width: 160px }
+"""
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>Audit</title><style>{style}</style></head><body><h1>Audit of images</h1>
+{sections}
+</body></html>
+"""
+
+
+def make_audit_page(report: AuditReport) -> str:
+    """Make the page of an audit, with pictures of the images that need a look, at most `N_SHOWN` of each kind."""
+    paths = dict(zip(report.facts["image"], report.facts["path"], strict=True))
+    sections = [report._repr_html_()]
+    for name, title in _PAIRS:
+        found = getattr(report, name)
+        by_fit = found.sort_values("overlap", kind="stable")  # the least similar first: those need a look most
+        cards = [_show_pair(row, paths, report.value_range) for row in by_fit.head(N_SHOWN).itertuples()]
+        sections.append(_make_section(title, len(found), cards))
+    for name, title, column in _LISTS:
+        found = getattr(report, name)
+        rows = found[["image", column]].head(N_SHOWN).itertuples(index=False)
+        cards = [_show_image(paths[image], [image, _format(fact)], report.value_range) for image, fact in rows]
+        sections.append(_make_section(title, len(found), cards))
+    sections += [f"<h2>{title}</h2>{table.to_html(escape=True)}" for title, table in _list_tables(report)]
+    return _PAGE.format(style=_STYLE, sections="\n".join(sections))
+
+
+def _list_tables(report: AuditReport) -> list[tuple[str, pd.DataFrame]]:
+    tables = [("Images of each class", report.classes.rename_axis("class").rename(columns={"": "no split"}))]
+    if len(report.unreadable):
+        tables.insert(0, ("Files that cannot be opened", report.unreadable.set_index("image")))
+    return tables
+
+
+def _make_section(title: str, n_found: int, cards: list[str]) -> str:
+    if not n_found:
+        return ""
+    more = f": {len(cards)} of {n_found} are shown" if n_found > len(cards) else f": {n_found}"
+    return (
+        f'<h2>{html.escape(title)}{more}</h2><div class="row">{"".join(f"<div>{card}</div>" for card in cards)}</div>'
+    )
+
+
+def _show_pair(row: Any, paths: dict[str, str], value_range: int) -> str:
+    fit = "the same file" if row.kind == "exact" else f"fits to {row.overlap:.2f}"
+    first = [row.duplicate, f"{row.duplicate_label} ({row.duplicate_split or 'no split'})"]
+    second = [row.image, f"{row.label} ({row.split or 'no split'})", fit]
+    return "".join(_show_image(paths[words[0]], words, value_range) for words in (first, second))
+
+
+def _show_image(path: str, words: list[str], value_range: int) -> str:
+    try:
+        image = load_image(path, target_px=THUMBNAIL_PX, value_range=value_range)
+    except ImageError as error:  # it was there when the audit opened it
+        picture = html.escape(error.cause)
+    else:
+        image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=80)
+        data = base64.b64encode(buffer.getvalue()).decode("ascii")
+        picture = f'<img alt="" src="data:image/jpeg;base64,{data}">'
+    return f"<figure>{picture}<figcaption>{'<br>'.join(map(html.escape, words))}</figcaption></figure>"
+
+
+def _format(fact: Any) -> str:
+    return fact if isinstance(fact, str) else f"{fact:.1f} megapixels"
