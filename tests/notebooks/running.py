@@ -22,7 +22,8 @@ def run_in_process(name, parameters):
     found, namespace = {}, {"__name__": "__main__", "display": lambda *_, **__: None}
 
     def keep_results(content, **_):
-        found.update(content[RESULTS_MIME]["headlines"] | content[RESULTS_MIME]["recorded"])
+        for part in content.get(RESULTS_MIME, {}).values():  # other tables are shown, but not recorded
+            found.update(part)
 
     cells = nbformat.read(NOTEBOOKS_DIR / f"{name}.ipynb", as_version=4).cells
     with mock.patch("IPython.display.display", keep_results), contextlib.redirect_stdout(io.StringIO()):

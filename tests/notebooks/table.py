@@ -247,4 +247,25 @@ CASES = {
             "NEGATIVES_DIR": "fridge_negatives",
         },
     ),
+    "30_predict_and_deploy": Case(
+        fast={"MODEL_DIR": "outputs/tested_deployed", "PAGE_DIR": "outputs/tested_page", "RUNTIMES": ["onnx"]},
+        changes={
+            "DATA_DIR": OTHER_SET,
+            "MODEL_DIR": "outputs/other_deployed",
+            "NEW_IMAGES": "data/fridge_negatives/jar",
+            "NEW_CLASS_DIR": "",
+            "PAGE_DIR": "outputs/other_page",
+            "RUNTIMES": ["torch"],
+            "SEED": 1,
+        },
+        check=lambda r: (
+            r["n_rows"] == r["n_labeled"] > 0
+            and r["service_difference"] < 1e-6
+            and r["refused_status"] == 422
+            and has_interval(r, "new_accuracy")
+            and all(row["largest_difference"] < 1e-3 for row in r["runtimes"])
+        ),
+        run={"RUNTIMES": ["onnx", "openvino", "torch"]},
+        sets={"DATA_DIR": "fridge_objects", "NEW_IMAGES": "fridge_negatives"},
+    ),
 }
