@@ -57,7 +57,7 @@ class Selection:
 def select_recipe(
     images: TableImages,
     *,
-    recipes: Sequence[str] = ("probe", "averaged"),
+    recipes: Sequence[str] = ("probe", "averaged", "last_stage"),
     n_folds: int = 3,
     backbone: str = DEFAULT_BACKBONE,
     seed: int = 0,
@@ -78,8 +78,8 @@ def select_recipe(
         images: Opened images; those of the splits `train` and `valid` are learned.
         recipes: From the simplest on. "probe" is `linear_probe`, "last_stage" and "all" are `fine_tune` from it; "all"
             takes minutes per fold on a CPU. "averaged" has the mean of the weights of "probe" and "last_stage", which
-            forgets less of what the network knew (Wortsman et al. 2022); beside "last_stage" it costs nothing. A
-            backbone that cannot be cut has neither: they are left out, with a warning.
+            forgets less of what the network knew (Wortsman et al. 2022); both cost one training. A backbone that
+            cannot be cut has neither: they are left out, with a warning.
         n_folds: Trainings of each recipe; more take longer and learn from more images each. Fewer where a class has
             fewer images (or groups).
         backbone: Any name that `utils_cv.models.backbones.load_backbone` takes.

@@ -53,7 +53,7 @@ def test_the_selected_recipe_is_trained_on_train_and_validation_images(small_ima
     use_scores(monkeypatch, "averaged")
     selection = select_recipe(small_images, **OPTIONS)
     assert selection.recipe == "averaged"
-    assert selection.scores["n"].tolist() == [24, 24]
+    assert selection.scores["n"].tolist() == [24, 24, 24]
     folds = [call[1] for call in calls]
     # no validation images: an epoch that was chosen by the held-out images would score too well
     assert folds == [{"train": 12, "held out": 12, "test": 6}] * 2 + [{"train": 24, "test": 6}]
