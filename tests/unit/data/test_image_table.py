@@ -254,7 +254,8 @@ def check_intake(root, min_classes):
         save_image_table(table, root / "saved.csv")
         pd.testing.assert_frame_equal(load_image_table(root / "saved.csv", min_classes=1), table, check_like=True)
         with contextlib.suppress(ValueError):  # a class of few
-            assert set(complete_splits(table)["split"]) == {"train", "valid", "test"}
+            parts = set(complete_splits(table)["split"])
+            assert parts == {"train", "valid", "test"} or (table["split"].any() and "" not in parts)
 
 
 @settings(max_examples=150)
