@@ -11,7 +11,7 @@ TESTS = PACKAGE.parent / "tests"
 # 9,500 lines and 220 names held what the library did when it was rebuilt. Whoever adds a function raises them by what
 # it needs, after looking for what can go: here for imbalance, stable splits, more tables, many labels, unknown images.
 LIMITS = {
-    "lines": 13_000,
+    "lines": 13_500,
     "files": 80,
     "public names": 320,
     "lines of the longest file": 400,
