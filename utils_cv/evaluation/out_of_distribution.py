@@ -6,8 +6,9 @@ Its threshold comes from images of the classes that the model has not learned, n
 
 import dataclasses
 import math
-from collections.abc import Mapping
-from typing import Any
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,9 +18,9 @@ COMBINED = ["highest logit", "relative Mahalanobis"]
 _LOGIT_SCORES = ("highest probability", "highest logit", "energy")
 OOD_SCORES = (*_LOGIT_SCORES, "neighbors", "relative Mahalanobis", "combination")
 _N_NEIGHBORS = 3  # one training image alone may be an outlier
-# Of 0.3, 1, 3, 10 and 30: demo classes left out were found as well with 1 as with 3 (AUROC within 0.002).
-# It was fixed with the scores of fridge_negatives in sight, where 3 has 0.006 more: they are a little flattered.
-_RIDGE = 3.0
+DEFAULT_RIDGE = 3.0  # where there are too few classes to select one
+_RIDGES = (0.3, 1.0, 3.0, 10.0, 30.0)
+_MAX_TURNS, _MAX_CLASSES, _MAX_IMAGES = 12, 30, 600  # a ridge needs no more; only the time would grow
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +59,13 @@ class OodDetector:
 
 
 def fit_ood_detector(
-    name: str, features: np.ndarray, codes: np.ndarray, known: Mapping[str, Any], *, expected: float = 0.05
+    name: str,
+    features: np.ndarray,
+    codes: np.ndarray,
+    known: Mapping[str, Any],
+    *,
+    expected: float = 0.05,
+    ridge: float = DEFAULT_RIDGE,
 ) -> OodDetector:
     """Fit a score to the images that a model has learned, and its threshold to images that it has not learned.
 
@@ -72,6 +79,7 @@ def fit_ood_detector(
         known: Each score's name to scores (n_known,) of images of the classes by models that have not learned them,
             as `utils_cv.studies.confidence_and_unknown_images.score_by_folds` gives them.
         expected: Share of such images to reject, in [0, 1]: the false alarms to live with.
+        ridge: Of the relative Mahalanobis distance, the same as for `known`; see `select_ridge`.
 
     Returns:
         The detector.
@@ -89,7 +97,7 @@ def fit_ood_detector(
         raise ValueError(
             f"Got {name!r}, scores {list(known)} and {len(features)} training images; expected {expected_}."
         )
-    arrays = {} if name in _LOGIT_SCORES else fit_ood_arrays(features, codes)
+    arrays = {} if name in _LOGIT_SCORES else fit_ood_arrays(features, codes, ridge=ridge)
     arrays = {key: array for key, array in arrays.items() if (key == "train") == (name == "neighbors")}
     if name == "combination":
         parts = np.stack([known[part] for part in COMBINED])
@@ -97,17 +105,63 @@ def fit_ood_detector(
     return OodDetector(name, arrays, float(np.quantile(known[name], 1 - expected)))
 
 
-def fit_ood_arrays(features: np.ndarray, codes: np.ndarray) -> dict[str, np.ndarray]:
+def fit_ood_arrays(features: np.ndarray, codes: np.ndarray, *, ridge: float = DEFAULT_RIDGE) -> dict[str, np.ndarray]:
     """Fit what scores of features need: training images, class means, and covariances within classes and in all."""
     from sklearn.preprocessing import normalize
 
-    unit, codes = normalize(np.asarray(features, float)), np.unique(codes, return_inverse=True)[1]
-    means = np.stack([unit[codes == code].mean(axis=0) for code in range(codes.max() + 1)])
-    within, total = unit - means[codes], unit - unit.mean(axis=0)
-    arrays = {"train": unit, "class_means": means, "mean": unit.mean(axis=0, keepdims=True)}
-    for name, deviations, n_free in (("within", within, len(unit) - len(means)), ("total", total, len(unit) - 1)):
-        arrays[f"{name}_directions"], arrays[f"{name}_ridge"] = _fit_covariance(deviations, max(n_free, 1))
+    unit = normalize(np.asarray(features, float))
+    means, *spreads = _fit_spreads(unit, codes)
+    arrays = {"train": unit} | _make_arrays(means, unit.mean(axis=0, keepdims=True), spreads, ridge)
     return {name: array.astype(np.float32) for name, array in arrays.items()}
+
+
+def select_ridge(features: np.ndarray, codes: np.ndarray, *, groups: Any = None) -> float:
+    """Select the ridge of the relative Mahalanobis distance: each class is left out in turn, and has to be found.
+
+    Half of the other images are learned, the other half is known. Of 0.3, 1, 3, 10 and 30 the largest is taken whose
+    AUROC is within one standard error, over the classes left out, of the best. No image of another kind is needed.
+    At most 12 classes of 30 take their turn, with 600 images in all, evenly spaced.
+
+    Args:
+        features: (n_images, n_features).
+        codes: (n_images,), their classes; with fewer than three it is 3.
+        groups: (n_images,) scene, video or patient of each image; equal ones stay in one half.
+
+    Returns:
+        The ridge, a multiple of the mean variance of a feature.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> select_ridge(rng.random((60, 8)), np.arange(60) % 3) in (0.3, 1, 3, 10, 30)
+        True
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+    from sklearn.preprocessing import normalize
+
+    classes = _space_evenly(np.unique(codes), _MAX_CLASSES)
+    if len(classes) < 3:
+        return DEFAULT_RIDGE
+    n_each = _MAX_IMAGES // len(classes)
+    rows = np.concatenate([_space_evenly(np.flatnonzero(codes == code), n_each) for code in classes])
+    unit, codes = normalize(np.asarray(features[rows], float)), np.asarray(codes)[rows]
+    groups = np.arange(len(rows)) if groups is None else np.asarray(groups)[rows]
+    areas: list[list[float]] = []
+    with warnings.catch_warnings():  # a class of one image is in one half only, which is allowed for below
+        warnings.filterwarnings("ignore", message="The least populated class")
+        halves = list(StratifiedGroupKFold(2, shuffle=True, random_state=0).split(unit, codes, groups))
+    for left_out in _space_evenly(classes, _MAX_TURNS):
+        for learned, held_out in halves:
+            learned = learned[codes[learned] != left_out]
+            known = held_out[np.isin(codes[held_out], codes[learned])]
+            unknown = held_out[codes[held_out] == left_out]
+            if len(np.unique(codes[learned])) > 1 and len(known) and len(unknown):
+                areas.append(_measure_ridges(unit, codes, learned, known, unknown))
+    if not areas:
+        return DEFAULT_RIDGE
+    means = np.mean(areas, axis=0)
+    lost = np.array(areas)[:, [means.argmax()]] - areas
+    error = lost.std(axis=0, ddof=min(1, len(areas) - 1)) / np.sqrt(len(areas))
+    return _RIDGES[np.flatnonzero(lost.mean(axis=0) <= error)[-1]]
 
 
 def measure_rejected(scores: Any, known_scores: Any, *, expected: float = 0.05) -> Score:
@@ -210,18 +264,62 @@ def _measure_relative_mahalanobis(features: np.ndarray, arrays: Mapping[str, np.
     return distances[0].min(axis=1) - distances[1][:, 0]
 
 
-def _fit_covariance(deviations: np.ndarray, n_free: int) -> tuple[np.ndarray, np.ndarray]:
-    """Fit a covariance with a ridge of 3 times the mean variance of a feature, which keeps it invertible.
+class _Spread(NamedTuple):
+    """A covariance: directions (n_directions, n_features), their variances, and the mean variance of a feature."""
 
-    Returns directions (n_directions, n_features) and the ridge: a squared Mahalanobis distance is the squared length
-    minus that along the directions, divided by the ridge. Directions of hardly any variance are left out.
-    """
-    n, n_features = deviations.shape
-    ridge = max(_RIDGE * float((deviations**2).sum()) / n_free / n_features, 1e-9)
+    directions: np.ndarray
+    variances: np.ndarray
+    mean: float
+
+
+def _fit_spreads(unit: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, _Spread, _Spread]:
+    """Fit class means, and covariances within the classes and of all images."""
+    codes = np.unique(codes, return_inverse=True)[1]
+    means = np.stack([unit[codes == code].mean(axis=0) for code in range(codes.max() + 1)])
+    within, total = unit - means[codes], unit - unit.mean(axis=0)
+    return means, _fit_spread(within, len(unit) - len(means)), _fit_spread(total, len(unit) - 1)
+
+
+def _fit_spread(deviations: np.ndarray, n_free: int) -> _Spread:
+    (n, n_features), n_free = deviations.shape, max(n_free, 1)
     is_wide = n < n_features  # the smaller of two matrices has the same eigenvalues
     variances, vectors = np.linalg.eigh(deviations @ deviations.T if is_wide else deviations.T @ deviations)
-    kept = variances / n_free > 0.01 * ridge
+    kept = variances > 1e-9 * max(variances[-1], 1e-12)
     variances, vectors = variances[kept], vectors[:, kept]
     directions = vectors.T @ deviations / np.sqrt(variances)[:, None] if is_wide else vectors.T
-    variances = variances / n_free
-    return directions * np.sqrt(variances / (variances + ridge))[:, None], np.array(ridge)
+    return _Spread(directions, variances / n_free, float((deviations**2).sum()) / n_free / n_features)
+
+
+def _make_arrays(
+    means: np.ndarray, mean: np.ndarray, spreads: Sequence[_Spread], ridge: float
+) -> dict[str, np.ndarray]:
+    """Add the ridge to both covariances, which keeps them invertible.
+
+    A squared Mahalanobis distance is then the squared length minus that along the directions, divided by the ridge.
+    Directions of hardly any variance are left out.
+    """
+    arrays = {"class_means": means, "mean": mean}
+    for name, spread in zip(("within", "total"), spreads, strict=True):
+        added = max(ridge * spread.mean, 1e-9)
+        kept = spread.variances > 0.01 * added
+        lengths = np.sqrt(spread.variances[kept] / (spread.variances[kept] + added))
+        arrays[f"{name}_directions"] = spread.directions[kept] * lengths[:, None]
+        arrays[f"{name}_ridge"] = np.array(added)
+    return arrays
+
+
+def _measure_ridges(
+    unit: np.ndarray, codes: np.ndarray, learned: np.ndarray, known: np.ndarray, unknown: np.ndarray
+) -> list[float]:
+    """Measure how well each ridge tells unknown rows from known ones: the AUROC."""
+    means, *spreads = _fit_spreads(unit[learned], codes[learned])
+    areas, mean = [], unit[learned].mean(axis=0, keepdims=True)
+    for ridge in _RIDGES:
+        arrays = _make_arrays(means, mean, spreads, ridge)
+        areas.append(measure_auroc(*(_measure_relative_mahalanobis(unit[rows], arrays) for rows in (known, unknown))))
+    return [area.value for area in areas]
+
+
+def _space_evenly(values: np.ndarray, n_most: int) -> np.ndarray:
+    """Take at most so many values, evenly spaced."""
+    return values[np.unique(np.linspace(0, len(values) - 1, min(len(values), n_most)).astype(int))]

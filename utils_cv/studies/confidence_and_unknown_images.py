@@ -13,6 +13,7 @@ from utils_cv.data.splits import split_folds
 from utils_cv.evaluation.intervals import Score, make_fraction_score
 from utils_cv.evaluation.out_of_distribution import (
     COMBINED,
+    DEFAULT_RIDGE,
     OOD_SCORES,
     OodDetector,
     fit_ood_arrays,
@@ -35,6 +36,7 @@ def score_by_folds(
     left_out: int | None = None,
     groups: np.ndarray | pd.Series | None = None,
     C: float | None = None,
+    ridge: float = DEFAULT_RIDGE,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Score images by models that have not learned them: one model for each of up to 5 folds.
@@ -46,6 +48,7 @@ def score_by_folds(
         left_out: A class that no model learns, so that its images are unknown.
         groups: (n_images,) scene, video or patient of each image; equal ones stay in one fold.
         C: As in `utils_cv.training.linear_probe.fit_linear_head`; None chooses it for each model.
+        ridge: As in `utils_cv.evaluation.out_of_distribution.fit_ood_detector`.
         seed: Seed of the folds.
 
     Returns:
@@ -74,7 +77,7 @@ def score_by_folds(
             continue
         near = None if groups is None else groups[learned]
         head = fit_linear_head(features[learned], learned_codes, n_classes=len(classes), C=C, groups=near, seed=seed)
-        arrays = fit_ood_arrays(features[learned], learned_codes)
+        arrays = fit_ood_arrays(features[learned], learned_codes, ridge=ridge)
         sources = {KNOWN: features[held_out[np.isin(codes[held_out], classes)]], **others}
         sources[LEFT_OUT] = features[held_out[codes[held_out] == left_out]]
         for source, new in sources.items():
@@ -97,6 +100,7 @@ def compare_left_out(
     *,
     expected: float = 0.05,
     groups: np.ndarray | pd.Series | None = None,
+    ridge: float = DEFAULT_RIDGE,
     max_turns: int = 12,
     seed: int = 0,
     show_progress: bool = True,
@@ -109,6 +113,7 @@ def compare_left_out(
         class_names: Of three classes or more; with two, nothing is left to tell apart.
         expected: Share of images of the learned classes to reject, in [0, 1].
         groups: As in `score_by_folds`.
+        ridge: As in `score_by_folds`.
         max_turns: Of more classes than this, as many are left out, evenly spaced.
         seed: Seed of the folds.
         show_progress: Show a bar.
@@ -127,7 +132,7 @@ def compare_left_out(
         return pd.DataFrame(columns=["name", "score", "auroc", "rejected"])
     turns, rows = np.unique(np.linspace(0, len(class_names) - 1, min(len(class_names), max_turns)).astype(int)), []
     settings = [{"left_out": code} for code in turns]
-    trial = functools.partial(score_by_folds, features, codes, groups=groups, C=FIXED_C, seed=seed)
+    trial = functools.partial(score_by_folds, features, codes, groups=groups, C=FIXED_C, ridge=ridge, seed=seed)
     tables = run_trials(trial, settings, description="classes", show_progress=show_progress)
     for code, table in zip(turns, tables, strict=True):
         known, unknown = (table[table["source"] == source] for source in (KNOWN, LEFT_OUT))
