@@ -239,6 +239,12 @@ def _count_effective(values: np.ndarray, codes: np.ndarray | None, spread: float
     return n, min(n_effective, float(n_images * n_seeds))
 
 
+def count_effective(values: Any, groups: Any) -> float:
+    """Count how many single images a mean of values in [0, 1], (n_images,), of images in groups is worth."""
+    array, codes = _read_values(values, groups)
+    return _count_effective(array, codes, float(array.mean() * (1 - array.mean())))[1]
+
+
 def resample_means(right: Any, *, groups: Any = None, n_bootstrap: int = 1000, seed: int = 0) -> np.ndarray:
     """Compute means (n_bootstrap, n_settings) of `right` (n_settings, n_seeds, n_images), all from the same draws.
 

@@ -6,13 +6,12 @@ Its threshold comes from images of the classes that the model has not learned, n
 
 import dataclasses
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .intervals import Score, compute_wilson_interval, make_fraction_score
+from .intervals import Score, compute_wilson_interval, count_effective, measure_mean
 
 COMBINED = ["highest logit", "relative Mahalanobis"]
 _LOGIT_SCORES = ("highest probability", "highest logit", "energy")
@@ -138,17 +137,16 @@ def select_ridge(features: np.ndarray, codes: np.ndarray, *, groups: Any = None)
     from sklearn.model_selection import StratifiedGroupKFold
     from sklearn.preprocessing import normalize
 
-    classes = _space_evenly(np.unique(codes), _MAX_CLASSES)
-    if len(classes) < 3:
+    found, counts = np.unique(codes, return_counts=True)
+    classes = _space_evenly(found[counts > 1], _MAX_CLASSES)
+    if len(classes) < 3 or (groups is not None and len(np.unique(groups)) < 2):
         return DEFAULT_RIDGE
     n_each = _MAX_IMAGES // len(classes)
     rows = np.concatenate([_space_evenly(np.flatnonzero(codes == code), n_each) for code in classes])
     unit, codes = normalize(np.asarray(features[rows], float)), np.asarray(codes)[rows]
     groups = np.arange(len(rows)) if groups is None else np.asarray(groups)[rows]
     areas: list[list[float]] = []
-    with warnings.catch_warnings():  # a class of one image is in one half only, which is allowed for below
-        warnings.filterwarnings("ignore", message="The least populated class")
-        halves = list(StratifiedGroupKFold(2, shuffle=True, random_state=0).split(unit, codes, groups))
+    halves = list(StratifiedGroupKFold(2, shuffle=True, random_state=0).split(unit, codes, groups))
     for left_out in _space_evenly(classes, _MAX_TURNS):
         for learned, held_out in halves:
             learned = learned[codes[learned] != left_out]
@@ -164,7 +162,9 @@ def select_ridge(features: np.ndarray, codes: np.ndarray, *, groups: Any = None)
     return _RIDGES[np.flatnonzero(lost.mean(axis=0) <= error)[-1]]
 
 
-def measure_rejected(scores: Any, known_scores: Any, *, expected: float = 0.05) -> Score:
+def measure_rejected(
+    scores: Any, known_scores: Any, *, expected: float = 0.05, groups: Any = None, known_groups: Any = None
+) -> Score:
     """Measure the share of images that is rejected at the threshold which rejects few images of the classes.
 
     The threshold is a quantile of few images, so the interval allows for another one (order statistics and MOVER,
@@ -174,9 +174,11 @@ def measure_rejected(scores: Any, known_scores: Any, *, expected: float = 0.05) 
         scores: (n,), higher is more unusual.
         known_scores: (n_known,), the same score of images of the classes that were not learned.
         expected: Share of these to reject, in [0, 1]: the false alarms to live with.
+        groups: (n,), images of one group, such as a scene, do not count as independent. Default: all do.
+        known_groups: (n_known,), likewise.
 
     Returns:
-        The share, in [0, 1], with its 95 % interval over both kinds of images; `n` counts `scores`.
+        The share, in [0, 1], with its 95 % interval over both kinds of images; `n` counts `scores`, or their groups.
 
     Raises:
         ValueError: If there is no image.
@@ -189,19 +191,22 @@ def measure_rejected(scores: Any, known_scores: Any, *, expected: float = 0.05) 
 
     if not len(scores) or not len(known_scores):
         raise ValueError(f"Got {len(scores)} scores and {len(known_scores)} known scores; expected some of each.")
-    scores, known = np.asarray(scores, float), np.sort(np.asarray(known_scores, float))
-    n, n_known = len(scores), len(known)
+    scores, known = np.asarray(scores, float), np.asarray(known_scores, float)
+    threshold, n_known = np.quantile(known, 1 - expected), len(known)
+    if known_groups is not None:
+        n_known = max(round(count_effective(known > threshold, known_groups)), 1)
     # How many known images lie below the true quantile is binomial: it may be between any two, or above all of them.
     n_below = binom.cdf(np.arange(n_known + 2), n_known, 1 - expected)
     limits = np.searchsorted((n_below + np.r_[0, n_below[:-1]]) / 2, (0.025, 0.975))
-    thresholds = np.r_[np.r_[-np.inf, known, np.inf][limits], np.quantile(known, 1 - expected)]
-    most, least, value = (float((scores > threshold).mean()) for threshold in thresholds)
-    score = make_fraction_score(round(value * n), n)
+    limits = np.rint(limits * (len(known) + 1) / (n_known + 1)).astype(int)
+    most, least = (float((scores > limit).mean()) for limit in np.r_[-np.inf, np.sort(known), np.inf][limits])
+    score = measure_mean(scores > threshold, groups=groups)
+    value = score.value
     low, high = value - np.hypot(value - score.low, value - least), value + np.hypot(score.high - value, most - value)
-    return Score(value, max(float(low), 0.0), min(float(high), 1.0), n)
+    return Score(value, max(float(low), 0.0), min(float(high), 1.0), score.n)
 
 
-def measure_auroc(scores_in: Any, scores_ood: Any) -> Score:
+def measure_auroc(scores_in: Any, scores_ood: Any, *, groups_in: Any = None, groups_ood: Any = None) -> Score:
     """Measure the area under the ROC curve, with a 95 % interval from the variance of DeLong et al. 1988.
 
     It is Wilson's interval of as many images as that variance is worth, at most twice the smaller kind, so that it
@@ -210,9 +215,12 @@ def measure_auroc(scores_in: Any, scores_ood: Any) -> Score:
     Args:
         scores_in: (n,), scores of in-distribution images.
         scores_ood: (m,), scores of OOD images.
+        groups_in: (n,), images of one group, such as a scene, do not count as independent. Default: all do.
+        groups_ood: (m,), likewise.
 
     Returns:
-        The probability, in [0, 1], that an OOD image has the higher score: 0.5 is a coin toss; `n` counts all images.
+        The probability, in [0, 1], that an OOD image has the higher score: 0.5 is a coin toss; `n` counts all images,
+        or groups.
 
     Raises:
         ValueError: If either kind has no image.
@@ -230,9 +238,18 @@ def measure_auroc(scores_in: Any, scores_ood: Any) -> Score:
     below = (ranks[n:] - rankdata(scores_ood)) / n  # of each OOD image, the share of the others; ties count half
     above = 1 - (ranks[:n] - rankdata(scores_in)) / m  # of each in-distribution image, likewise
     area = float(below.mean())
-    variance = sum(float(part.var(ddof=1)) / len(part) for part in (below, above) if len(part) > 1)
+    (variance_ood, m), (variance_in, n) = _measure_variance(below, groups_ood), _measure_variance(above, groups_in)
+    variance = variance_ood + variance_in
     n_effective = min(area * (1 - area) / variance, 2.0 * min(n, m)) if variance > 0 else float(min(n, m))
     return Score(area, *compute_wilson_interval(area * n_effective, n_effective), n + m)
+
+
+def _measure_variance(parts: np.ndarray, groups: Any) -> tuple[float, int]:
+    """Measure the variance of a mean, where images of a group belong together (Obuchowski 1997), and count groups."""
+    codes = np.arange(len(parts)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    sums = np.bincount(codes, weights=parts - parts.mean())
+    n = len(sums)
+    return float((sums**2).sum()) / len(parts) ** 2 * n / max(n - 1, 1), n
 
 
 def _measure_logits(name: str, logits: np.ndarray) -> np.ndarray:

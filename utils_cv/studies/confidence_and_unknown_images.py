@@ -4,13 +4,14 @@ import functools
 import warnings
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
 from utils_cv.data.splits import split_folds
-from utils_cv.evaluation.intervals import Score, make_fraction_score
+from utils_cv.evaluation.intervals import Score, measure_mean
 from utils_cv.evaluation.out_of_distribution import (
     COMBINED,
     DEFAULT_RIDGE,
@@ -52,8 +53,9 @@ def score_by_folds(
         seed: Seed of the folds.
 
     Returns:
-        One row per image and model: `source` ("known", "left out" or a name of `others`), `fold`, `probability` of the
-        answer, and a column for each of `utils_cv.evaluation.out_of_distribution.OOD_SCORES`: higher is more unusual.
+        One row per image and model: `source` ("known", "left out" or a name of `others`), `fold`, `unit` (the group or
+        position), `probability` of the answer, and a column for each of
+        `utils_cv.evaluation.out_of_distribution.OOD_SCORES`: higher is more unusual.
 
     Raises:
         ValueError: If no model could learn two classes.
@@ -78,14 +80,16 @@ def score_by_folds(
         near = None if groups is None else groups[learned]
         head = fit_linear_head(features[learned], learned_codes, n_classes=len(classes), C=C, groups=near, seed=seed)
         arrays = fit_ood_arrays(features[learned], learned_codes, ridge=ridge)
-        sources = {KNOWN: features[held_out[np.isin(codes[held_out], classes)]], **others}
-        sources[LEFT_OUT] = features[held_out[codes[held_out] == left_out]]
-        for source, new in sources.items():
+        rows = {KNOWN: held_out[np.isin(codes[held_out], classes)], LEFT_OUT: held_out[codes[held_out] == left_out]}
+        sources = {source: (features[part], units["unit"].to_numpy()[part]) for source, part in rows.items()}
+        sources |= {source: (new, np.arange(len(new))) for source, new in others.items()}
+        for source, (new, unit) in sources.items():
             if len(new):
                 logits = new @ head[0].T + head[1]
                 scores = {name: OodDetector(name, arrays).score(new, logits) for name in OOD_SCORES[:-1]}
                 probability = softmax(logits, axis=1).max(axis=1)
-                parts.append(pd.DataFrame({"source": source, "fold": fold, "probability": probability, **scores}))
+                row = {"source": source, "fold": fold, "unit": unit, "probability": probability}
+                parts.append(pd.DataFrame(row | scores))
     if not parts:
         raise ValueError(f"Got {units['code'].value_counts().to_dict()} images; expected two classes of two or more.")
     table = pd.concat(parts, ignore_index=True)
@@ -137,8 +141,10 @@ def compare_left_out(
     for code, table in zip(turns, tables, strict=True):
         known, unknown = (table[table["source"] == source] for source in (KNOWN, LEFT_OUT))
         for name in OOD_SCORES if len(unknown) else ():
-            scores = {"auroc": measure_auroc(known[name], unknown[name])}
-            scores["rejected"] = measure_rejected(unknown[name], known[name], expected=expected)
+            units = {"groups_in": known["unit"], "groups_ood": unknown["unit"]}
+            scores = {"auroc": measure_auroc(known[name], unknown[name], **units)}
+            units = {"groups": unknown["unit"], "known_groups": known["unit"]}
+            scores["rejected"] = measure_rejected(unknown[name], known[name], expected=expected, **units)
             rows.append({"name": class_names[code], "score": name, **_flatten(scores)})
     return pd.DataFrame(rows)
 
@@ -150,6 +156,7 @@ def compare_detectors(
     unknown: tuple[np.ndarray, np.ndarray],
     *,
     expected: float = 0.05,
+    groups: Any = None,
 ) -> pd.DataFrame:
     """Reject test images and unknown images by each score, with thresholds that neither has set.
 
@@ -159,6 +166,7 @@ def compare_detectors(
         test: Features (n_test, n_features) and logits (n_test, n_classes) of images of the classes.
         unknown: Those of images of none of the classes; there may be none.
         expected: Share of `known` that is rejected, in [0, 1].
+        groups: (n_test,), test images of one group do not count as independent. Default: all do.
 
     Returns:
         One row per score: `name`, and with limits `..._low`, `..._high` and the number of images `..._n` the shares
@@ -171,22 +179,26 @@ def compare_detectors(
     rows = []
     for name, detector in detectors.items():
         old, new = detector.score(*test), detector.score(*unknown) if len(unknown[0]) else np.empty(0)
-        scores = {"false_alarm": measure_rejected(old, known[name], expected=expected)}
+        options = {"expected": expected, "known_groups": known["unit"]}
+        scores = {"false_alarm": measure_rejected(old, known[name], groups=groups, **options)}
         if len(new):
-            scores["rejected"] = measure_rejected(new, known[name], expected=expected)
-            scores["rejected_equal"] = measure_rejected(new, old, expected=expected)
-            scores["auroc"] = measure_auroc(old, new)
+            scores["rejected"] = measure_rejected(new, known[name], **options)
+            scores["rejected_equal"] = measure_rejected(new, old, expected=expected, known_groups=groups)
+            scores["auroc"] = measure_auroc(old, new, groups_in=groups)
         rows.append({"name": name, **_flatten(scores)})
     return pd.DataFrame(rows)
 
 
-def measure_coverage(is_right: np.ndarray, certainty: np.ndarray, known: pd.Series) -> pd.DataFrame:
+def measure_coverage(
+    is_right: np.ndarray, certainty: np.ndarray, known: pd.Series, *, groups: np.ndarray | None = None
+) -> pd.DataFrame:
     """Measure the accuracy of the answers that are left when a person takes the least certain images.
 
     Args:
         is_right: Whether the answer to each test image is right, bool (n_images,).
         certainty: Probability of that answer, (n_images,).
         known: Such probabilities of other images by models that have not learned them; their quantiles are the limits.
+        groups: (n_images,), images of one group do not count as independent. Default: all do.
 
     Returns:
         One row for each tenth that is passed on: `passed_on` (share of `known`), `answered` (share of the test images),
@@ -201,7 +213,7 @@ def measure_coverage(is_right: np.ndarray, certainty: np.ndarray, known: pd.Seri
     for passed_on in np.arange(10) / 10:
         answered = certainty >= (known.quantile(passed_on) if passed_on else 0.0)
         if answered.any():
-            score = make_fraction_score(int(is_right[answered].sum()), int(answered.sum()))
+            score = measure_mean(is_right[answered], groups=None if groups is None else groups[answered])
             rows.append({"passed_on": passed_on, "answered": answered.mean(), **_flatten({"accuracy": score})})
     return pd.DataFrame(rows)
 

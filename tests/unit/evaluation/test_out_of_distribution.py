@@ -9,6 +9,7 @@ from scipy.stats import multivariate_normal, norm
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import normalize
 
+from utils_cv.evaluation import out_of_distribution
 from utils_cv.evaluation.intervals import make_score
 from utils_cv.evaluation.out_of_distribution import (
     OOD_SCORES,
@@ -17,6 +18,7 @@ from utils_cv.evaluation.out_of_distribution import (
     fit_ood_detector,
     measure_auroc,
     measure_rejected,
+    select_ridge,
 )
 
 CENTERS = np.random.default_rng(9).normal(0, 3, (5, 40))
@@ -101,6 +103,63 @@ def test_relative_mahalanobis_is_the_textbook_distance_with_a_ridge(n):
     expected = measure(means, unit - means[codes], n - 4) - measure([center], unit - center, n - 1)
     found = score(OodDetector("relative Mahalanobis", fit_ood_arrays(TRAIN[:n], codes)), new)
     np.testing.assert_allclose(found, expected, atol=0.01 * np.ptp(expected))
+
+
+def test_the_ridge_finds_classes_left_out_best_among_those_that_do_so_equally_well():
+    """Two directions tell kinds apart; many others differ a lot within kinds: a large ridge would drown in them."""
+    rng, codes = np.random.default_rng(0), np.repeat(np.arange(5), 40)
+    centers = np.c_[rng.normal(0, 1, (5, 4)), np.zeros((5, 26))]
+    spread = np.r_[np.full(4, 0.2), np.full(26, 0.5)]
+    features = centers[codes] + spread * rng.normal(size=(200, 30))
+    assert select_ridge(np.c_[np.full(200, 10), features], codes) == 0.3
+    assert select_ridge(TRAIN, TRAIN_CODES) == 30.0  # every ridge finds every class
+
+
+@pytest.mark.parametrize(
+    ("areas", "ridge"),
+    [
+        pytest.param([[0.9, 0.9, 0.8, 0.7, 0.6]], 1.0, id="equally good: the largest"),
+        pytest.param([[0.8, 0.9, 0.95, 0.9, 0.6], [0.8, 0.9, 0.85, 0.9, 0.6]], 10.0, id="within one standard error"),
+        pytest.param([[0.5, 0.9, 0.7, 0.7, 0.6]] * 2, 1.0, id="the best"),
+    ],
+)
+def test_the_largest_ridge_within_one_standard_error_is_selected(areas, ridge, monkeypatch):
+    turns = iter(areas * 100)
+    monkeypatch.setattr(out_of_distribution, "_measure_ridges", lambda *args: next(turns))
+    assert select_ridge(TRAIN, TRAIN_CODES) == ridge
+
+
+def test_a_ridge_is_judged_by_what_the_distance_with_it_tells_apart(monkeypatch):
+    unit, learned, known, unknown = normalize(TRAIN), *np.split(np.arange(200), [80, 150])
+    found = out_of_distribution._measure_ridges(unit, TRAIN_CODES, learned, known, unknown)
+    for area, ridge in zip(found, (0.3, 1, 3, 10, 30), strict=True):
+        detector = OodDetector("relative Mahalanobis", fit_ood_arrays(TRAIN[:80], TRAIN_CODES[:80], ridge=ridge))
+        assert area == pytest.approx(measure_auroc(score(detector, TRAIN[80:150]), score(detector, TRAIN[150:])).value)
+
+
+@pytest.mark.parametrize(
+    ("codes", "groups"),
+    [
+        pytest.param(TRAIN_CODES % 2, None, id="two classes"),
+        pytest.param(TRAIN_CODES, np.zeros(200), id="one group"),
+        pytest.param(np.r_[0, 1, 2, np.full(197, 3)], None, id="classes of one image"),
+    ],
+)
+def test_where_no_class_can_be_left_out_the_ridge_is_the_default(codes, groups):
+    assert select_ridge(TRAIN, codes, groups=groups) == out_of_distribution.DEFAULT_RIDGE
+
+
+def test_copies_of_images_that_are_one_group_make_no_interval_narrower():
+    rng = np.random.default_rng(0)
+    known, new, copies = rng.normal(0, 1, 60), rng.normal(1.5, 1, 30), {"groups": np.repeat(np.arange(30), 4)}
+    known_copies = np.repeat(known, 4), np.repeat(np.arange(60), 4)
+    once, often = measure_rejected(new, known), measure_rejected(np.repeat(new, 4), known, **copies)
+    assert often.n == 30 and often.high - often.low >= 0.98 * (once.high - once.low)
+    often = measure_rejected(new, known_copies[0], known_groups=known_copies[1])
+    assert often.high - often.low >= 0.9 * (once.high - once.low)
+    area = measure_auroc(known, new)
+    repeated = measure_auroc(known_copies[0], np.repeat(new, 4), groups_in=known_copies[1], groups_ood=copies["groups"])
+    assert repeated == pytest.approx(area)
 
 
 @pytest.mark.parametrize("ties", [False, True], ids=["all different", "with ties"])

@@ -37,6 +37,18 @@ def test_copies_of_a_learned_image_would_be_seen_unless_groups_keep_them_togethe
     assert nearest[0] < 0.8 * nearest[1]
 
 
+def test_intervals_count_groups_not_images():
+    features, codes = draw(20)
+    groups = np.arange(80) // 4
+    rows = compare_left_out(features, codes, list("abcd"), groups=groups, show_progress=False)
+    assert (rows["rejected_n"] == 5).all() and (rows["auroc_n"] == 20).all()
+    known = score_by_folds(features, codes, groups=groups, C=0.01)
+    assert set(known["unit"]) == set(range(20))
+    detector = {"energy": fit_ood_detector("energy", features, codes, known)}
+    test = (features, features @ CENTERS[:4].T)
+    assert compare_detectors(detector, known, test, test, groups=groups)["false_alarm_n"].tolist() == [20]
+
+
 def test_classes_left_out_are_found_by_their_features():
     rows = compare_left_out(*draw(40), list("abcd"), show_progress=False)
     assert len(rows) == 4 * len(OOD_SCORES) and (rows["rejected_n"] == 40).all()
@@ -87,4 +99,5 @@ def test_coverage_by_hand():
     assert table["answered"].tolist() == pytest.approx(np.arange(10, 0, -1) / 10)
     assert table["accuracy"].tolist() == pytest.approx([0.6, 6 / 9, 6 / 8, 6 / 7, *[1.0] * 6])
     assert table["accuracy_low"].iloc[0] == make_fraction_score(6, 10).low and table["accuracy_n"].iloc[1] == 9
+    assert measure_coverage(is_right, certainty, pd.Series(certainty), groups=np.arange(10) // 2)["accuracy_n"][0] == 5
     assert len(measure_coverage(is_right, certainty, pd.Series([2.0]))) == 1  # none is certain enough for the others
