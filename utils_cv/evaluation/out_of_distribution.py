@@ -16,7 +16,7 @@ from .intervals import Score, compute_wilson_interval, count_effective, measure_
 COMBINED = ["highest logit", "relative Mahalanobis"]
 _LOGIT_SCORES = ("highest probability", "highest logit", "energy")
 OOD_SCORES = (*_LOGIT_SCORES, "neighbors", "relative Mahalanobis", "combination")
-_N_NEIGHBORS = 3  # one training image alone may be an outlier
+N_NEIGHBORS = 3  # one training image alone may be an outlier
 DEFAULT_RIDGE = 3.0  # where there are too few classes to select one
 _RIDGES = (0.3, 1.0, 3.0, 10.0, 30.0)
 _MAX_TURNS, _MAX_CLASSES, _MAX_IMAGES = 12, 30, 600  # a ridge needs no more; only the time would grow
@@ -33,6 +33,8 @@ class OodDetector:
         name: One of `OOD_SCORES`.
         arrays: What the score needs beside the features and logits of an image.
         threshold: An image with a higher score is rejected.
+        expected: The share of images of the classes that it rejects, in [0, 1].
+        n_known: How many of these have set the threshold.
 
     Example:
         >>> detector = OodDetector("highest logit", {}, threshold=-2.0)
@@ -44,6 +46,8 @@ class OodDetector:
     name: str
     arrays: Mapping[str, np.ndarray]
     threshold: float = math.inf
+    expected: float = 0.05
+    n_known: int = 0
 
     def score(self, features: np.ndarray, logits: np.ndarray) -> np.ndarray:
         """Score images, (n_images,), by features (n_images, n_features) and logits (n_images, n_classes)."""
@@ -101,7 +105,7 @@ def fit_ood_detector(
     if name == "combination":
         parts = np.stack([known[part] for part in COMBINED])
         arrays |= {"center": parts.mean(axis=1), "scale": np.maximum(parts.std(axis=1), 1e-12)}
-    return OodDetector(name, arrays, float(np.quantile(known[name], 1 - expected)))
+    return OodDetector(name, arrays, float(np.quantile(known[name], 1 - expected)), expected, len(known[name]))
 
 
 def fit_ood_arrays(features: np.ndarray, codes: np.ndarray, *, ridge: float = DEFAULT_RIDGE) -> dict[str, np.ndarray]:
@@ -265,7 +269,7 @@ def _measure_neighbors(features: np.ndarray, train: np.ndarray) -> np.ndarray:
     from sklearn.neighbors import NearestNeighbors
     from sklearn.preprocessing import normalize
 
-    nearest = NearestNeighbors(n_neighbors=min(_N_NEIGHBORS, len(train))).fit(train)
+    nearest = NearestNeighbors(n_neighbors=min(N_NEIGHBORS, len(train))).fit(train)
     return nearest.kneighbors(normalize(features))[0].mean(axis=1)
 
 

@@ -28,7 +28,7 @@ from {module} import load_classifier
 classifier = load_classifier("path/to/this/folder")
 classifier.predict_labels(["image.jpg"])
 ```{int8}
-
+{rejection}
 ## Limits
 
 - The scores hold for images like those they were measured on. On images that look different they can be far lower.
@@ -57,11 +57,34 @@ def make_model_card(info: ModelInfo, *, title: str, license: str = "other") -> s
         weights=info.weights_license and f", trained from weights under this license: {_escape(info.weights_license)}",
         scores=_list_scores(info.scores),
         int8='\n\nThe 8-bit network is loaded by `load_classifier(..., runtime="int8")`.' * (INT8_NAME in info.files),
-        unknown="A class that never occurred in training cannot be recognized."
+        rejection=_describe_rejection(info.unknown),
+        unknown="Only a part of the images that show none of the classes is rejected, and only where it is asked for."
+        if info.unknown
+        else "A class that never occurred in training cannot be recognized."
         if info.is_multilabel
         else "Every image gets a label, also one that shows none of the classes.",
         versions=", ".join(f"{name} {version}" for name, version in info.versions.items()),
     )
+
+
+def _describe_rejection(unknown: dict[str, Any]) -> str:
+    if not unknown:
+        return ""
+    lines = [
+        "",
+        "## Images of none of the classes",
+        "",
+        f"`predict_labels(..., reject=True)` gives no label where the score *{unknown['score']}* is above a threshold. "
+        f"It was set so that {100 * unknown['expected']:g} % of images of the classes are rejected by mistake, on "
+        f"{unknown['n_known']} images that the scoring models had not learned. The 8-bit network cannot reject.",
+        "",
+    ]
+    if unknown["left_out"]:
+        row = "| {name} | {rejected:.2f} | {rejected_low:.2f} to {rejected_high:.2f} | {rejected_n} |"
+        rows = [row.format(**entry | {"name": _escape(entry["name"])}) for entry in unknown["left_out"]]
+        header = ["Each class was left out of training in turn, and was then rejected as often as this.", ""]
+        lines += [*header, "| class | rejected | 95 % interval | images |", "|---|---|---|---|", *rows, ""]
+    return "\n".join(lines)
 
 
 def _make_front_matter(info: ModelInfo, title: str, license: str) -> str:

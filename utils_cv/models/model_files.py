@@ -58,6 +58,7 @@ class ModelInfo:
     thresholds: list[float] = field(default_factory=list)  # multi-label: lowest probability that counts as a yes
     scores: list[dict[str, Any]] = field(default_factory=list)  # name, value, low, high (95 % interval), n images
     int8: dict[str, Any] = field(default_factory=dict)  # what the check of 8 bits found; empty if they were not wanted
+    unknown: dict[str, Any] = field(default_factory=dict)  # see `unknown.describe_detector`; empty: rejects nothing
     training: dict[str, Any] = field(default_factory=dict)  # facts such as `seconds` and `n_train`
     table_sha256: str = ""  # hash of image, label and split of the training table, where one was given
     value_range: int = FULL_RANGE  # the value of 16-bit files that becomes white
@@ -281,7 +282,8 @@ def check_facts(info: ModelInfo) -> None:
 def _list_wrong_facts(info: ModelInfo) -> list[str]:
     """List the facts that cannot be: of the wrong type, out of range, or of another number than the classes."""
     names = info.class_names if isinstance(info.class_names, list) else []
-    are_dicts = {name: isinstance(getattr(info, name), dict) for name in ("int8", "training", "versions", "files")}
+    dicts = ("int8", "unknown", "training", "versions", "files")
+    are_dicts = {name: isinstance(getattr(info, name), dict) for name in dicts}
     problems = {
         "class_names": len(names) < 2 or not all(map(_is_text, names)) or len(set(names)) < len(names),
         "is_multilabel": not isinstance(info.is_multilabel, bool),
@@ -298,11 +300,18 @@ def _list_wrong_facts(info: ModelInfo) -> list[str]:
         "table_sha256": not isinstance(info.table_sha256, str),
         **{name: not is_dict for name, is_dict in are_dicts.items()},
     }
+    problems["unknown"] |= are_dicts["unknown"] and info.unknown != {} and not _is_detector(info.unknown)
     problems["class_names"] |= info.is_multilabel is True and any(LABEL_SEPARATOR in str(name) for name in names)
     problems["files"] |= are_dicts["files"] and not all(
         name in MODEL_FILES and re.fullmatch("[0-9a-f]{64}", str(digest)) for name, digest in info.files.items()
     )
     return [name for name, is_wrong in problems.items() if is_wrong]
+
+
+def _is_detector(unknown: dict[str, Any]) -> bool:
+    numbers, rows = [unknown.get(name) for name in ("threshold", "expected", "n_known")], unknown.get("left_out")
+    are_rows = isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
+    return _is_text(unknown.get("score")) and all(map(_is_number, numbers)) and are_rows
 
 
 def _is_text(value: Any) -> bool:

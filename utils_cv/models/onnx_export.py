@@ -5,10 +5,12 @@ import hashlib
 import importlib.metadata
 import warnings
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -16,6 +18,7 @@ from utils_cv.system.files import get_cache_dir, write_atomic
 
 from .backbones import load_backbone
 from .model_files import ModelFileError, ModelInfo
+from .unknown import ARRAY_PREFIX
 
 
 class Normalized(nn.Module):
@@ -91,12 +94,16 @@ def export_classifier(network: Normalized, im_size_px: int, path: Path, *, backb
         _export(network, im_size_px, path)
 
 
-def write_network_weights(network: Normalized, path: Path) -> None:
-    """Write the weights of body and head as safetensors; the file appears whole and is as readable as other files."""
+def write_network_weights(network: Normalized, path: Path, arrays: Mapping[str, Any] = MappingProxyType({})) -> None:
+    """Write the weights of body and head as safetensors; the file appears whole and is as readable as other files.
+
+    `arrays` by name are what the score of unknown images needs.
+    """
     from safetensors.torch import save_file
 
     weights = {name: value for name, value in network.state_dict().items() if name.startswith(("body.", "head."))}
     weights = {name: value.detach().contiguous().clone() for name, value in weights.items()}
+    weights |= {f"{ARRAY_PREFIX}{name}": torch.from_numpy(np.array(array)) for name, array in arrays.items()}
     with write_atomic(path) as temporary_path:
         temporary_path.touch()
         mode = temporary_path.stat().st_mode
@@ -109,7 +116,7 @@ def read_network(info: ModelInfo, content: bytes, path: Path) -> Normalized:
     from safetensors.torch import load
 
     try:
-        weights = load(content)
+        weights = {name: value for name, value in load(content).items() if not name.startswith(ARRAY_PREFIX)}
         head = weights["head.weight"]
         if head.ndim != 2 or len(head) != len(info.class_names):
             raise ValueError(f"it has no head for the {len(info.class_names)} classes of its model.json")

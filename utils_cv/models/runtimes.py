@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from utils_cv.evaluation.out_of_distribution import OodDetector
 from utils_cv.system.machine import count_cpus, tune_allocator
 
 from .model_files import INFO_NAME, INT8_NAME, ONNX_NAME, WEIGHTS_NAME, ModelFileError, ModelInfo, read_model
+from .unknown import SCORE_NAME, read_detector
 
 if TYPE_CHECKING:
     from .onnx_export import Normalized
 
-Network = Callable[[np.ndarray], np.ndarray]  # uint8 images (n, size, size, 3) to what the network gives, float32
+# uint8 images (n, size, size, 3) to what the network gives, float32. Where a finished model has a score of unknown
+# images, `run(images, scored=True)` gives the logits and the scores (n,).
+Network = Callable[..., Any]
 INPUT_NAME = "pixels"
 _EXTERNAL = b"\x0a\x08location\x12"  # how an ONNX file says that weights are in another file
 RUNTIME_FILES = {
@@ -73,7 +77,8 @@ def make_network(
         import torch
 
         torch.set_num_threads(n_threads)
-    return run_in_torch(read_network(info, content, path), runtime=runtime, device=device)
+    detector = read_detector(info, content, path)
+    return run_in_torch(read_network(info, content, path), runtime=runtime, device=device, detector=detector)
 
 
 def load_onnx(
@@ -108,15 +113,19 @@ def load_onnx(
 
 
 class _Signature(NamedTuple):
-    """What a network takes and gives: names and types of its inputs, their sizes and those of its first output."""
+    """What a network takes and gives: names and types of its inputs, their sizes and those of its first output.
+
+    `further` are the names of other outputs.
+    """
 
     inputs: list[tuple[str, str]]
     input_shape: list[Any]
     output_shape: list[Any]
+    further: list[str]
 
 
 def _check_signature(path: str | Path, signature: _Signature, info: ModelInfo | None) -> None:
-    inputs, input_shape, output_shape = signature
+    inputs, input_shape, output_shape, further = signature
     if [name for name, _ in inputs] != [INPUT_NAME]:
         names = [name for name, _ in inputs]
         raise ModelFileError(f"{path} takes the inputs {names}, expected {[INPUT_NAME]}: images as bytes.")
@@ -127,9 +136,11 @@ def _check_signature(path: str | Path, signature: _Signature, info: ModelInfo | 
             f"{path} takes images of {input_shape[1:3]} px and gives {output_shape[1:]} logits; its {INFO_NAME} has "
             f"{info.im_size_px} px and {len(info.class_names)} classes. They are of different models; save it again."
         )
+    if info and info.unknown and str(path).endswith(ONNX_NAME) and further != [SCORE_NAME]:
+        raise ModelFileError(f"{path} does not give the {SCORE_NAME} that its {INFO_NAME} promises. Save it again.")
 
 
-def run_in_torch(network: "Normalized", *, runtime: str, device: str) -> Network:
+def run_in_torch(network: "Normalized", *, runtime: str, device: str, detector: OodDetector | None = None) -> Network:
     """Make the function that runs a copy of a network in PyTorch, on a device and in evaluation mode."""
     import torch
 
@@ -137,15 +148,20 @@ def run_in_torch(network: "Normalized", *, runtime: str, device: str) -> Network
     # Images arrive with channels last in memory; eager PyTorch's own order is channels first.
     order = torch.contiguous_format if runtime == "torch" else torch.channels_last
     network = copy.deepcopy(network).eval().to(device).to(memory_format=order)
-    logits: Any = torch.nn.Sequential(network.body, network.head)
-    if runtime == "compile":
-        logits = torch.compile(logits, dynamic=False)
 
-    def run(batch: np.ndarray) -> np.ndarray:
+    def answer(images: Any) -> Any:
+        features = network.body(images)
+        return network.head(features), features
+
+    answer = torch.compile(answer, dynamic=False) if runtime == "compile" else answer
+
+    def run(batch: np.ndarray, *, scored: bool = False) -> Any:
         batch = np.require(batch, requirements="W")  # torch warns about arrays that it must not change
         with torch.inference_mode():
             images = network.normalize(torch.from_numpy(batch).to(device))
-            return logits(images.contiguous(memory_format=order)).float().cpu().numpy()
+            logits, features = answer(images.contiguous(memory_format=order))
+        logits = logits.float().cpu().numpy()
+        return (logits, detector.score(features.float().cpu().numpy(), logits)) if scored and detector else logits
 
     return run
 
@@ -160,9 +176,15 @@ def _load_onnxruntime(content: bytes, n_threads: int) -> tuple[Network, _Signatu
     # takes twice as long, and alone it is at most a tenth shorter.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    inputs, output = session.get_inputs(), session.get_outputs()[0]
-    signature = _Signature([(entry.name, entry.type) for entry in inputs], inputs[0].shape, output.shape)
-    return lambda batch: session.run(None, {INPUT_NAME: batch})[0], signature
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    names = [entry.name for entry in outputs]
+    signature = _Signature([(e.name, e.type) for e in inputs], inputs[0].shape, outputs[0].shape, names[1:])
+
+    def run(batch: np.ndarray, *, scored: bool = False) -> Any:
+        answers = session.run(names if scored else names[:1], {INPUT_NAME: batch})
+        return tuple(answers) if scored else answers[0]
+
+    return run, signature
 
 
 def _load_openvino(content: bytes, n_threads: int) -> tuple[Network, _Signature]:
@@ -177,12 +199,13 @@ def _load_openvino(content: bytes, n_threads: int) -> tuple[Network, _Signature]
     compiled = core.compile_model(core.read_model(content), "CPU", options)
     own = threading.local()  # a request holds the images and the answers of one call: no two threads may share it
 
-    def run(batch: np.ndarray) -> np.ndarray:
+    def run(batch: np.ndarray, *, scored: bool = False) -> Any:
         if not hasattr(own, "request"):
             own.request = compiled.create_infer_request()
-        return own.request.infer(batch, share_inputs=True)[0]
+        answers = own.request.infer(batch, share_inputs=True)
+        return (answers[0], answers[1]) if scored else answers[0]
 
     inputs = [(entry.any_name, str(entry.element_type)) for entry in compiled.inputs]
     ports = compiled.inputs[0], compiled.outputs[0]
     shapes = [[size.get_length() if size.is_static else None for size in port.partial_shape] for port in ports]
-    return run, _Signature(inputs, *shapes)
+    return run, _Signature(inputs, *shapes, [port.any_name for port in compiled.outputs[1:]])

@@ -16,6 +16,7 @@ import numpy as np
 
 from utils_cv.data.image_files import list_image_files
 from utils_cv.data.images import ImageError, ImageLike, expand_home, iterate_images, load_pixels
+from utils_cv.evaluation.out_of_distribution import OodDetector
 from utils_cv.system.machine import choose_device, count_cpus
 from utils_cv.system.threads import map_in_threads
 
@@ -36,7 +37,8 @@ from .model_files import (
     read_model,
     stage_model,
 )
-from .runtimes import RUNTIME_FILES, TORCH_RUNTIMES, Network, check_runtime, make_network
+from .runtimes import INT8_RUNTIMES, RUNTIME_FILES, TORCH_RUNTIMES, Network, check_runtime, make_network
+from .unknown import append_score, check_detector, describe_detector
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +58,8 @@ class ImageClassifier:
     Attributes:
         info: Its facts: classes, size of the images, scores, versions.
         runtime: What runs it, see `load_classifier`.
-        run: The network: uint8 images (n, size, size, 3) to logits (n, n_classes).
+        run: The network: uint8 images (n, size, size, 3) to logits (n, n_classes). Where `can_reject`,
+            `run(images, scored=True)` gives the logits and the scores (n,) of unknown images.
         folder: Where it was loaded from.
     """
 
@@ -64,6 +67,11 @@ class ImageClassifier:
     runtime: str
     run: Network
     folder: Path
+
+    @property
+    def can_reject(self) -> bool:
+        """Whether the model can say that an image belongs to none of its classes; 8 bits shift the scores too far."""
+        return bool(self.info.unknown) and self.runtime not in INT8_RUNTIMES
 
     def __reduce__(self) -> tuple:
         return _load_again, (self.info, self.runtime, self.folder)
@@ -90,27 +98,44 @@ class ImageClassifier:
             (2, 4)
         """
         parts = [np.zeros((0, len(self.info.class_names)), np.float32)]
-        for _, errors, probabilities in self._answer_in_batches(_list_images(images)):
-            for error in errors:
-                if error:
-                    raise error
+        for _, errors, (probabilities, _) in self._answer_in_batches(_list_images(images)):
+            _raise_first(errors)
             parts.append(probabilities)
         return np.concatenate(parts)
 
-    def predict_labels(self, images: ImageLike | Iterable[ImageLike]) -> list[str]:
+    def predict_labels(self, images: ImageLike | Iterable[ImageLike], *, reject: bool = False) -> list[str]:
         """Predict labels: the most probable class, or in a multi-label model all that reach their thresholds.
 
         Args:
             images: As in `predict`.
+            reject: Give no label to images that belong to none of the classes, as far as the model can tell.
 
         Returns:
-            One label per image. Several labels of an image are joined by `|`, none gives an empty text.
+            One label per image. Several labels of an image are joined by `|`, none gives an empty text, and so does an
+            image that was rejected.
+
+        Raises:
+            ValueError: If it is to reject, and `can_reject` is false.
 
         Example:
-            >>> classifier.predict_labels(["image.jpg"])  # doctest: +SKIP
-            ['can']
+            >>> classifier.predict_labels(["image.jpg", "sky.jpg"], reject=True)  # doctest: +SKIP
+            ['can', '']
         """
-        return self._choose_labels(self.predict(images))
+        if not reject:
+            return self._choose_labels(self.predict(images))
+        if not self.can_reject:
+            raise ValueError(
+                "The 8-bit network cannot reject images: its scores are not those that set the threshold. Load the "
+                "model with another runtime, such as 'onnx'."
+                if self.info.unknown
+                else "This model cannot reject images. Save it with a detector, as notebook 15 does."
+            )
+        labels: list[str] = []
+        for _, errors, (probabilities, is_unknown) in self._answer_in_batches(_list_images(images)):
+            _raise_first(errors)
+            pairs = zip(self._choose_labels(probabilities), is_unknown, strict=True)
+            labels += ["" if is_rejected else label for label, is_rejected in pairs]
+        return labels
 
     def predict_table(self, images: ImageLike | Iterable[ImageLike], *, show_progress: bool = False) -> "pd.DataFrame":
         """Predict a folder, or any number of images, as a table; what cannot be opened is listed and stops nothing.
@@ -124,8 +149,9 @@ class ImageClassifier:
         Returns:
             One row per image, in order: `image`, the path, or for what has none its number, such as "image 3"; `label`,
             as `predict_labels` gives it; `probability`, the highest of all classes; one column per class, with its
-            probability; and `problem`, empty, or why the image cannot be opened: then the label is empty and
-            probabilities are NaN. A class that is called like another column has the column "... (class)".
+            probability; `is_unknown`, whether the image belongs to none of the classes, missing where the model cannot
+            tell; and `problem`, empty, or why the image cannot be opened: then the label is empty and probabilities
+            are NaN. A class that is called like another column has the column "... (class)".
 
         Raises:
             utils_cv.data.images.ImageError: A single path was given, and nothing is there.
@@ -139,7 +165,7 @@ class ImageClassifier:
         import pandas as pd  # only here: the other ways start twice as fast without it
 
         rows = self.predict_rows(images, show_progress=show_progress)
-        return pd.DataFrame(rows, columns=self._list_columns())
+        return pd.DataFrame(rows, columns=self._list_columns()).astype({"is_unknown": "boolean"})
 
     def predict_rows(
         self, images: ImageLike | Iterable[ImageLike], *, show_progress: bool = False
@@ -148,18 +174,19 @@ class ImageClassifier:
         images, columns, n_before = _list_images(images), self._list_columns(), 0
         if isinstance(images, str | Path) and not expand_home(images).exists():
             raise ImageError(images, "there is no such file or folder")
-        for given, errors, probabilities in self._answer_in_batches(images, show_progress=show_progress):
-            answers = zip(self._choose_labels(probabilities), probabilities.tolist(), strict=True)
+        for given, errors, (probabilities, is_unknown) in self._answer_in_batches(images, show_progress=show_progress):
+            answers = zip(self._choose_labels(probabilities), probabilities.tolist(), is_unknown, strict=True)
             for row, (image, error) in enumerate(zip(given, errors, strict=True), n_before):
                 name = str(image) if isinstance(image, str | Path) else f"image {row}"
-                label, values = ("", [np.nan] * probabilities.shape[1]) if error else next(answers)
-                cells = [name, label, max(values), *values, error.cause if error else ""]
+                label, values, is_new = ("", [np.nan] * probabilities.shape[1], None) if error else next(answers)
+                cells = [name, label, max(values), *values, is_new, error.cause if error else ""]
                 yield dict(zip(columns, cells, strict=True))
             n_before += len(given)
 
     def _list_columns(self) -> list[str]:
-        fixed = ["image", "label", "probability", "problem"]
-        return [*fixed[:3], *(f"{name} (class)" if name in fixed else name for name in self.info.class_names), fixed[3]]
+        fixed = ["image", "label", "probability", "is_unknown", "problem"]
+        classes = [f"{name} (class)" if name in fixed else name for name in self.info.class_names]
+        return [*fixed[:3], *classes, *fixed[3:]]
 
     def _choose_labels(self, probabilities: np.ndarray) -> list[str]:
         names = np.array(self.info.class_names)
@@ -170,8 +197,8 @@ class ImageClassifier:
 
     def _answer_in_batches(
         self, images: ImageLike | Iterable[ImageLike], *, show_progress: bool = False
-    ) -> Iterator[tuple[list[ImageLike], list[ImageError | None], np.ndarray]]:
-        """Give some images at a time, the error of each or None, and the probabilities of those without an error.
+    ) -> Iterator[tuple[list[ImageLike], list[ImageError | None], tuple[np.ndarray, list[Any]]]]:
+        """Give some images at a time, the error of each or None, and the answers for those without an error.
 
         Threads open the next images while the network runs; only a few are in memory.
         """
@@ -201,17 +228,28 @@ class ImageClassifier:
         except ImageError as error:
             return image, error
 
-    def _run(self, pixels: Sequence[Any]) -> np.ndarray:
-        """Probabilities (n, n_classes) of opened images."""
+    def _run(self, pixels: Sequence[Any]) -> tuple[np.ndarray, list[Any]]:
+        """Probabilities (n, n_classes) of opened images, and whether each is unknown, None where nobody can tell."""
         if not pixels:
-            return np.zeros((0, len(self.info.class_names)), np.float32)
-        logits = self.run(np.stack(pixels))
-        if not np.isfinite(logits).all():
+            return np.zeros((0, len(self.info.class_names)), np.float32), []
+        batch, is_unknown = np.stack(pixels), [None] * len(pixels)
+        if self.can_reject:
+            logits, scores = self.run(batch, scored=True)
+            values, is_unknown = np.c_[logits, scores], (scores > self.info.unknown["threshold"]).tolist()
+        else:
+            values = logits = self.run(batch)
+        if not np.isfinite(values).all():
             raise ModelFileError(
-                f"The network of {self.folder} gives {logits[~np.isfinite(logits)][0]} where numbers are expected: its "
+                f"The network of {self.folder} gives {values[~np.isfinite(values)][0]} where numbers are expected: its "
                 "weights are damaged. Train and save the model again."
             )
-        return _to_probabilities(logits, is_multilabel=self.info.is_multilabel)
+        return _to_probabilities(logits, is_multilabel=self.info.is_multilabel), is_unknown
+
+
+def _raise_first(errors: Sequence[ImageError | None]) -> None:
+    for error in errors:
+        if error:
+            raise error
 
 
 def load_classifier(folder: str | Path, *, runtime: str = "auto") -> ImageClassifier:
@@ -265,6 +303,8 @@ def save_classifier(
     images: "TableImages | None" = None,
     scores: "Mapping[str, Score] | None" = None,
     thresholds: Sequence[float] = (),
+    detector: OodDetector | None = None,
+    left_out: "pd.DataFrame | None" = None,
     onnx: bool = True,
     int8: bool = False,
     title: str = "",
@@ -279,6 +319,10 @@ def save_classifier(
         images: The images it was trained on, for the hash of the table and for `int8`.
         scores: Name to score, such as `{"accuracy": measure_accuracy(y_true, y_pred)}`.
         thresholds: Multi-label: the lowest probability of each class that counts as a yes. Default: 0.5 each.
+        detector: What tells images of none of the classes, fitted to features of this network by
+            `utils_cv.evaluation.out_of_distribution.fit_ood_detector`. `predict_labels(reject=True)` and tables use it.
+        left_out: For the card: what it found with each class left out in turn, as
+            `utils_cv.studies.confidence_and_unknown_images.compare_left_out` gives it.
         onnx: Also write `model.onnx`, which needs no torch and is several times faster on a CPU.
         int8: Also try `model.int8.onnx`, calibrated on images of the `train` split. It is kept only if it is
             faster and the `valid` split shows that it loses at most 0.01 of accuracy, which takes at least 276 images;
@@ -292,7 +336,8 @@ def save_classifier(
 
     Raises:
         FileExistsError: The folder holds files, and they are not those of a model that may be overwritten.
-        ValueError: `int8` without `images`, or thresholds that do not fit the classes.
+        ValueError: `int8` without `images`, thresholds that do not fit the classes, or a detector that does not fit
+            the network.
 
     Example:
         >>> save_classifier(trained, "models/fridge", images=images, scores={"accuracy": score})  # doctest: +SKIP
@@ -302,15 +347,21 @@ def save_classifier(
         raise ValueError("int8=True needs images=...: 8-bit networks are calibrated on training images.")
     if len(thresholds) not in (0, len(trained.class_names)):
         raise ValueError(f"Got {len(thresholds)} thresholds for {len(trained.class_names)} classes.")
+    if detector and trained.is_multilabel:
+        raise ValueError("A model with several labels per image has no detector: it can answer with no label at all.")
     info = describe_model(trained, images, scores, thresholds)
+    info = dataclasses.replace(info, unknown=describe_detector(detector, left_out) if detector else {})
     check_facts(info)
     check_folder(folder, overwrite=overwrite)
     from .onnx_export import export_classifier, write_network_weights
 
     network = copy.deepcopy(trained.learn.model).cpu().eval()
+    if detector:
+        learned = images.pixels[(images.table["split"] == "train").to_numpy()] if images else np.empty(0, np.uint8)
+        check_detector(detector, network, learned)
     with stage_model(folder) as stage:
         names = [WEIGHTS_NAME]
-        write_network_weights(network, stage / WEIGHTS_NAME)
+        write_network_weights(network, stage / WEIGHTS_NAME, detector.arrays if detector else {})
         if onnx or int8:
             export_classifier(network, trained.im_size_px, stage / ONNX_NAME, backbone=trained.backbone)
             names.append(ONNX_NAME)
@@ -320,6 +371,8 @@ def save_classifier(
 
             commit_model(info, stage, stage)
             info = add_int8(stage, images)
+        if detector and ONNX_NAME in names:  # after the 8-bit network, which must not hold the score
+            append_score(stage / ONNX_NAME, detector)
         card = make_model_card(info, title=title or folder.absolute().name, license=license)
         (stage / CARD_NAME).write_text(card, encoding="utf-8")
         return commit_model(info, folder, stage)

@@ -127,7 +127,7 @@ def partly_broken(paths, tmp_path):
 def test_a_table_has_a_row_per_image_and_says_what_cannot_be_opened(saved_folder, partly_broken, expected, give):
     given, classifier = give(partly_broken), load_classifier(saved_folder)
     found = classifier.predict_table(given)
-    assert list(found) == ["image", "label", "probability", "can", "carton", "problem"]
+    assert list(found) == ["image", "label", "probability", "can", "carton", "is_unknown", "problem"]
     is_named = not (isinstance(given, list) and isinstance(given[0], bytes))
     names = [str(partly_broken / f"{i:02d}.png") if is_named else f"image {i}" for i in range(len(expected))]
     assert found["image"].tolist() == names
@@ -142,7 +142,15 @@ def test_a_table_has_a_row_per_image_and_says_what_cannot_be_opened(saved_folder
 
 def test_a_table_of_nothing_is_empty_and_a_mistyped_path_is_named(saved_folder, partly_broken, tmp_path):
     classifier = load_classifier(saved_folder)
-    assert list(classifier.predict_table([])) == ["image", "label", "probability", "can", "carton", "problem"]
+    assert list(classifier.predict_table([])) == [
+        "image",
+        "label",
+        "probability",
+        "can",
+        "carton",
+        "is_unknown",
+        "problem",
+    ]
     with pytest.raises(ImageError, match=r"photoes: there is no such file or folder"):
         classifier.predict_table(tmp_path / "photoes")
     with pytest.raises(FileNotFoundError, match=r"No file fits the pattern .*\*\.jpg"):

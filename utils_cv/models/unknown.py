@@ -1,0 +1,175 @@
+"""What a finished model needs to say "none of these": the score of unknown images, as a part of its files.
+
+The arrays of the score lie beside the weights in `model.safetensors`. `model.onnx` computes the score itself, as its
+second output, so that any program that runs it can compare it with the threshold in `model.json`.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from utils_cv.evaluation.out_of_distribution import COMBINED, N_NEIGHBORS, OOD_SCORES, OodDetector
+from utils_cv.system.files import write_atomic
+
+from .model_files import ModelFileError, ModelInfo
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCORE_NAME = "unknown_score"  # of the second output, float32 (n,): higher is more unusual
+ARRAY_PREFIX = "unknown."  # of the names of arrays among the weights
+_N_CHECKED = 16
+
+
+def describe_detector(detector: OodDetector, left_out: "pd.DataFrame | None") -> dict[str, Any]:
+    """Gather what `model.json` says of a score; `left_out` holds rows of `compare_left_out`, also of other scores."""
+    facts = {"score": detector.name, "threshold": float(detector.threshold)}
+    facts |= {"expected": float(detector.expected), "n_known": int(detector.n_known)}
+    rows: list[dict[str, Any]] = []
+    if left_out is not None and len(left_out):
+        names = ["name", "rejected", "rejected_low", "rejected_high", "rejected_n"]
+        rows = left_out.loc[left_out["score"] == detector.name, names].to_dict("records")
+    return facts | {"left_out": rows}
+
+
+def read_detector(info: ModelInfo, content: bytes, path: Path) -> OodDetector | None:
+    """Read the score of a model from the content of its weights file; None where it has none."""
+    if not info.unknown:
+        return None
+    from safetensors.numpy import load
+
+    arrays = {name.removeprefix(ARRAY_PREFIX): a for name, a in load(content).items() if name.startswith(ARRAY_PREFIX)}
+    name, n_classes = info.unknown["score"], len(info.class_names)
+    detector = OodDetector(name, arrays, info.unknown["threshold"])
+    n_features = next((a.shape[1] for key, a in arrays.items() if key in ("mean", "train") and a.ndim == 2), 1)
+    try:
+        is_good = name in OOD_SCORES and detector.score(np.ones((1, n_features)), np.zeros((1, n_classes))).shape == (
+            1,
+        )
+    except (KeyError, ValueError, IndexError):
+        is_good = False
+    if not is_good or not all(np.isfinite(array).all() for array in arrays.values()):
+        raise ModelFileError(f"{path} does not hold what the score {name!r} of unknown images needs. Save it again.")
+    return detector
+
+
+def check_detector(detector: OodDetector, network: Any, pixels: np.ndarray) -> None:
+    """Check that a score was fitted to this network: it has its features, and accepts some of the images learned."""
+    import torch
+
+    n_features = network.head.weight.shape[1]
+    if wrong := [a.shape for k, a in detector.arrays.items() if k in ("train", "mean") and a.shape[1] != n_features]:
+        raise ValueError(
+            f"Got a detector of {wrong[0][1]} features, expected {n_features}: fit it to features of this network."
+        )
+    rows = np.unique(np.linspace(0, len(pixels) - 1, min(len(pixels), _N_CHECKED)).astype(int))
+    with torch.inference_mode():
+        features = network.body(network.normalize(torch.from_numpy(np.ascontiguousarray(pixels[rows]))))
+        logits = network.head(features).numpy()
+    if len(rows) and (detector.score(features.numpy(), logits) > detector.threshold).mean() > 0.5:
+        raise ValueError(
+            "The detector rejects more than half of the images that the model has learned. It was fitted to features "
+            "of another network: compute them with the network that is saved."
+        )
+
+
+def append_score(path: Path, detector: OodDetector) -> None:
+    """Let an exported classifier compute the score as well, as its second output; the logits stay the first."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    model = onnx.load(str(path))
+    (output,) = model.graph.output
+    last = next(node for node in model.graph.node if output.name in node.output)
+    if last.op_type != "Gemm":
+        raise ValueError(f"{path} ends in {last.op_type}, expected a linear layer.")
+    graph = _Graph()
+    graph.add("Reshape", _append(graph, detector, last.input[0], output.name), graph.hold(np.array([-1])))
+    graph.nodes[-1].output[:] = [SCORE_NAME]
+    model.graph.node.extend(graph.nodes)
+    model.graph.initializer.extend(graph.constants)
+    n = output.type.tensor_type.shape.dim[0].dim_param or "n"
+    model.graph.output.append(helper.make_tensor_value_info(SCORE_NAME, TensorProto.FLOAT, [n]))
+    with write_atomic(path) as temporary_path:
+        onnx.save(model, str(temporary_path))
+
+
+class _Graph:
+    """Nodes and constants that are added to a network, under names that it does not have."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+
+    def hold(self, array: Any) -> str:
+        from onnx import numpy_helper
+
+        array = np.asarray(array)
+        array = array if array.dtype == np.int64 else array.astype(np.float32)
+        name = f"{SCORE_NAME}.constant_{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        return name
+
+    def add(self, kind: str, *inputs: str, n_outputs: int = 1, **attributes: Any) -> str:
+        from onnx import helper
+
+        names = [f"{SCORE_NAME}.{kind}_{len(self.nodes)}_{i}" for i in range(n_outputs)]
+        self.nodes.append(helper.make_node(kind, list(inputs), names, **attributes))
+        return names[0]
+
+    def sum_squares(self, name: str) -> str:
+        return self.add("ReduceSum", self.add("Mul", name, name), self.hold(np.array([1])), keepdims=1)
+
+    def find_extreme(self, name: str, *, k: int = 1, largest: int = 1) -> str:
+        """The k largest or smallest values of each row; by TopK, which is written alike in all versions of ONNX."""
+        return self.add("TopK", name, self.hold(np.array([k])), n_outputs=2, largest=largest)
+
+
+def _append(graph: _Graph, detector: OodDetector, features: str, logits: str) -> str:
+    """Add the nodes of `OodDetector.score`, for features (n, n_features) and logits (n, n_classes); it is (n, 1)."""
+    name, arrays = detector.name, detector.arrays
+    if name == "combination":
+        parts = [_append(graph, OodDetector(part, arrays), features, logits) for part in COMBINED]
+        centers, scales = arrays["center"].astype(float), arrays["scale"].astype(float) * len(parts)
+        parts = [graph.add("Sub", part, graph.hold(c)) for part, c in zip(parts, centers, strict=True)]
+        parts = [graph.add("Div", part, graph.hold(s)) for part, s in zip(parts, scales, strict=True)]
+        return graph.add("Add", *parts)
+    if name in ("highest probability", "highest logit"):
+        values = graph.add("Softmax", logits, axis=1) if name == "highest probability" else logits
+        return graph.add("Neg", graph.find_extreme(values))
+    if name == "energy":
+        highest = graph.find_extreme(logits)
+        total = graph.add("ReduceSum", graph.add("Exp", graph.add("Sub", logits, highest)), graph.hold(np.array([1])))
+        return graph.add("Neg", graph.add("Add", graph.add("Log", total), highest))
+    length = graph.add("Max", graph.add("Sqrt", graph.sum_squares(features)), graph.hold(1e-12))
+    unit = graph.add("Div", features, length)
+    if name == "neighbors":
+        train = arrays["train"]
+        products = graph.add("MatMul", unit, graph.hold(train.T))
+        nearest = graph.find_extreme(products, k=min(N_NEIGHBORS, len(train)))
+        lengths = graph.add("Add", graph.sum_squares(unit), graph.hold(1.0))
+        squares = graph.add("Sub", lengths, graph.add("Mul", nearest, graph.hold(2.0)))
+        distances = graph.add("Sqrt", graph.add("Max", squares, graph.hold(0.0)))
+        total = graph.add("ReduceSum", distances, graph.hold(np.array([1])), keepdims=1)
+        return graph.add("Div", total, graph.hold(float(min(N_NEIGHBORS, len(train)))))
+    centered = graph.add("Sub", unit, graph.hold(arrays["mean"]))
+    return graph.add(
+        "Sub",
+        graph.find_extreme(_append_distances(graph, arrays, "within", centered), largest=0),
+        _append_distances(graph, arrays, "total", centered),
+    )
+
+
+def _append_distances(graph: _Graph, arrays: Any, name: str, centered: str) -> str:
+    """Add squared Mahalanobis distances: of the overall mean, or of each class, (n, 1) or (n, n_classes)."""
+    directions, ridge = arrays[f"{name}_directions"].astype(float), float(arrays[f"{name}_ridge"])
+    along = graph.sum_squares(graph.add("MatMul", centered, graph.hold(directions.T)))
+    distances = graph.add("Sub", graph.sum_squares(centered), along)
+    if name == "within":
+        centers = (arrays["class_means"] - arrays["mean"]).astype(float)
+        center_along = centers @ directions.T
+        constants = (centers**2).sum(axis=1) - (center_along**2).sum(axis=1)
+        mixed = graph.add("MatMul", centered, graph.hold(-2 * (centers - center_along @ directions).T))
+        distances = graph.add("Add", graph.add("Add", distances, mixed), graph.hold(constants))
+    return graph.add("Div", distances, graph.hold(ridge))
