@@ -221,7 +221,7 @@ CASES = {
         run={"IM_SIZE": 128, "N_PER_CLASS": 8},
     ),
     "15_confidence_and_unknown_images": Case(
-        fast={"IM_SIZE": 64, "EXPECTED": 0.2, "N_SPLITS": 1},
+        fast={"IM_SIZE": 64, "EXPECTED": 0.2, "N_SPLITS": 1, "MODEL_DIR": "outputs/tested_unknown"},
         changes={
             "DATA_DIR": OTHER_SET,
             "SHIFTED_DIR": "",
@@ -231,6 +231,7 @@ CASES = {
             "N_BINS": 5,
             "EXPECTED": 0.3,
             "N_SPLITS": 2,
+            "MODEL_DIR": "outputs/other_unknown",
             "SEED": 1,
         },
         check=lambda r: (
