@@ -85,7 +85,8 @@ def test_each_runtime_loads_its_own_file(saved_folder, monkeypatch, runtime):
     monkeypatch.setattr(runtimes, "read_model", lambda folder, names: (None, names[0], asked.append(names) or b""))
     monkeypatch.setattr(runtimes, "load_onnx", lambda path, **given: (given["runtime"], given["n_threads"], path))
     monkeypatch.setattr("utils_cv.models.onnx_export.read_network", lambda info, content, path: path)
-    monkeypatch.setattr(runtimes, "run_in_torch", lambda path, runtime, device: (runtime, device, path))
+    monkeypatch.setattr(runtimes, "read_detector", lambda info, content, path: None)
+    monkeypatch.setattr(runtimes, "run_in_torch", lambda path, runtime, device, detector: (runtime, device, path))
     expected = {"onnx": "model.onnx", "openvino": "model.onnx"} | dict.fromkeys(INT8_RUNTIMES, "model.int8.onnx")
     name = expected.get(runtime, "model.safetensors")
     given = "cpu" if name == "model.safetensors" else None
