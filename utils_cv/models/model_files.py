@@ -300,7 +300,7 @@ def _list_wrong_facts(info: ModelInfo) -> list[str]:
         "table_sha256": not isinstance(info.table_sha256, str),
         **{name: not is_dict for name, is_dict in are_dicts.items()},
     }
-    problems["unknown"] |= are_dicts["unknown"] and info.unknown != {} and not _is_detector(info.unknown)
+    problems["unknown"] |= are_dicts["unknown"] and info.unknown != {} and not _is_detector(info)
     problems["class_names"] |= info.is_multilabel is True and any(LABEL_SEPARATOR in str(name) for name in names)
     problems["files"] |= are_dicts["files"] and not all(
         name in MODEL_FILES and re.fullmatch("[0-9a-f]{64}", str(digest)) for name, digest in info.files.items()
@@ -308,10 +308,12 @@ def _list_wrong_facts(info: ModelInfo) -> list[str]:
     return [name for name, is_wrong in problems.items() if is_wrong]
 
 
-def _is_detector(unknown: dict[str, Any]) -> bool:
-    numbers, rows = [unknown.get(name) for name in ("threshold", "expected", "n_known")], unknown.get("left_out")
+def _is_detector(info: ModelInfo) -> bool:
+    score, rows, *numbers = (
+        info.unknown.get(name) for name in ("score", "left_out", "threshold", "expected", "n_known")
+    )
     are_rows = isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
-    return _is_text(unknown.get("score")) and all(map(_is_number, numbers)) and are_rows
+    return _is_text(score) and are_rows and all(map(_is_number, numbers)) and not info.is_multilabel
 
 
 def _is_text(value: Any) -> bool:

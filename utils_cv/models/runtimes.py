@@ -208,4 +208,4 @@ def _load_openvino(content: bytes, n_threads: int) -> tuple[Network, _Signature]
     inputs = [(entry.any_name, str(entry.element_type)) for entry in compiled.inputs]
     ports = compiled.inputs[0], compiled.outputs[0]
     shapes = [[size.get_length() if size.is_static else None for size in port.partial_shape] for port in ports]
-    return run, _Signature(inputs, *shapes, [port.any_name for port in compiled.outputs[1:]])
+    return run, _Signature(inputs, shapes[0], shapes[1], [port.any_name for port in compiled.outputs[1:]])

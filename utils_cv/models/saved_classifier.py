@@ -38,7 +38,7 @@ from .model_files import (
     stage_model,
 )
 from .runtimes import INT8_RUNTIMES, RUNTIME_FILES, TORCH_RUNTIMES, Network, check_runtime, make_network
-from .unknown import append_score, check_detector, describe_detector
+from .unknown import EIGHT_BITS, NO_DETECTOR, append_score, check_detector, describe_detector
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,8 +58,8 @@ class ImageClassifier:
     Attributes:
         info: Its facts: classes, size of the images, scores, versions.
         runtime: What runs it, see `load_classifier`.
-        run: The network: uint8 images (n, size, size, 3) to logits (n, n_classes). Where `can_reject`,
-            `run(images, scored=True)` gives the logits and the scores (n,) of unknown images.
+        run: The network: uint8 images (n, size, size, 3) to logits (n, n_classes). Where the model `can_reject`,
+            `scored=True` adds the scores (n,) of unknown images.
         folder: Where it was loaded from.
     """
 
@@ -70,7 +70,7 @@ class ImageClassifier:
 
     @property
     def can_reject(self) -> bool:
-        """Whether the model can say that an image belongs to none of its classes; 8 bits shift the scores too far."""
+        """Whether the model can say that an image belongs to none of its classes; 8 bits shift its scores too far."""
         return bool(self.info.unknown) and self.runtime not in INT8_RUNTIMES
 
     def __reduce__(self) -> tuple:
@@ -111,30 +111,22 @@ class ImageClassifier:
             reject: Give no label to images that belong to none of the classes, as far as the model can tell.
 
         Returns:
-            One label per image. Several labels of an image are joined by `|`, none gives an empty text, and so does an
-            image that was rejected.
+            One label per image. Several are joined by `|`; none, or an image that was rejected, gives an empty text.
 
         Raises:
-            ValueError: If it is to reject, and `can_reject` is false.
+            ValueError: If it is to reject, and the model cannot.
 
         Example:
             >>> classifier.predict_labels(["image.jpg", "sky.jpg"], reject=True)  # doctest: +SKIP
             ['can', '']
         """
-        if not reject:
-            return self._choose_labels(self.predict(images))
-        if not self.can_reject:
-            raise ValueError(
-                "The 8-bit network cannot reject images: its scores are not those that set the threshold. Load the "
-                "model with another runtime, such as 'onnx'."
-                if self.info.unknown
-                else "This model cannot reject images. Save it with a detector, as notebook 15 does."
-            )
+        if reject and not self.can_reject:
+            raise ValueError(EIGHT_BITS if self.info.unknown else NO_DETECTOR)
         labels: list[str] = []
         for _, errors, (probabilities, is_unknown) in self._answer_in_batches(_list_images(images)):
             _raise_first(errors)
-            pairs = zip(self._choose_labels(probabilities), is_unknown, strict=True)
-            labels += ["" if is_rejected else label for label, is_rejected in pairs]
+            found = zip(self._choose_labels(probabilities), is_unknown, strict=True)
+            labels += ["" if reject and is_new else label for label, is_new in found]
         return labels
 
     def predict_table(self, images: ImageLike | Iterable[ImageLike], *, show_progress: bool = False) -> "pd.DataFrame":
@@ -247,9 +239,8 @@ class ImageClassifier:
 
 
 def _raise_first(errors: Sequence[ImageError | None]) -> None:
-    for error in errors:
-        if error:
-            raise error
+    if error := next(filter(None, errors), None):
+        raise error
 
 
 def load_classifier(folder: str | Path, *, runtime: str = "auto") -> ImageClassifier:
@@ -319,10 +310,8 @@ def save_classifier(
         images: The images it was trained on, for the hash of the table and for `int8`.
         scores: Name to score, such as `{"accuracy": measure_accuracy(y_true, y_pred)}`.
         thresholds: Multi-label: the lowest probability of each class that counts as a yes. Default: 0.5 each.
-        detector: What tells images of none of the classes, fitted to features of this network by
-            `utils_cv.evaluation.out_of_distribution.fit_ood_detector`. `predict_labels(reject=True)` and tables use it.
-        left_out: For the card: what it found with each class left out in turn, as
-            `utils_cv.studies.confidence_and_unknown_images.compare_left_out` gives it.
+        detector: What tells images of none of the classes, fitted to features of this network, as in notebook 15.
+        left_out: For the card: what it found with each class left out, as `compare_left_out` there gives it.
         onnx: Also write `model.onnx`, which needs no torch and is several times faster on a CPU.
         int8: Also try `model.int8.onnx`, calibrated on images of the `train` split. It is kept only if it is
             faster and the `valid` split shows that it loses at most 0.01 of accuracy, which takes at least 276 images;
@@ -336,8 +325,7 @@ def save_classifier(
 
     Raises:
         FileExistsError: The folder holds files, and they are not those of a model that may be overwritten.
-        ValueError: `int8` without `images`, thresholds that do not fit the classes, or a detector that does not fit
-            the network.
+        ValueError: `int8` without `images`, or thresholds or a detector that do not fit.
 
     Example:
         >>> save_classifier(trained, "models/fridge", images=images, scores={"accuracy": score})  # doctest: +SKIP
@@ -347,18 +335,15 @@ def save_classifier(
         raise ValueError("int8=True needs images=...: 8-bit networks are calibrated on training images.")
     if len(thresholds) not in (0, len(trained.class_names)):
         raise ValueError(f"Got {len(thresholds)} thresholds for {len(trained.class_names)} classes.")
-    if detector and trained.is_multilabel:
-        raise ValueError("A model with several labels per image has no detector: it can answer with no label at all.")
-    info = describe_model(trained, images, scores, thresholds)
-    info = dataclasses.replace(info, unknown=describe_detector(detector, left_out) if detector else {})
+    unknown = describe_detector(detector, left_out) if detector else {}
+    info = dataclasses.replace(describe_model(trained, images, scores, thresholds), unknown=unknown)
     check_facts(info)
     check_folder(folder, overwrite=overwrite)
     from .onnx_export import export_classifier, write_network_weights
 
     network = copy.deepcopy(trained.learn.model).cpu().eval()
     if detector:
-        learned = images.pixels[(images.table["split"] == "train").to_numpy()] if images else np.empty(0, np.uint8)
-        check_detector(detector, network, learned)
+        check_detector(detector, network, images)
     with stage_model(folder) as stage:
         names = [WEIGHTS_NAME]
         write_network_weights(network, stage / WEIGHTS_NAME, detector.arrays if detector else {})

@@ -17,8 +17,15 @@ from .model_files import ModelFileError, ModelInfo
 if TYPE_CHECKING:
     import pandas as pd
 
+    from utils_cv.data.image_table import TableImages
+
 SCORE_NAME = "unknown_score"  # of the second output, float32 (n,): higher is more unusual
 ARRAY_PREFIX = "unknown."  # of the names of arrays among the weights
+EIGHT_BITS = (
+    "The 8-bit network cannot reject images: its scores are not those that set the threshold. Load the model with "
+    "another runtime, such as 'onnx'."
+)
+NO_DETECTOR = "This model cannot reject images. Save it with a detector, as notebook 15 does."
 _N_CHECKED = 16
 
 
@@ -54,20 +61,20 @@ def read_detector(info: ModelInfo, content: bytes, path: Path) -> OodDetector | 
     return detector
 
 
-def check_detector(detector: OodDetector, network: Any, pixels: np.ndarray) -> None:
+def check_detector(detector: OodDetector, network: Any, images: "TableImages | None") -> None:
     """Check that a score was fitted to this network: it has its features, and accepts some of the images learned."""
     import torch
 
     n_features = network.head.weight.shape[1]
     if wrong := [a.shape for k, a in detector.arrays.items() if k in ("train", "mean") and a.shape[1] != n_features]:
-        raise ValueError(
-            f"Got a detector of {wrong[0][1]} features, expected {n_features}: fit it to features of this network."
-        )
-    rows = np.unique(np.linspace(0, len(pixels) - 1, min(len(pixels), _N_CHECKED)).astype(int))
+        raise ValueError(f"Got a detector of {wrong[0][1]} features, expected {n_features}: those of this network.")
+    if images is None:
+        return
+    rows = np.flatnonzero(images.table["split"] == "train")[:: max(1, len(images.table) // _N_CHECKED)]
     with torch.inference_mode():
-        features = network.body(network.normalize(torch.from_numpy(np.ascontiguousarray(pixels[rows]))))
+        features = network.body(network.normalize(torch.from_numpy(images.pixels[rows])))
         logits = network.head(features).numpy()
-    if len(rows) and (detector.score(features.numpy(), logits) > detector.threshold).mean() > 0.5:
+    if (detector.score(features.numpy(), logits) > detector.threshold).mean() > 0.5:
         raise ValueError(
             "The detector rejects more than half of the images that the model has learned. It was fitted to features "
             "of another network: compute them with the network that is saved."
@@ -145,14 +152,13 @@ def _append(graph: _Graph, detector: OodDetector, features: str, logits: str) ->
     length = graph.add("Max", graph.add("Sqrt", graph.sum_squares(features)), graph.hold(1e-12))
     unit = graph.add("Div", features, length)
     if name == "neighbors":
-        train = arrays["train"]
-        products = graph.add("MatMul", unit, graph.hold(train.T))
-        nearest = graph.find_extreme(products, k=min(N_NEIGHBORS, len(train)))
+        n = min(N_NEIGHBORS, len(arrays["train"]))
+        nearest = graph.find_extreme(graph.add("MatMul", unit, graph.hold(arrays["train"].T)), k=n)
         lengths = graph.add("Add", graph.sum_squares(unit), graph.hold(1.0))
         squares = graph.add("Sub", lengths, graph.add("Mul", nearest, graph.hold(2.0)))
         distances = graph.add("Sqrt", graph.add("Max", squares, graph.hold(0.0)))
         total = graph.add("ReduceSum", distances, graph.hold(np.array([1])), keepdims=1)
-        return graph.add("Div", total, graph.hold(float(min(N_NEIGHBORS, len(train)))))
+        return graph.add("Div", total, graph.hold(float(n)))
     centered = graph.add("Sub", unit, graph.hold(arrays["mean"]))
     return graph.add(
         "Sub",
