@@ -142,16 +142,16 @@ def select_ridge(features: np.ndarray, codes: np.ndarray, *, groups: Any = None)
     from sklearn.preprocessing import normalize
 
     found, counts = np.unique(codes, return_counts=True)
-    classes = _space_evenly(found[counts > 1], _MAX_CLASSES)
+    classes = space_evenly(found[counts > 1], _MAX_CLASSES)
     if len(classes) < 3 or (groups is not None and len(np.unique(groups)) < 2):
         return DEFAULT_RIDGE
     n_each = _MAX_IMAGES // len(classes)
-    rows = np.concatenate([_space_evenly(np.flatnonzero(codes == code), n_each) for code in classes])
+    rows = np.concatenate([space_evenly(np.flatnonzero(codes == code), n_each) for code in classes])
     unit, codes = normalize(np.asarray(features[rows], float)), np.asarray(codes)[rows]
     groups = np.arange(len(rows)) if groups is None else np.asarray(groups)[rows]
     areas: list[list[float]] = []
     halves = list(StratifiedGroupKFold(2, shuffle=True, random_state=0).split(unit, codes, groups))
-    for left_out in _space_evenly(classes, _MAX_TURNS):
+    for left_out in space_evenly(classes, _MAX_TURNS):
         for learned, held_out in halves:
             learned = learned[codes[learned] != left_out]
             known = held_out[np.isin(codes[held_out], codes[learned])]
@@ -341,6 +341,6 @@ def _measure_ridges(
     return [area.value for area in areas]
 
 
-def _space_evenly(values: np.ndarray, n_most: int) -> np.ndarray:
+def space_evenly(values: np.ndarray, n_most: int) -> np.ndarray:
     """Take at most so many values, evenly spaced."""
     return values[np.unique(np.linspace(0, len(values) - 1, min(len(values), n_most)).astype(int))]

@@ -20,6 +20,7 @@ from utils_cv.evaluation.out_of_distribution import (
     fit_ood_arrays,
     measure_auroc,
     measure_rejected,
+    space_evenly,
 )
 from utils_cv.training.linear_probe import fit_linear_head
 
@@ -27,6 +28,7 @@ from .experiment import FIXED_C, run_trials
 
 KNOWN, LEFT_OUT = "known", "left out"
 _MAX_FOLDS = 5
+_MAX_CLASSES, _MAX_IMAGES = 60, 3000  # to leave classes out with; more would only take longer
 
 
 def score_by_folds(
@@ -118,7 +120,8 @@ def compare_left_out(
         expected: Share of images of the learned classes to reject, in [0, 1].
         groups: As in `score_by_folds`.
         ridge: As in `score_by_folds`.
-        max_turns: Of more classes than this, as many are left out, evenly spaced.
+        max_turns: Of more classes than this, as many are left out, evenly spaced. Others than 60 classes and 3,000
+            images are not used, evenly spaced as well.
         seed: Seed of the folds.
         show_progress: Show a bar.
 
@@ -134,7 +137,11 @@ def compare_left_out(
     """
     if len(class_names) < 3:
         return pd.DataFrame(columns=["name", "score", "auroc", "rejected"])
-    turns, rows = np.unique(np.linspace(0, len(class_names) - 1, min(len(class_names), max_turns)).astype(int)), []
+    kept = space_evenly(np.arange(len(class_names)), _MAX_CLASSES)
+    n_each = _MAX_IMAGES // len(kept)
+    part = np.concatenate([space_evenly(np.flatnonzero(codes == code), n_each) for code in kept])
+    features, codes, groups = features[part], codes[part], None if groups is None else np.asarray(groups)[part]
+    turns, rows = space_evenly(kept, max_turns), []
     settings = [{"left_out": code} for code in turns]
     trial = functools.partial(score_by_folds, features, codes, groups=groups, C=FIXED_C, ridge=ridge, seed=seed)
     tables = run_trials(trial, settings, description="classes", show_progress=show_progress)

@@ -6,6 +6,7 @@ import pytest
 
 from utils_cv.evaluation.intervals import make_fraction_score
 from utils_cv.evaluation.out_of_distribution import OOD_SCORES, fit_ood_detector, measure_auroc, measure_rejected
+from utils_cv.studies import confidence_and_unknown_images as study
 from utils_cv.studies.confidence_and_unknown_images import (
     compare_detectors,
     compare_left_out,
@@ -64,6 +65,17 @@ def test_how_many_classes_take_their_turn(n_classes, turns):
     names = [f"class {k}" for k in range(n_classes)]
     rows = compare_left_out(*draw(5, n_classes=n_classes), names, show_progress=False)
     assert rows["name"].nunique() == turns and "auroc" in rows
+
+
+def test_of_many_classes_and_images_some_are_used_evenly_spaced(monkeypatch):
+    asked = []
+    monkeypatch.setattr(study, "run_trials", lambda trial, settings, **options: asked.append((trial, settings)) or [])
+    with pytest.raises(ValueError):  # a table for each turn was expected
+        compare_left_out(np.zeros((9000, 2)), np.arange(9000) % 300, [str(i) for i in range(300)])
+    (trial, settings) = asked[0]
+    codes = trial.args[1]
+    assert len(codes) == 1800 and len(np.unique(codes)) == 60 and codes.max() == 299
+    assert len(settings) == 12 and {setting["left_out"] for setting in settings} <= set(codes)
 
 
 def test_a_class_of_two_images_is_no_obstacle_and_two_classes_of_one_are(recwarn):
