@@ -51,9 +51,8 @@ def read_detector(info: ModelInfo, content: bytes, path: Path) -> OodDetector | 
     detector = OodDetector(name, arrays, info.unknown["threshold"])
     n_features = next((a.shape[1] for key, a in arrays.items() if key in ("mean", "train") and a.ndim == 2), 1)
     try:
-        is_good = name in OOD_SCORES and detector.score(np.ones((1, n_features)), np.zeros((1, n_classes))).shape == (
-            1,
-        )
+        score = detector.score(np.ones((1, n_features)), np.zeros((1, n_classes)))
+        is_good = name in OOD_SCORES and score.shape == (1,)
     except (KeyError, ValueError, IndexError):
         is_good = False
     if not is_good or not all(np.isfinite(array).all() for array in arrays.values()):
