@@ -58,6 +58,7 @@ def add_commands(commands: Any) -> None:
     add("images", metavar="FOLDER", help="the folder of images, one image, or a pattern in quotes")
     add("--output", type=Path, metavar="FILE", help="CSV, or JSON lines if its name ends with .jsonl; default: printed")
     add("--overwrite", action="store_true", help="replace FILE if it exists")
+    add("--reject", action="store_true", help="no label for images of none of the classes, if the model can tell")
     add("--copy-to", type=Path, metavar="DIR", help="also copy the images to DIR/label/")
     add("--runtime", default="auto", help=_RUNTIME_HELP)
     add = add_command(
@@ -101,10 +102,14 @@ def _predict(options: argparse.Namespace) -> int:
     if options.copy_to and options.copy_to.resolve().is_relative_to(root.resolve()):
         raise ValueError(f"{options.copy_to} lies in {root}, where the copies would be labeled next time.")
     classifier = load_classifier(options.model, runtime=options.runtime)
+    if options.reject:
+        classifier.predict_labels([], reject=True)  # tells why, where the model cannot
     counts, n_problems = Counter[str](), 0
     with contextlib.ExitStack() as stack:
         write = _open_writer(options.output, options.json, stack)
         for row in classifier.predict_rows(options.images, show_progress=bool(options.output)):
+            if options.reject and row["is_unknown"]:
+                row["label"] = ""
             write({name: _shorten(value) for name, value in row.items()})
             counts[row["label"] or NO_LABEL] += not row["problem"]
             problems = [row["problem"]]

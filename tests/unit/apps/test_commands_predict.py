@@ -3,11 +3,16 @@
 import csv
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.conftest import ROOT, draw_image
 from utils_cv.apps.commands import copy_image
+from utils_cv.evaluation.out_of_distribution import OodDetector
+from utils_cv.models.saved_classifier import save_classifier
+from utils_cv.training.learner import compute_logits
 
 from .conftest import read_lines
 
@@ -27,6 +32,19 @@ def test_csv_has_a_row_for_every_file_and_the_code_tells_of_those_that_do_not_op
     assert code == 1 and "text.jpg: not an image" in said
     assert "3 images labeled (2 carton, 1 can), 1 with problems" in said
     assert list_files(new_images) == before
+
+
+def test_rejected_images_get_no_label_on_request(small_probe, small_images, tmp_path, run):
+    scores = -compute_logits(small_probe.learn.model, small_images.pixels).max(axis=1)
+    detector = OodDetector("highest logit", {}, float(np.quantile(scores, 0.7)), expected=0.3, n_known=30)
+    save_classifier(small_probe, tmp_path / "model", images=small_images, detector=detector)
+    images = Path(small_images.table["path"][0]).parents[1]
+    plain, rejecting = (run("predict", tmp_path / "model", images, "--json", *words)[1] for words in ([], ["--reject"]))
+    assert all(line["label"] for line in read_lines(plain))
+    assert {(line["label"] == "", line["is_unknown"]) for line in read_lines(rejecting)} == {
+        (True, True),
+        (False, False),
+    }
 
 
 @pytest.mark.parametrize("name", ["labels.csv", "labels.jsonl"])
@@ -87,6 +105,7 @@ def test_every_label_has_a_folder_of_its_own(tmp_path, label, folder):
         pytest.param(["{model}", "{images}/none"], "holds no images", id="an empty folder"),
         pytest.param(["{model}", "{images}", "--copy-to", "{images}/more/x"], "labeled next time", id="copies inside"),
         pytest.param(["{model}", "{images}", "--runtime", "fast"], "'onnx'", id="no such runtime"),
+        pytest.param(["{model}", "{images}", "--reject"], "cannot reject images", id="no detector"),
         pytest.param(["{model}", "{images}", "--output", "{images}"], "is a folder", id="output is a folder"),
     ],
 )
