@@ -17,8 +17,8 @@ import nbformat
 import numpy as np
 import pandas as pd
 
-# A kernel prints a warning about its connection into the terminal, which readers can do nothing about.
-QUIET_KERNEL = ["--IPKernelApp.log_level=40"]
+# A kernel prints warnings about its connection, and what a stop broke in it, into the terminal: readers cannot use them.
+QUIET_KERNEL = ["--IPKernelApp.log_level=50"]
 RESULTS_MIME = "application/vnd.utils-cv.results+json"
 Results = dict[str, Any]
 

@@ -37,6 +37,8 @@ GIVEN = {
     "With 30 it": "a size of the recipe study",
     "288 px instead of 224": "sizes of the recipe study",
     "288 px": "a size of the recipe study",
+    "uint8": "name of a type",
+    "(n, size, size, 3)": "a shape",
     "holds 0": "the zero of a difference",
     "2018": "year of a publication",
     "20 %": "the rule that an experiment tests",

@@ -140,8 +140,8 @@ def draw_legend(ax: Axes, artists: Sequence[Any], names: Sequence[str], *, title
     # Matplotlib before 3.10 leaves out what is named "_...", so that the names are put in afterwards.
     legend = ax.legend(artists, ["name"] * len(artists), title=title, **look, **place)
     legend.get_title().set_color(INK)
-    for text, name in zip(legend.get_texts(), shorten(names, 40), strict=True):
-        text.set(text=name, parse_math=False)
+    for text, name in zip(legend.get_texts(), shorten(names, 80), strict=True):
+        text.set(text=textwrap.fill(name, 40), parse_math=False)
 
 
 def get_text_style(**options: Any) -> dict[str, Any]:

@@ -74,12 +74,14 @@ def test_a_failing_notebook_stops_the_others_and_names_its_copy(notebooks, run):
 
 def test_an_interruption_is_one_line_that_names_the_copy(notebooks):
     path = notebooks / "notebooks/00_first.ipynb"
-    path.write_text(path.read_text().replace("2 * N", "__import__('time').sleep(99)"))
+    started = notebooks / "started"
+    waiting = f"open('{started.as_posix()}', 'w').close() or __import__('time').sleep(99)"
+    path.write_text(path.read_text().replace("2 * N", waiting))
     process = subprocess.Popen(
         [sys.executable, "-m", "utils_cv", "run", "00"], cwd=notebooks, stderr=subprocess.PIPE, text=True,
         env=os.environ | {"PYTHONPATH": str(ROOT)}, start_new_session=True,
     )  # fmt: skip
-    while not (notebooks / "outputs/00_first.ipynb").exists():
+    while not started.exists():  # in the cell: a kernel that is starting says more when it is stopped
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate()

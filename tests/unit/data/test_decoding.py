@@ -260,7 +260,7 @@ PROGRESSIVE = encode(PHOTO, "JPEG", progressive=True, quality=92)
 
 BAD_FILES = {
     "empty": (b"", "the file is empty"),
-    "zeros": (bytes(5000), "not an image of a known format"),
+    "zeros": (bytes(5000), "not an image but zeros"),
     "text": (b"These are my notes about fruit.\n" * 50, "not an image of a known format"),
     "web page": (b"<!DOCTYPE html><html><body>404</body></html>", "a web page"),
     "web page without a type": (b"\n  <html><body>404</body></html>", "a web page"),

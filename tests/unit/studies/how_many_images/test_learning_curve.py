@@ -115,7 +115,7 @@ ERROR_02 = make_rows([5, 10], lambda n: 0.2)
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        pytest.param(lambda: list_sizes(make_task(*make_data(n_train=1))), "1 images to learn from", id="one image"),
+        pytest.param(lambda: list_sizes(make_task(*make_data(n_train=1))), "two classes of at least 2", id="one image"),
         pytest.param(lambda: fit_curve(ERROR_02[:3]), "two sizes or more, and the same seeds", id="one size"),
         pytest.param(lambda: fit_curve(ERROR_02[:-1]), "two sizes or more, and the same seeds", id="a seed is missing"),
         pytest.param(lambda: fit_curve(ERROR_02).find_plateau(0.0), "above 0", id="no gain asked for"),
