@@ -17,7 +17,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 
-# A kernel prints warnings about its connection, and what a stop broke in it, into the terminal: readers cannot use them.
+# A kernel prints warnings about its connection, and what a stop broke in it, into the terminal, to no use.
 QUIET_KERNEL = ["--IPKernelApp.log_level=50"]
 RESULTS_MIME = "application/vnd.utils-cv.results+json"
 Results = dict[str, Any]
