@@ -22,8 +22,7 @@ from utils_cv.evaluation.intervals import make_fraction_score
 from utils_cv.models.saved_classifier import save_classifier
 
 CONTENTS = {"ort.wasm.bundle.min.mjs": b"export const env = {};", "ort-wasm-simd-threaded.wasm": b"\0asm" * 99}
-FAKE_NPM = """#!{python}
-import pathlib, shutil, sys
+FAKE_NPM = """import pathlib, shutil, sys
 folder = sys.argv[sys.argv.index("--pack-destination") + 1]
 pathlib.Path({log!r}).open("a").write(" ".join(sys.argv[1:3]) + "\\n")
 if {fails}:
@@ -66,7 +65,9 @@ def install_npm(tmp_path, ort_dir, monkeypatch):
             file.add(ort_dir, "package")
         npm = tmp_path / "bin" / "npm"
         npm.parent.mkdir()
-        npm.write_text(FAKE_NPM.format(python=sys.executable, log=str(log), fails=fails, package=str(package)))
+        program = tmp_path / "npm.py"
+        program.write_text(FAKE_NPM.format(log=str(log), fails=fails, package=str(package)))
+        npm.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{program}" "$@"\n')  # both may hold blanks
         npm.chmod(npm.stat().st_mode | stat.S_IXUSR)
         monkeypatch.setenv("PATH", str(npm.parent))
         return log

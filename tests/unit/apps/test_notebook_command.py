@@ -1,15 +1,7 @@
 """The command `run`: every parameter is checked before anything runs, and names may be short."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
-
 import nbformat
 import pytest
-
-from tests.conftest import ROOT
 
 from .conftest import read_lines
 
@@ -72,18 +64,11 @@ def test_a_failing_notebook_stops_the_others_and_names_its_copy(notebooks, run):
     assert (code, printed) == (1, "") and "ZeroDivisionError" in said and "outputs/00_first.ipynb" in said
 
 
-def test_an_interruption_is_one_line_that_names_the_copy(notebooks):
-    path = notebooks / "notebooks/00_first.ipynb"
-    started = notebooks / "started"
-    waiting = f"open('{started.as_posix()}', 'w').close() or __import__('time').sleep(99)"
-    path.write_text(path.read_text().replace("2 * N", waiting))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "utils_cv", "run", "00"], cwd=notebooks, stderr=subprocess.PIPE, text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)}, start_new_session=True,
-    )  # fmt: skip
-    while not started.exists():  # in the cell: a kernel that is starting says more when it is stopped
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate()
-    assert process.returncode == 130 and "Traceback" not in said
+def test_an_interruption_is_one_line_that_names_the_copy(notebooks, run, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("utils_cv.notebooks.run_notebook", stop)
+    code, printed, said = run("run", "00")
+    assert (code, printed) == (130, "")
     assert said.strip() == "Stopped. The executed part of 00_first.ipynb: outputs/00_first.ipynb"
