@@ -93,7 +93,7 @@ def _describe(info: ModelInfo, model_folder: Path) -> dict[str, Any]:
         "im_size_px": info.im_size_px,
         "fit": info.fit,
         "value_range": info.value_range,
-        "unknown": vars(info).get("unknown", {}),
+        "unknown": info.unknown,
         "is_tall_first": int(PIL.__version__.split(".")[0]) >= 13,  # the page resizes like the Pillow that exports it
         "backbone": info.backbone,
         "scores": info.scores,

@@ -63,14 +63,6 @@ class Normalized(nn.Module):
         return images.permute(0, 3, 1, 2).float() * scale + shift
 
 
-def make_head(weight: Any, bias: Any) -> nn.Linear:
-    """Make the linear layer with this weight, (n_classes, n_features), and bias, (n_classes,), as arrays."""
-    head = nn.Linear(weight.shape[1], weight.shape[0])
-    head.weight.data = torch.as_tensor(weight, dtype=torch.float32)
-    head.bias.data = torch.as_tensor(bias, dtype=torch.float32)
-    return head
-
-
 def export_to_cache(network: Normalized, im_size_px: int, *, name: str) -> Path:
     """Export a network to ONNX in the user's cache folder, unless it is there already."""
     path = _name_export(network, im_size_px, name=name)

@@ -5,8 +5,16 @@ import pytest
 import torch
 from torch import nn
 
-from utils_cv.models.onnx_export import Normalized, make_head
+from utils_cv.models.onnx_export import Normalized
 from utils_cv.training.grad_cam import compute_grad_cam, overlay_heat
+
+
+def make_head(weight, bias):
+    """Make the linear layer with this weight, (n_classes, n_features), and bias, (n_classes,), as arrays."""
+    head = nn.Linear(weight.shape[1], weight.shape[0])
+    head.weight.data = torch.as_tensor(weight, dtype=torch.float32)
+    head.bias.data = torch.as_tensor(bias, dtype=torch.float32)
+    return head
 
 
 class RedMeter(nn.Module):
