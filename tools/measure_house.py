@@ -9,14 +9,15 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1] / "utils_cv"
 TESTS = PACKAGE.parent / "tests"
 # 9,500 lines and 220 names held what the library did when it was rebuilt. Whoever adds a function raises them by what
-# it needs, after looking for what can go: here for imbalance, stable splits, more tables, many labels, unknown images.
+# it needs, after looking for what can go: here for imbalance, stable splits, more tables, many labels, unknown
+# images, a model's life after training, and images that do not fit in memory, labeling and looking at errors.
 LIMITS = {
-    "lines": 13_500,
-    "files": 80,
-    "public names": 320,
+    "lines": 14_300,
+    "files": 86,
+    "public names": 345,
     "lines of the longest file": 400,
     "median lines of a function body": 9,
-    "lines of tests": 12_600,
+    "lines of tests": 13_600,
 }
 
 
