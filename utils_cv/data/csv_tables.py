@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ..system.files import write_atomic
+from .choices import decide_labels, is_choice_file
 from .image_files import is_image_name, list_image_files
 from .labels import LABEL_SEPARATOR, SPLIT_NAMES, find_split_name, fold_name, normalize_name, suggest_name
 
@@ -40,7 +41,8 @@ _YES, _NO = ("1", "1.0", "true", "yes", "y", "x"), ("0", "0.0", "false", "no", "
 
 def load_csv_table(csv_path: Path, *, is_whole_folder: bool = False) -> tuple[pd.DataFrame, Counter[str]]:
     """Load the images that a CSV file lists, counted from its folder; count the images there that it does not list."""
-    raw = _read_cells(csv_path)
+    is_log = is_choice_file(csv_path)
+    raw, undecided = decide_labels(csv_path) if is_log else (_read_cells(csv_path), Counter[str]())
     columns = {kind: _find_columns(raw, names) for kind, names in _COLUMNS.items()}
     label, split, group = (next(iter(columns[kind]), "") for kind in ("label", "split", "group"))
     others = raw.drop(columns=[*columns["image"], *filter(None, (label, split, group))])
@@ -73,7 +75,7 @@ def load_csv_table(csv_path: Path, *, is_whole_folder: bool = False) -> tuple[pd
     table = table[~is_again].reset_index(drop=True)
     table.attrs["is_multilabel"] = is_declared
     left_out = _count_unlisted(csv_path, paths, is_whole_folder=is_whole_folder)
-    return table, left_out + Counter({"rows that list an image again": int(is_again.sum())})
+    return table, left_out + undecided + Counter({"rows that list an image again": int(is_again.sum())})
 
 
 def save_image_table(table: pd.DataFrame, csv_path: str | Path, *, overwrite: bool = False) -> None:
@@ -288,7 +290,8 @@ def _find_file(folder: Path, cell: str) -> str | None:
 def _spell(cell: str) -> list[str]:
     """The spellings of a name in a file: as it is, without blanks, as Windows writes it, and as a web address."""
     name = cell.strip().replace("\\", "/")
-    return list(dict.fromkeys((cell, cell.strip(), name, urllib.parse.unquote(name.removeprefix("file://")))))
+    decoded = urllib.parse.unquote(name.removeprefix("file://"), errors="surrogateescape")
+    return list(dict.fromkeys((cell, cell.strip(), name, decoded)))
 
 
 def _index_names(folder: Path) -> dict[str, set[Path]]:
