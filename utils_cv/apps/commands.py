@@ -198,9 +198,9 @@ def _train(options: argparse.Namespace) -> int:
     from utils_cv.data.image_table import describe_table, load_image_table, load_table_images
     from utils_cv.data.splits import complete_splits
     from utils_cv.evaluation.metrics import measure_accuracy, measure_f1
-    from utils_cv.models.saved_classifier import check_folder, save_classifier
+    from utils_cv.models.model_files import check_folder
+    from utils_cv.models.saved_classifier import save_classifier
     from utils_cv.training.learner import predict_images
-    from utils_cv.training.linear_probe import linear_probe
     from utils_cv.training.model_selection import select_recipe
 
     try:
@@ -210,12 +210,9 @@ def _train(options: argparse.Namespace) -> int:
     table = complete_splits(load_image_table(options.images), seed=options.seed)
     say(describe_table(table))
     images = load_table_images(table, options.size)
-    recipe, how = options.recipe, {"backbone": options.backbone, "seed": options.seed}
-    if recipe == "probe":
-        model = linear_probe(images, **how)
-    else:
-        selection = select_recipe(images, **how)
-        model, recipe = selection.model, selection.recipe
+    recipes = {"recipes": ["probe"]} if options.recipe == "probe" else {}
+    selection = select_recipe(images, backbone=options.backbone, seed=options.seed, **recipes)
+    model, recipe = selection.model, selection.recipe
     predictions = predict_images(model, images, split="test")
     if images.is_multilabel:
         name, score = "macro F1", measure_f1(predictions.y_true, predictions.y_pred)
@@ -223,6 +220,7 @@ def _train(options: argparse.Namespace) -> int:
         name = "accuracy"
         score = measure_accuracy(predictions.y_true, predictions.y_pred, groups=predictions.groups)
     written = {"images": images, "license": options.license, "overwrite": options.overwrite}
+    written["detector"] = selection.detector
     info = save_classifier(model, options.model, scores={name: score}, **written)
     if options.json:
         facts = {"n_images": len(images.table), "n_skipped": len(images.skipped), "classes": info.class_names}

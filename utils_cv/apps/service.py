@@ -25,7 +25,6 @@ from utils_cv.models.saved_classifier import ImageClassifier, load_classifier
 from utils_cv.system.machine import count_cpus
 
 _EXPECTED = "Expected a form with one or several images in the field 'files', such as: curl -F files=@image.jpg {url}"
-_FIXED_COLUMNS = ("image", "label", "probability", "is_unknown", "problem")  # of `predict_rows`; the others are classes
 _RETRY_S = 1.0  # between two tries to load what cannot be loaded
 
 
@@ -142,15 +141,9 @@ def make_app(
 
 
 def _predict(classifier: ImageClassifier, contents: list[tuple[str, bytes]]) -> list[dict[str, Any]]:
-    answers, class_names = [], classifier.info.class_names
-    for (name, _), row in zip(contents, classifier.predict_rows([content for _, content in contents]), strict=True):
-        values = [value for column, value in row.items() if column not in _FIXED_COLUMNS]
-        answer = {"file": name} | {column: row[column] for column in _FIXED_COLUMNS[1:] if column in row}
-        answer["probabilities"] = dict(zip(class_names, values, strict=True))
-        if row["problem"]:
-            answer |= {"probability": None, "probabilities": {}}
-        answers.append(answer)
-    return answers
+    found = [row._asdict() for row in classifier.predict_each([content for _, content in contents])]
+    names = [name for name, _ in contents]
+    return [{"file": name} | {k: row[k] for k in row if k != "image"} for name, row in zip(names, found, strict=True)]
 
 
 def open_socket(host: str, port: int) -> socket.socket:

@@ -3,9 +3,10 @@
 import os
 import unicodedata
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
-from .images import FORMAT_BY_EXTENSION
+from .images import FORMAT_BY_EXTENSION, ImageLike, expand_home
 
 # Made by macOS, Windows, Linux and network drives, for themselves; so are names that begin with a dot.
 _SYSTEM_NAMES = {
@@ -64,6 +65,21 @@ def find_image_files(folder: str | Path, *, root: str | Path | None = None) -> t
                 left_out["not a file (a pipe, a socket or a device)"] += 1
     by_name = {path: unicodedata.normalize("NFC", path.relative_to(folder).as_posix()) for path in images}
     return sorted(images, key=by_name.__getitem__), left_out
+
+
+def expand_images(images: ImageLike | Iterable[ImageLike]) -> ImageLike | Iterable[ImageLike]:
+    """List the image files of a folder, or the files that fit a pattern; anything else stays as it is."""
+    if not isinstance(images, str | Path):
+        return images
+    path = expand_home(images)
+    if path.is_dir():
+        return list_image_files(path)
+    if not (set("*?[") & set(str(path))) or path.exists():
+        return images
+    found = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+    if not (files := [file for file in found if not (file.is_dir() or file.name.startswith("."))]):
+        raise FileNotFoundError(f"No file fits the pattern {path}.")
+    return files
 
 
 def list_dirs(root: Path) -> list[Path]:

@@ -157,6 +157,17 @@ def is_leftover(name: str) -> bool:
     return _LEFTOVER.fullmatch(name) is not None
 
 
+def check_folder(folder: str | Path, *, overwrite: bool = False) -> None:
+    """Check, before a training, that `save_classifier` may write into a folder; FileExistsError if not."""
+    folder = Path(folder)
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    found = {name for name in names if not is_leftover(name)}
+    is_model = INFO_NAME in found or found <= set(MODEL_FILES)  # the latter when version 1 was stopped half-way
+    if found and not (overwrite and is_model):
+        hint = "pass overwrite=True to replace the model" if is_model else "choose another folder"
+        raise FileExistsError(f"{folder} holds files already; {hint}. Nothing was written.")
+
+
 def _finish(folder: Path) -> None:
     """Let files that `model.json` names take their places, and remove what is of no model any more."""
     info = None

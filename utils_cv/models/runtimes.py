@@ -109,7 +109,17 @@ def load_onnx(
         message = f"{path} cannot be loaded by {engine} ({reason}). Is it damaged? Export it again."
         raise ModelFileError(message) from error
     _check_signature(path, signature, info)
+    if info and not _is_normalized(content, info):
+        message = f"{path} normalizes images by another mean and std than its {INFO_NAME}. They are of different models"
+        raise ModelFileError(f"{message}; save it again.")
     return run
+
+
+def _is_normalized(content: bytes, info: ModelInfo) -> bool:
+    """Tell whether the constants by which `Normalized` normalizes images lie in an exported network."""
+    mean, std = np.array([info.mean, info.std], np.float32)
+    constants = (1 / (np.float32(255) * std), -(mean / std))
+    return all(content.rfind(values.tobytes()) >= 0 for values in constants)  # they lie near the end
 
 
 class _Signature(NamedTuple):

@@ -10,11 +10,11 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from utils_cv.data.image_files import list_image_files
+from utils_cv.data.image_files import expand_images
 from utils_cv.data.images import ImageError, ImageLike, expand_home, iterate_images, load_pixels
 from utils_cv.evaluation.out_of_distribution import OodDetector
 from utils_cv.system.machine import choose_device, count_cpus
@@ -23,17 +23,15 @@ from utils_cv.system.threads import map_in_threads
 from .model_card import make_model_card
 from .model_files import (
     CARD_NAME,
-    INFO_NAME,
     LABEL_SEPARATOR,
-    MODEL_FILES,
     ONNX_NAME,
     WEIGHTS_NAME,
     ModelFileError,
     ModelInfo,
     check_facts,
+    check_folder,
     commit_model,
     describe_model,
-    is_leftover,
     read_model,
     stage_model,
 )
@@ -46,7 +44,20 @@ if TYPE_CHECKING:
     from utils_cv.data.image_table import TableImages
     from utils_cv.evaluation.intervals import Score
 
-BATCH_SIZE = 16  # images per step: changes nothing but time and memory
+BATCH_SIZE = 16  # images per step in PyTorch: changes nothing but time and memory
+# The images of a batch, their errors or None, and of those without one the probabilities and which are unknown.
+Answers = tuple[list[ImageLike], list[ImageError | None], tuple[np.ndarray, list[Any]]]
+
+
+class Prediction(NamedTuple):
+    """What a model says of one image; see `ImageClassifier.predict_table`."""
+
+    image: str
+    label: str
+    probability: float | None  # of the most probable class; None where the image cannot be opened
+    probabilities: dict[str, float]  # of each class; empty where the image cannot be opened
+    is_unknown: bool | None
+    problem: str
 
 
 @dataclass(frozen=True)
@@ -98,7 +109,7 @@ class ImageClassifier:
             (2, 4)
         """
         parts = [np.zeros((0, len(self.info.class_names)), np.float32)]
-        for _, errors, (probabilities, _) in self._answer_in_batches(_list_images(images)):
+        for _, errors, (probabilities, _) in self._answer_in_batches(expand_images(images)):
             _raise_first(errors)
             parts.append(probabilities)
         return np.concatenate(parts)
@@ -123,7 +134,7 @@ class ImageClassifier:
         if reject and not self.can_reject:
             raise ValueError(EIGHT_BITS if self.info.unknown else NO_DETECTOR)
         labels: list[str] = []
-        for _, errors, (probabilities, is_unknown) in self._answer_in_batches(_list_images(images)):
+        for _, errors, (probabilities, is_unknown) in self._answer_in_batches(expand_images(images)):
             _raise_first(errors)
             found = zip(self._choose_labels(probabilities), is_unknown, strict=True)
             labels += ["" if reject and is_new else label for label, is_new in found]
@@ -162,18 +173,29 @@ class ImageClassifier:
     def predict_rows(
         self, images: ImageLike | Iterable[ImageLike], *, show_progress: bool = False
     ) -> Iterator[dict[str, Any]]:
-        """Give the rows of `predict_table` one by one, as soon as a few images are predicted."""
-        images, columns, n_before = _list_images(images), self._list_columns(), 0
+        """Give the rows of `predict_table` one by one, as soon as they are known."""
+        columns, nothing = self._list_columns(), dict.fromkeys(self.info.class_names, np.nan)
+        for found in self.predict_each(images, show_progress=show_progress):
+            values = (found.probabilities or nothing).values()
+            yield dict(zip(columns, [*found[:2], max(values), *values, *found[4:]], strict=True))
+
+    def predict_each(
+        self, images: ImageLike | Iterable[ImageLike], *, show_progress: bool = False
+    ) -> Iterator[Prediction]:
+        """Predict images one by one, as soon as they are known; what cannot be opened stops nothing."""
+        names, row, images = self.info.class_names, 0, expand_images(images)
         if isinstance(images, str | Path) and not expand_home(images).exists():
             raise ImageError(images, "there is no such file or folder")
         for given, errors, (probabilities, is_unknown) in self._answer_in_batches(images, show_progress=show_progress):
             answers = zip(self._choose_labels(probabilities), probabilities.tolist(), is_unknown, strict=True)
-            for row, (image, error) in enumerate(zip(given, errors, strict=True), n_before):
+            for image, error in zip(given, errors, strict=True):
                 name = str(image) if isinstance(image, str | Path) else f"image {row}"
-                label, values, is_new = ("", [np.nan] * probabilities.shape[1], None) if error else next(answers)
-                cells = [name, label, max(values), *values, is_new, error.cause if error else ""]
-                yield dict(zip(columns, cells, strict=True))
-            n_before += len(given)
+                row += 1
+                if error:
+                    yield Prediction(name, "", None, {}, None, error.cause)
+                else:
+                    label, values, is_new = next(answers)
+                    yield Prediction(name, label, max(values), dict(zip(names, values, strict=True)), is_new, "")
 
     def _list_columns(self) -> list[str]:
         fixed = ["image", "label", "probability", "is_unknown", "problem"]
@@ -189,28 +211,29 @@ class ImageClassifier:
 
     def _answer_in_batches(
         self, images: ImageLike | Iterable[ImageLike], *, show_progress: bool = False
-    ) -> Iterator[tuple[list[ImageLike], list[ImageError | None], tuple[np.ndarray, list[Any]]]]:
-        """Give some images at a time, the error of each or None, and the answers for those without an error.
+    ) -> Iterator[Answers]:
+        """Give the answers about some images at a time; only a few images are in memory.
 
-        Threads open the next images while the network runs; only a few are in memory.
+        Threads open images and, outside PyTorch, ask the network about each. A call with one image takes less of the
+        processors than its share of a batch, and none waits for the others.
         """
-        many = iterate_images(images)
+        many, in_torch = iterate_images(images), self.runtime in TORCH_RUNTIMES
         begin = list(itertools.islice(many, 2))
+        work: Any = self._open if in_torch else lambda image: self._answer([self._open(image)])
         if len(begin) < 2:  # a thread would cost more than it gives
-            opened: Iterator[tuple[ImageLike, np.ndarray | ImageError]] = map(self._open, begin)
+            done: Iterator[Any] = map(work, begin)
         else:
             n_images = len(images) if isinstance(images, Sized) else None
-            opened = map_in_threads(
-                self._open, itertools.chain(begin, many), n_items=n_images, n_threads=count_cpus(),
+            done = map_in_threads(
+                work, itertools.chain(begin, many), n_items=n_images, n_threads=count_cpus(),
                 description="predicting", show_progress=show_progress,
             )  # fmt: skip
-        while batch := list(itertools.islice(opened, BATCH_SIZE)):
-            errors = [pixels if isinstance(pixels, ImageError) else None for _, pixels in batch]
-            yield (
-                [image for image, _ in batch],
-                errors,
-                self._run([pixels for (_, pixels), error in zip(batch, errors, strict=True) if error is None]),
-            )
+        yield from map(self._answer, iter(lambda: list(itertools.islice(done, BATCH_SIZE)), [])) if in_torch else done
+
+    def _answer(self, opened: Sequence[tuple[ImageLike, np.ndarray | ImageError]]) -> Answers:
+        errors = [pixels if isinstance(pixels, ImageError) else None for _, pixels in opened]
+        pixels = [pixels for (_, pixels), error in zip(opened, errors, strict=True) if error is None]
+        return [image for image, _ in opened], errors, self._run(pixels)
 
     def _open(self, image: ImageLike) -> tuple[ImageLike, np.ndarray | ImageError]:
         """Open an image as the network takes it, uint8 (size, size, 3); the image, and its pixels or its error."""
@@ -363,21 +386,6 @@ def save_classifier(
         return commit_model(info, folder, stage)
 
 
-def _list_images(images: ImageLike | Iterable[ImageLike]) -> ImageLike | Iterable[ImageLike]:
-    """List the image files of a folder, or the files that fit a pattern; anything else stays as it is."""
-    if not isinstance(images, str | Path):
-        return images
-    path = expand_home(images)
-    if path.is_dir():
-        return list_image_files(path)
-    if not (set("*?[") & set(str(path))) or path.exists():
-        return images
-    found = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
-    if not (files := [file for file in found if not (file.is_dir() or file.name.startswith("."))]):
-        raise FileNotFoundError(f"No file fits the pattern {path}.")
-    return files
-
-
 def _to_probabilities(logits: np.ndarray, *, is_multilabel: bool) -> np.ndarray:
     """Turn logits (n, n_classes) into probabilities: softmax over the classes, or one sigmoid each.
 
@@ -387,14 +395,3 @@ def _to_probabilities(logits: np.ndarray, *, is_multilabel: bool) -> np.ndarray:
         return np.exp(-np.logaddexp(0, -logits))  # does not overflow for large negative logits
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
     return exponentials / exponentials.sum(axis=1, keepdims=True)
-
-
-def check_folder(folder: str | Path, *, overwrite: bool = False) -> None:
-    """Check, before a training, that `save_classifier` may write into a folder; FileExistsError if not."""
-    folder = Path(folder)
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    found = {name for name in names if not is_leftover(name)}
-    is_model = INFO_NAME in found or found <= set(MODEL_FILES)  # the latter when version 1 was stopped half-way
-    if found and not (overwrite and is_model):
-        hint = "pass overwrite=True to replace the model" if is_model else "choose another folder"
-        raise FileExistsError(f"{folder} holds files already; {hint}. Nothing was written.")

@@ -18,6 +18,7 @@ from utils_cv.data.labels import encode_labels
 from utils_cv.data.splits import list_groups, split_folds
 from utils_cv.evaluation.calibration import compute_losses, fit_temperature, weigh_images
 from utils_cv.evaluation.metrics import check_same_length
+from utils_cv.evaluation.out_of_distribution import OodDetector
 from utils_cv.models.backbones import DEFAULT_BACKBONE
 from utils_cv.models.onnx_export import Normalized
 from utils_cv.models.splitting import CannotSplitError
@@ -46,12 +47,15 @@ class Selection:
             suits it best), `gain` in loss over the best recipe above it with its standard error `gain_error`, and
             `is_selected`. A recipe that the backbone cannot have comes last, with n = 0 and without numbers.
         seconds: Time of everything, without opening the images.
+        detector: What tells images of none of the classes, for `save_classifier`: a low highest logit. Its threshold
+            rejects 5 % of the images in folds that were not learned. None where images have several labels.
     """
 
     model: TrainedModel
     recipe: str
     scores: pd.DataFrame
     seconds: float
+    detector: OodDetector | None = None
 
 
 def select_recipe(
@@ -112,16 +116,25 @@ def select_recipe(
                 logits[recipe].append(compute_logits(model.learn.model, fold.pixels[fold.table["split"] == HELD_OUT]))
             bar.update()
         is_balanced = options.get("balance", "none") != "none"
-        scores = _compare(folds, {recipe: np.concatenate(parts) for recipe, parts in logits.items()}, is_balanced)
+        joined = {recipe: np.concatenate(parts) for recipe, parts in logits.items()}
+        scores = _compare(folds, joined, is_balanced)
         best = scores.loc[scores["is_selected"]].iloc[0]
         model = _train(learned, [best["recipe"]], backbone, shared, options)[best["recipe"]]
-        _scale_head_by_temperature(model.learn.model, max(1.0, best["temperature"]))  # few images would sharpen any
+        temperature = max(1.0, best["temperature"])  # few images would sharpen any
+        _scale_head_by_temperature(model.learn.model, temperature)
+        detector = None if images.is_multilabel else _fit_detector(joined[best["recipe"]] / temperature)
         bar.update()
     if left_out:
         warnings.warn(f"{backbone}: {', '.join(left_out)} left out. {shared.problem}", stacklevel=2)
         rows = pd.DataFrame({"recipe": left_out, "n": 0, "is_selected": False})
         scores = pd.concat([scores, rows], ignore_index=True)
-    return Selection(model, best["recipe"], scores, timer.seconds)
+    return Selection(model, best["recipe"], scores, timer.seconds, detector)
+
+
+def _fit_detector(logits: np.ndarray) -> OodDetector:
+    detector = OodDetector("highest logit", {}, n_known=len(logits))
+    threshold = float(np.quantile(detector.score(logits, logits), 1 - detector.expected))
+    return dataclasses.replace(detector, threshold=threshold)
 
 
 def _scale_head_by_temperature(network: Normalized, temperature: float) -> None:

@@ -74,7 +74,7 @@ def test_a_fresh_process_gives_the_networks_answers(tmp_path, saved_folder, path
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
 def test_the_size_of_a_batch_changes_nothing(saved_folder, paths, expected, batch_size, monkeypatch):
     monkeypatch.setattr("utils_cv.models.saved_classifier.BATCH_SIZE", batch_size)
-    classifier = load_classifier(saved_folder)
+    classifier = load_classifier(saved_folder, runtime="channels_last")
     np.testing.assert_allclose(classifier.predict(paths), expected, atol=1e-4)
     labels = [classifier.info.class_names[i] for i in expected.argmax(axis=1)]
     assert classifier.predict_labels(paths) == labels and len(set(labels)) == 2
@@ -168,7 +168,7 @@ def test_each_file_is_opened_once_and_only_a_few_are_ahead_of_the_rows(saved_fol
     )
     rows = load_classifier(saved_folder).predict_rows(itertools.cycle(paths))
     assert [next(rows)["image"] for _ in range(5)] == paths[:5]
-    assert len(opened) <= saved_classifier.BATCH_SIZE + 8 * count_cpus() + 1
+    assert len(opened) <= 8 * count_cpus() + 5
     rows.close()
     opened.clear()
     load_classifier(saved_folder).predict_table(paths)
@@ -331,6 +331,8 @@ TAMPERED = {
     "version zero": fact("schema_version", 0),
     "version as truth value": fact("schema_version", True),
     "another kind": fact("kind", "something else"),
+    "mean of another network": fact("mean", [0.5, 0.5, 0.4]),
+    "std of another network": fact("std", [0.5, 0.4, 0.5]),
     "mean and std swapped": lambda folder: change_info(folder, mean=[0.2] * 3, std=[0.4] * 3, is_hashed=False),
     "classes swapped": fact("class_names", ["class 1", "class 0"], is_hashed=False),
     "hash of model.json removed": lambda folder: change_info(folder, without="content_sha256", is_hashed=False),
@@ -477,7 +479,7 @@ def test_requests_that_cannot_be_met_write_nothing(trained, tmp_path):
 def make_classifier(folder, logits, **changes):
     """A classifier whose network gives these logits, whatever the images."""
     info = dataclasses.replace(load_classifier(folder).info, **changes)
-    return ImageClassifier(info, "", lambda pixels: np.array(logits)[: len(pixels)], folder)
+    return ImageClassifier(info, "torch", lambda pixels: np.array(logits)[: len(pixels)], folder)
 
 
 def test_multi_label_answers_follow_their_thresholds(saved_folder):

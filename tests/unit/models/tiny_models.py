@@ -18,13 +18,14 @@ def make_tiny_network(bias=(0.0, 1.0), *, size_px=SIZE_PX, input_name="pixels", 
     output = helper.make_tensor_value_info("output", TensorProto.FLOAT, ["n", len(bias)])
     weight = np.zeros((3, len(bias)), np.float32)
     weight[0, 0] = 0.1
-    values = {"weight": weight, "bias": np.array(bias, np.float32), "axes": np.array([1, 2])}
+    values = {"weight": weight, "bias": np.array(bias, np.float32)}
+    values |= {"scale": np.full(3, 2 / 255, np.float32), "shift": np.full(3, -1, np.float32)}  # of mean and std 0.5
     nodes = [
         helper.make_node("Cast", [input_name], ["floats"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["floats"], ["means"], axes=[1, 2], keepdims=0),
         helper.make_node("Gemm", ["means", "weight", "bias"], ["output"]),
     ]
-    weights = [numpy_helper.from_array(value, name) for name, value in values.items() if name != "axes"]
+    weights = [numpy_helper.from_array(value, name) for name, value in values.items()]
     graph = helper.make_graph(nodes, "tiny", [pixels], [output], weights)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 

@@ -1,10 +1,11 @@
 """Files: nothing half-finished, and a cache folder where the user or the system wants it."""
 
 import hashlib
+import sys
 
 import pytest
 
-from utils_cv.system.files import get_cache_dir, hash_file, write_atomic
+from utils_cv.system.files import get_cache_dir, hash_file, lock_folder, write_atomic
 
 
 def list_names(folder):
@@ -54,3 +55,10 @@ def test_get_cache_dir_is_in_the_cache_of_the_user(tmp_path, monkeypatch):
 def test_get_cache_dir_refuses_paths(name):
     with pytest.raises(ValueError, match="plain name"):
         get_cache_dir(name)
+
+
+def test_where_the_system_locks_no_folders_all_enter(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcntl", None)  # as on Windows
+    with lock_folder(tmp_path), lock_folder(tmp_path):
+        (tmp_path / "a").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]

@@ -70,6 +70,15 @@ def test_the_logits_of_the_selected_model_are_divided_by_the_temperature(small_i
     assert np.abs(logits[0]).max() > 1e-3
 
 
+def test_the_detector_rejects_one_of_twenty_images_of_folds_that_were_not_learned(
+    small_images, monkeypatch, tiny_start
+):
+    logits = compute_logits(tiny_start.learn.model, small_images.pixels[small_images.table["split"] != "test"])
+    use_scores(monkeypatch, "probe", 4.0)
+    detector = select_recipe(small_images, recipes=["probe"], **OPTIONS).detector
+    assert detector.threshold == pytest.approx(np.quantile(-logits.max(axis=1) / 4, 0.95)) and detector.n_known == 24
+
+
 def test_scaling_a_head_changes_its_logits_only(tiny_start, small_images):
     network = make_learner(tiny_start.learn.dls, tiny_start.backbone, pretrained=False).model
     before = compute_logits(network, small_images.pixels)
@@ -185,7 +194,7 @@ def test_several_labels_are_selected_by_the_same_call(multilabel_images, tiny_st
     monkeypatch.setattr(model_selection, "linear_probe", lambda *_, **__: start)
     selection = select_recipe(multilabel_images, **OPTIONS)
     assert predict_images(selection.model, multilabel_images).y_pred.shape == (6, 2)
-    assert selection.scores["accuracy"].between(0, 1).all()
+    assert selection.scores["accuracy"].between(0, 1).all() and selection.detector is None
 
 
 @pytest.mark.parametrize(
