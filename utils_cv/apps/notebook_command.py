@@ -48,9 +48,9 @@ def _run(options: argparse.Namespace) -> int:
         start, out_path = time.perf_counter(), options.output_dir / path.name
         try:
             results = run_notebook(path, out_path, parameters[path], timeout_s=options.timeout_s)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"The executed part of {path.name}: {out_path}") from None
-        except NotebookError as error:
+        except (KeyboardInterrupt, NotebookError) as error:
+            if _is_interruption(error):
+                raise KeyboardInterrupt(f"The executed part of {path.name}: {out_path}") from None
             say(f"\n{error}")
             return PARTLY
         seconds = round(time.perf_counter() - start, 1)
@@ -60,6 +60,11 @@ def _run(options: argparse.Namespace) -> int:
             print(f"\n{out_path} ({seconds:.0f} s)\n{read_headlines(out_path)}", flush=True)
     say(f"\nThe executed copies are in {options.output_dir}: open them in JupyterLab (make lab).")
     return DONE
+
+
+def _is_interruption(error: BaseException | None) -> bool:
+    """Tell whether Ctrl-C lies behind an error: the kernel that is then ended may fail in another way."""
+    return error is not None and (isinstance(error, KeyboardInterrupt) or _is_interruption(error.__context__))
 
 
 def _find_notebook(name: str) -> Path:

@@ -2,6 +2,9 @@
 
 import nbformat
 import pytest
+from nbclient.exceptions import DeadKernelError
+
+from utils_cv.notebooks import NotebookError
 
 from .conftest import read_lines
 
@@ -64,9 +67,14 @@ def test_a_failing_notebook_stops_the_others_and_names_its_copy(notebooks, run):
     assert (code, printed) == (1, "") and "ZeroDivisionError" in said and "outputs/00_first.ipynb" in said
 
 
-def test_an_interruption_is_one_line_that_names_the_copy(notebooks, run, monkeypatch):
+@pytest.mark.parametrize("fails", [False, True], ids=["at once", "and the kernel fails while it is ended"])
+def test_an_interruption_is_one_line_that_names_the_copy(notebooks, run, monkeypatch, fails):
     def stop(*_, **__):
-        raise KeyboardInterrupt
+        try:
+            raise KeyboardInterrupt
+        finally:
+            if fails:
+                raise NotebookError("lost its kernel") from DeadKernelError("Kernel died")
 
     monkeypatch.setattr("utils_cv.notebooks.run_notebook", stop)
     code, printed, said = run("run", "00")
