@@ -72,6 +72,11 @@ for (const [name, {url}] of Object.entries(job.pages)) {
   await give(job.noImage, '#status.problem');
   found.messages.noImage = await page.locator('#status').textContent();
   await shoot('no_image');
+  if (name === job.withDetector) {
+    await give(job.unknown, '#answer:not(:empty)');
+    found.messages.unknown = await page.locator('#answer').textContent();
+    await shoot('unknown');
+  }
   await page.close();
 }
 

@@ -1,9 +1,10 @@
 """Compare exported pages with Python, in headless Chromium: `python -m tools.check_browser_page --playwright FOLDER`.
 
-FOLDER is where `npm install playwright-core` was run. Trains a model for single and one for several labels, exports
-them, and lets Chromium answer about images of many kinds. Fails where a probability differs by more than 1e-3, a page
-contacts another host, or the camera does not work; looks are to be judged by a person, from the pictures in
-`outputs/browser_page`. The table is kept in `benchmarks/results/browser_page.json`.
+FOLDER is where `npm install playwright-core` was run. Trains models for single and several labels, and one that tells
+unknown images, exports them, and lets Chromium answer about images of many kinds. Fails where a probability differs by
+more than 1e-3, an image is unknown to one side only, a page contacts another host, or the camera does not work; looks
+are to be judged by a person, from the pictures in `outputs/browser_page`. The table is kept in
+`benchmarks/results/browser_page.json`.
 """
 
 import argparse
@@ -28,8 +29,11 @@ from utils_cv.data.images import Fit
 from utils_cv.data.splits import complete_splits
 from utils_cv.evaluation.intervals import Score
 from utils_cv.evaluation.metrics import measure_accuracy
+from utils_cv.evaluation.out_of_distribution import OodDetector, fit_ood_detector
+from utils_cv.models.features import compute_features
 from utils_cv.models.model_files import INFO_NAME
 from utils_cv.models.saved_classifier import load_classifier, save_classifier
+from utils_cv.studies.confidence_and_unknown_images import score_by_folds
 from utils_cv.system.files import hash_file, write_atomic
 from utils_cv.system.machine import describe_machine
 from utils_cv.training.learner import TrainedModel, predict_images
@@ -43,7 +47,9 @@ SETS: dict[str, tuple[str, Fit, int]] = {
     "one label": ("fridge_objects", "squash", 224),
     "several labels": ("fridge_objects_multilabel", "pad", 192),
     "cropped": ("fridge_objects", "crop", 160),
+    "unknown images": ("fridge_objects", "squash", 224),
 }
+WITH_DETECTOR = "unknown images"
 
 
 def make_images(folder: Path) -> Iterator[Path]:
@@ -131,9 +137,19 @@ def export_pages(folder: Path) -> dict[str, Path]:
         images = load_table_images(complete_splits(load_image_table(ROOT / "data" / source)), size_px, fit=fit)
         trained = linear_probe(images)
         options: dict[str, Any] = {"images": images, "license": "mit", "title": f"Fridge: {name}", "overwrite": True}
+        options["detector"] = fit_detector(images) if name == WITH_DETECTOR else None
         save_classifier(trained, folder / "models" / name, scores=score(trained, images), **options)
         pages[name] = export_browser(folder / "models" / name, folder / "pages" / name).parent
     return pages
+
+
+def fit_detector(images: TableImages) -> OodDetector:
+    """The score of unknown images that has most operations, with a threshold that rejects a third of the classes'."""
+    is_learned = (images.table["split"] != "test").to_numpy()
+    features = compute_features(images.pixels[is_learned])
+    codes = images.table.loc[is_learned, "label"].map(images.class_names.index).to_numpy()
+    known = score_by_folds(features, codes, C=1.0)
+    return fit_ood_detector("combination", features, codes, known[known["source"] == "known"], expected=1 / 3)
 
 
 def score(trained: TrainedModel, images: TableImages) -> dict[str, Score]:
@@ -153,8 +169,10 @@ def compare(classifier: Any, answers: dict[str, dict[str, Any]]) -> list[dict[st
         if "error" in answer:
             rows.append(row | {"difference": 1.0, "error": answer["error"]})
             continue
-        difference = np.abs(classifier.predict(path)[0] - np.array(answer["probabilities"])).max()
-        rows.append(row | {"difference": round(float(difference), 6), "ms": round(answer["ms"])})
+        (expected,) = classifier.predict_each(path)
+        difference = np.abs(np.array(list(expected.probabilities.values())) - answer["probabilities"]).max()
+        row |= {"difference": round(float(difference), 6), "ms": round(answer["ms"])}
+        rows.append(row | {"is_unknown": expected.is_unknown, "page_is_unknown": answer["isUnknown"]})
     return rows
 
 
@@ -166,6 +184,8 @@ def main() -> None:
     options = parser.parse_args()
     images = [str(path) for path in make_images(OUT_DIR / "images")]
     pages = export_pages(OUT_DIR)
+    table = load_classifier(OUT_DIR / "models" / WITH_DETECTOR).predict_table(images)
+    unknown = table.loc[table["is_unknown"].fillna(False), "image"].iloc[0]
     shots, no_image = OUT_DIR / "screenshots", OUT_DIR / "no image.txt"
     shots.mkdir(exist_ok=True)
     no_image.write_text("This is no image.", encoding="utf-8")
@@ -176,7 +196,7 @@ def main() -> None:
     urls = {name: host + urllib.parse.quote(name) + "/" for name in pages}
     job = {
         "playwright": str(options.playwright.resolve()), "chromium": options.chromium, "shots": str(shots),
-        "shown": images[0], "noImage": str(no_image),
+        "shown": images[0], "noImage": str(no_image), "unknown": unknown, "withDetector": WITH_DETECTOR,
         "pages": {name: {"url": urls[name], "folder": str(path), "images": images} for name, path in pages.items()},
     }  # fmt: skip
     (OUT_DIR / "job.json").write_text(json.dumps(job), encoding="utf-8")
@@ -211,6 +231,7 @@ def check(found: dict[str, Any], tables: dict[str, list[dict[str, Any]]], host: 
     """Print what was found, and stop where the page does not keep what it promises."""
     for name, rows in tables.items():
         print(f"\n{name}: largest difference {max(row['difference'] for row in rows):.6f}")
+        print(f"  unknown: {sum(row.get('is_unknown') or 0 for row in rows)} of {len(rows)}")
         for row in rows:
             print(f"  {row['difference']:.6f} {row.get('ms', 0):6d} ms  {row['image']} {row.get('error', '')}")
     print({key: found[key] for key in ("camera", "messages", "errors")})
@@ -224,6 +245,10 @@ def check(found: dict[str, Any], tables: dict[str, list[dict[str, Any]]], host: 
         f"other hosts were contacted: {others}": bool(others),
         "the page gives another answer from disk": not same,
         "the camera gave no answer, or did not stop": not (found["camera"]["answer"] and found["camera"]["isStopped"]),
+        "an image is unknown to one side only": any(
+            bool(row["is_unknown"]) != row["page_is_unknown"] for row in itertools.chain(*tables.values())
+        ),
+        "an unknown image is not shown as such": found["messages"]["unknown"] != "Unknown",
         "a page is wider than a phone": any(width > 390 for name, width in found["widths"].items() if "390" in name),
         "an error was logged": bool(found["errors"]),
     }
