@@ -165,7 +165,12 @@ def compare(classifier: Any, answers: dict[str, dict[str, Any]]) -> list[dict[st
     rows = []
     for path, answer in answers.items():
         with Image.open(path) as image:
-            row = {"image": Path(path).name, "format": image.format, "mode": image.mode, "size_px": list(image.size)}
+            row: dict[str, Any] = {
+                "image": Path(path).name,
+                "format": image.format,
+                "mode": image.mode,
+                "size_px": list(image.size),
+            }
         if "error" in answer:
             rows.append(row | {"difference": 1.0, "error": answer["error"]})
             continue

@@ -210,8 +210,8 @@ def _train(options: argparse.Namespace) -> int:
     table = complete_splits(load_image_table(options.images), seed=options.seed)
     say(describe_table(table))
     images = load_table_images(table, options.size)
-    recipes = {"recipes": ["probe"]} if options.recipe == "probe" else {}
-    selection = select_recipe(images, backbone=options.backbone, seed=options.seed, **recipes)
+    recipes = ["probe"] if options.recipe == "probe" else ["probe", "averaged", "last_stage"]
+    selection = select_recipe(images, recipes=recipes, backbone=options.backbone, seed=options.seed)
     model, recipe = selection.model, selection.recipe
     predictions = predict_images(model, images, split="test")
     if images.is_multilabel:
