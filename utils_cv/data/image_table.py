@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -181,7 +182,7 @@ class TableImages:
 
     Attributes:
         table: The rows whose image could be opened, in order.
-        pixels: uint8, (n_rows, size, size, 3), RGB.
+        pixels: uint8, (n_rows, size, size, 3), RGB; beyond a third of the free memory a `LazyPixels`, indexed alike.
         class_names: All classes, sorted.
         is_multilabel: Whether any image has several labels, or none.
         fit: How images became square, see `utils_cv.data.images.resize_image`.
@@ -198,13 +199,17 @@ class TableImages:
     value_range: int = FULL_RANGE
 
 
-def load_table_images(table: pd.DataFrame, im_size_px: int, *, fit: Fit = "squash") -> TableImages:
+def load_table_images(
+    table: pd.DataFrame, im_size_px: int, *, fit: Fit = "squash", memory_mb: float | None = None
+) -> TableImages:
     """Open and size every image of a table once; files that cannot be opened are skipped, counted and listed.
 
     Args:
         table: An image table.
         im_size_px: Side of the square images, in pixels.
         fit: "squash" keeps all of the image, "crop" its center, "pad" its proportions.
+        memory_mb: Up to how much is held in memory, in 10**6 bytes; more is kept in a file, for the same results.
+            Default: a third of what is free. See `utils_cv.data.images.load_images`.
 
     Returns:
         The opened images, with the table of what was skipped.
@@ -223,7 +228,8 @@ def load_table_images(table: pd.DataFrame, im_size_px: int, *, fit: Fit = "squas
     if value_range < FULL_RANGE:
         words = f"16-bit files hold values up to {value_range} only, which becomes white. Saved models keep this."
         warnings.warn(words, stacklevel=2)
-    loaded = load_images(table["path"], im_size_px, fit=fit, value_range=value_range, show_progress=True)
+    options: dict[str, Any] = {"fit": fit, "value_range": value_range, "memory_mb": memory_mb, "show_progress": True}
+    loaded = load_images(table["path"], im_size_px, **options)
     opened = table.iloc[loaded.rows].reset_index(drop=True)
     is_skipped = ~np.isin(np.arange(len(table)), loaded.rows)
     skipped = pd.DataFrame({"image": table["image"].to_numpy()[is_skipped], "cause": loaded.failures["cause"]})

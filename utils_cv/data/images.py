@@ -1,16 +1,22 @@
 """Find, open and resize image files: the same way in training, prediction, export and notebooks."""
 
 import errno
+import functools
 import warnings
+from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from secrets import token_hex
+from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
+import PIL
 from PIL import Image
 
+from ..system.files import get_cache_dir
 from ..system.machine import count_cpus
 from ..system.threads import map_in_threads
+from ..system.timing import Timer
 from .decoding import (
     FULL_RANGE,
     MAX_MB,
@@ -23,6 +29,7 @@ from .decoding import (
     make_upright,
     warn_of_exif,
 )
+from .lazy_pixels import STORE, announce, fits_memory, hash_files, store_pixels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,6 +53,8 @@ FORMAT_BY_EXTENSION = {
     **{".png": "PNG", ".gif": "GIF", ".bmp": "BMP", ".webp": "WEBP", ".jp2": "JPEG2000", ".avif": "AVIF"},
 }
 _EXTENSIONS_OF_DEEP = {".png", ".tif", ".tiff", ".ppm", ".pgm", ".pnm", ".jp2"}
+# From so many images on their time is estimated before, from so many of them.
+_N_MANY, _N_TIMED = 2000, 32
 VALUE_RANGES = tuple(2**n_bits - 1 for n_bits in (8, 10, 12, 14, 16))
 
 
@@ -267,11 +276,15 @@ def load_images(
     fit: Fit = "squash",
     value_range: int = FULL_RANGE,
     n_threads: int | None = None,
+    memory_mb: float | None = None,
     show_progress: bool = False,
 ) -> LoadedImages:
     """Open and resize many image files at once; files that cannot be opened are listed, not raised.
 
-    All pixels are held in memory: 0.15 MB per image at 224 px.
+    At 224 px an image takes 0.15 MB. Pixels that fit a third of the free memory are held there. More are written once
+    to a file in the cache folder, from which `pixels[rows]` reads (`utils_cv.data.lazy_pixels.LazyPixels`); an
+    interrupted call goes on where it stopped, and a changed file is opened again. Where the disk cannot take them
+    either, images are decoded each time they are needed, with a warning.
 
     Args:
         paths: The files, in any iterable; or any other kind of image that `ImageLike` names.
@@ -279,11 +292,15 @@ def load_images(
         fit: "squash" keeps all of the image, "crop" its center, "pad" its proportions; see `resize_image`.
         value_range: The value of 16-bit files that becomes white, see `find_value_range`.
         n_threads: Files worked on at a time. Default: one per processor that this process may use.
-        show_progress: Show a progress bar.
+        memory_mb: Up to how much is held in memory, in 10**6 bytes. Default: a third of what is free.
+        show_progress: Show a progress bar, and before many images one line: how much memory or disk, and how long.
 
     Returns:
         `pixels`, uint8 (n_opened, size_px, size_px, 3); `rows`, the position in `paths` of each; `failures`, a table of
         `path` and `cause`.
+
+    Raises:
+        MemoryError: The pixels fit `memory_mb`, but not the free memory.
 
     Example:
         >>> loaded = load_images(table["path"], 224)  # doctest: +SKIP
@@ -293,23 +310,47 @@ def load_images(
     """
     import pandas as pd  # only here: predicting one image starts twice as fast without it
 
-    paths = list(iterate_images(paths))
-    pixels = np.empty((len(paths), size_px, size_px, 3), np.uint8)
+    paths, n_threads, causes = list(iterate_images(paths)), n_threads or count_cpus(), dict[int, str]()
+    load = functools.partial(load_or_explain, size_px=size_px, fit=fit, value_range=value_range)
+    is_held = fits_memory(len(paths), size_px, memory_mb)
 
-    def load_into_row(row: int) -> str | None:
-        try:
-            pixels[row] = load_pixels(paths[row], size_px, fit=fit, value_range=value_range)
-        except ImageError as error:
-            return error.cause
-        return None
+    def load_from(first: int) -> Iterator[np.ndarray | None]:
+        bar: dict[str, Any] = {"description": "opening images", "show_progress": show_progress}
+        for row, found in enumerate(map_in_threads(load, paths[first:], n_threads=n_threads, **bar), first):
+            if isinstance(found, str):
+                causes[row] = found
+            yield None if isinstance(found, str) else found
 
-    rows, n_threads, words = range(len(paths)), n_threads or count_cpus(), "opening images"
-    done = map_in_threads(load_into_row, rows, n_threads=n_threads, description=words, show_progress=show_progress)
-    causes = list(done)
-    opened = np.flatnonzero([cause is None for cause in causes])
-    names = [str(path) if isinstance(path, str | Path) else f"image {row}" for row, path in enumerate(paths)]
-    failed = [(name, cause) for name, cause in zip(names, causes, strict=True) if cause is not None]
-    for new_row, row in enumerate(opened):  # close the gaps in place: a copy would need the memory twice
-        if new_row != row:
-            pixels[new_row] = pixels[row]
-    return LoadedImages(pixels[: len(opened)], opened, pd.DataFrame(failed, columns=["path", "cause"]))
+    if show_progress and (len(paths) >= _N_MANY or not is_held):
+        sample = paths[:: max(1, len(paths) // _N_TIMED)]
+        with Timer() as timer:
+            deque(map_in_threads(load, sample, n_threads=n_threads), maxlen=0)
+        announce(len(paths), size_px, is_held, timer.seconds / len(sample))
+    if is_held:
+        pixels, n_opened = np.empty((len(paths), size_px, size_px, 3), np.uint8), 0
+        for found in load_from(0):
+            if found is not None:
+                pixels[n_opened] = found
+                n_opened += 1
+        pixels = pixels[:n_opened]
+    else:
+        files = [expand_home(path) for path in paths if isinstance(path, str | Path)]
+        # What is no file has nothing that tells whether it changed.
+        key = hash_files(files, size_px, fit, value_range, PIL.__version__, len(files) < len(paths) and token_hex())
+        pixels, failed = store_pixels(key, paths, size_px, load, load_from)
+        for row in set(failed) - set(causes):  # the file of an earlier call says only that they failed
+            again = load(paths[row])
+            causes[row] = again if isinstance(again, str) else f"opened only now; delete {get_cache_dir(STORE)} once"
+    failed = sorted(causes)
+    names = [str(paths[row]) if isinstance(paths[row], str | Path) else f"image {row}" for row in failed]
+    failures = {"path": names, "cause": [causes[row] for row in failed]}
+    rows = np.setdiff1d(np.arange(len(paths)), failed)
+    return LoadedImages(pixels, rows, pd.DataFrame(failures, columns=["path", "cause"]))
+
+
+def load_or_explain(image: ImageLike, size_px: int, fit: Fit, value_range: int) -> np.ndarray | str:
+    """The pixels of one image, or why it cannot be opened."""
+    try:
+        return load_pixels(image, size_px, fit=fit, value_range=value_range)
+    except ImageError as error:
+        return error.cause

@@ -1,78 +1,210 @@
 """Features of a frozen backbone, as fast as the machine gives them: ONNX Runtime on a CPU, torch on a GPU."""
 
 import functools
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+import PIL
 from tqdm.auto import tqdm
 
-from utils_cv.system.machine import choose_device
+from utils_cv.data.images import Fit, expand_home, find_value_range, load_or_explain
+from utils_cv.data.lazy_pixels import LazyPixels, hash_files
+from utils_cv.system.files import get_cache_dir
+from utils_cv.system.machine import choose_device, count_cpus, measure_free_memory_mb
+from utils_cv.system.row_store import NoRoomError, fill_store
+from utils_cv.system.threads import map_in_shards, map_in_threads
+from utils_cv.system.timing import Timer, format_duration
 
 from .backbones import DEFAULT_BACKBONE, describe_backbone, load_backbone
-from .onnx_export import Normalized, export_to_cache
+from .onnx_export import Normalized, export_to_cache, make_fingerprint
 from .runtimes import Network, load_onnx, run_in_torch
+
+_STORE, _SHARD_SIZE = "features", 512  # folder in the cache folder; files that are computed at a time
+# From so many files on their time is estimated before, from so many of them.
+_N_MANY, _N_TIMED = 2000, 32
 
 
 def compute_features(
-    pixels: np.ndarray, *, backbone: str = DEFAULT_BACKBONE, show_progress: bool = False
+    images: Any,
+    rows: Sequence[int] | np.ndarray | None = None,
+    *,
+    backbone: str = DEFAULT_BACKBONE,
+    im_size_px: int | None = None,
+    fit: Fit = "squash",
+    show_progress: bool = False,
 ) -> np.ndarray:
     """Compute what a frozen backbone sees in each image: the values in front of its ImageNet classifier.
 
     On a CPU the backbone runs in ONNX Runtime, exported once for each backbone and size into the user's cache
     folder (seconds, once).
 
+    Files, of any number, are decoded while the network is at work, in memory that does not grow with them. Their
+    features are kept in the cache folder: an interrupted call goes on where it stopped, and the same files are not
+    computed twice. Shards of 512 files run through joblib, so that `joblib.parallel_config` around the call sends them
+    to processes, or to a Dask or Ray cluster whose machines see the same files.
+
     Args:
-        pixels: uint8 RGB images, (n, size, size, 3), as `utils_cv.data.images.load_images` gives them.
+        images: uint8 RGB images, (n, size, size, 3), as `utils_cv.data.images.load_images` gives them; or paths of
+            files, or an image table.
+        rows: Of which images, in this order. Default: of all.
         backbone: Any name that `utils_cv.models.backbones.load_backbone` takes.
-        show_progress: Show a bar that counts images.
+        im_size_px: Side of the square that files are resized to. Default: the size that the backbone was trained at.
+        fit: How files become square, see `utils_cv.data.images.resize_image`.
+        show_progress: Show a bar: images per second and time left; and before many files one line: how long, how large.
 
     Returns:
-        float32, (n, n_features).
+        float32, (n, n_features). A file that cannot be opened has a row of NaN; a warning counts them.
 
     Raises:
-        ValueError: If `pixels` is not of that shape and type, or there is no such backbone.
+        ValueError: If pixels are not of that shape and type, or there is no such backbone.
+        MemoryError: If neither the disk nor the memory can take the features.
 
     Example:
         >>> compute_features(np.zeros((2, 224, 224, 3), np.uint8)).shape  # doctest: +SKIP
         (2, 1280)
+        >>> compute_features(table["path"], show_progress=True).shape  # doctest: +SKIP
+        (480, 1280)
     """
-    if pixels.ndim != 4 or pixels.shape[3] != 3 or pixels.shape[1] != pixels.shape[2] or pixels.dtype != np.uint8:
+    is_array = isinstance(images, LazyPixels) or (isinstance(images, np.ndarray) and images.dtype.kind not in "OU")
+    if not is_array:
+        paths = [expand_home(path) for path in (images["path"] if hasattr(images, "columns") else images)]
+        paths = paths if rows is None else [paths[row] for row in rows]
+        size_px = im_size_px or describe_backbone(backbone).im_size_px
+        shard = _Shard(backbone, size_px, fit, find_value_range(paths))
+        return _compute_stored(paths, shard, show_progress)
+    if images.ndim != 4 or images.shape[3] != 3 or images.shape[1] != images.shape[2] or images.dtype != np.uint8:
         raise ValueError(
-            f"Got pixels of shape {pixels.shape} and type {pixels.dtype}; expected uint8 (n, size, size, 3). "
+            f"Got pixels of shape {images.shape} and type {images.dtype}; expected uint8 (n, size, size, 3). "
             "Open images with utils_cv.data.images.load_images."
         )
-    network = _load_network(backbone, pixels.shape[1], choose_device())
-    return run_in_batches(network, pixels, show_progress=show_progress)
+    network = _load_network(backbone, images.shape[1], choose_device())[0]
+    return run_in_batches(network, images, rows, show_progress=show_progress)
+
+
+class _Shard(NamedTuple):
+    """How the features of some files are computed, in this process or in another one."""
+
+    backbone: str
+    im_size_px: int
+    fit: Fit
+    value_range: int
+
+    def load(self, path: Path) -> np.ndarray | str:
+        return load_or_explain(path, self.im_size_px, self.fit, self.value_range)
+
+    def compute(self, paths: Sequence[Path]) -> np.ndarray:
+        """Features (n, n_features), with rows of NaN where a file cannot be opened."""
+        failed = []
+
+        def read(first: int, stop: int) -> np.ndarray:
+            pixels = np.zeros((stop - first, self.im_size_px, self.im_size_px, 3), np.uint8)
+            for row in range(first, stop):
+                found = self.load(paths[row])
+                if isinstance(found, str):
+                    failed.append(row)
+                else:
+                    pixels[row - first] = found
+            return pixels
+
+        network = _load_network(self.backbone, self.im_size_px, choose_device())[0]
+        features = run_in_batches(network, LazyPixels(len(paths), self.im_size_px, read))  # type: ignore[arg-type]
+        features[failed] = np.nan
+        return features
+
+
+def _compute_stored(paths: list[Path], shard: _Shard, show_progress: bool) -> np.ndarray:
+    """Compute the features of files in shards that go into a file, and say how many could not be opened."""
+    network, fingerprint = _load_network(shard.backbone, shard.im_size_px, choose_device())
+    n_features = network(np.zeros((1, shard.im_size_px, shard.im_size_px, 3), np.uint8)).shape[1]
+    shape = (len(paths), n_features)
+    if show_progress and len(paths) >= _N_MANY:
+        _announce(paths, shard, shape)
+
+    def compute_from(first: int) -> Iterator[np.ndarray]:
+        bar: dict[str, Any] = {"n_done": first, "description": "features", "show_progress": show_progress}
+        for part in map_in_shards(shard.compute, paths[first:], shard_size=_SHARD_SIZE, **bar):
+            yield from part
+
+    key = hash_files(paths, fingerprint, shard, choose_device(), PIL.__version__)
+    try:
+        file, _ = fill_store(_STORE, key, len(paths), n_features * 4, compute_from)
+        features = np.asarray(np.memmap(file, np.float32, "c", shape=shape)) if paths else np.zeros(shape, np.float32)
+    except NoRoomError as error:
+        if (n_mb := 4 * len(paths) * n_features / 1e6) > measure_free_memory_mb():
+            raise MemoryError(f"{error} For {n_mb:,.0f} MB of features the memory is too small as well.") from error
+        warnings.warn(f"{error} Until then features are lost at the end of the process.", stacklevel=3)
+        features = np.fromiter(compute_from(0), np.dtype((np.float32, n_features)), len(paths))
+    failed = np.flatnonzero(np.isnan(features[:, 0]))
+    if len(failed):
+        listed = "; ".join(f"{paths[row]} ({shard.load(paths[row])})" for row in failed[:3])
+        words = f"{len(failed)} of {len(paths)} images could not be opened; their features are NaN: {listed}"
+        warnings.warn(words, stacklevel=3)
+    return features
+
+
+def _announce(paths: list[Path], shard: _Shard, shape: tuple[int, int]) -> None:
+    """Say before many files what they take, from the time of a few of them."""
+    sample = paths[:: len(paths) // _N_TIMED]
+    with Timer() as timer:
+        shard.compute(sample)
+    time, n_mb = format_duration(timer.seconds * len(paths) / len(sample)), shape[0] * shape[1] * 4 / 1e6
+    tqdm.write(
+        f"Features of {shape[0]:,} images at {shard.im_size_px} px: about {time} here, {n_mb:,.0f} MB in "
+        f"{get_cache_dir(_STORE)}. Interrupted, it goes on where it stopped. A smaller size, or more machines by "
+        "joblib.parallel_config, take less."
+    )
 
 
 def prepare_network(network: Normalized, im_size_px: int, *, name: str) -> Network:
     """Make the function that runs a frozen network, bytes in, float32 out; `name` begins that of its cached export."""
     device = choose_device()
     if device == "cpu":
-        return load_onnx(export_to_cache(network, im_size_px, name=name))
+        try:
+            return load_onnx(export_to_cache(network, im_size_px, name=name))
+        except OSError as error:
+            words = f"The export for ONNX Runtime cannot be written ({error}), so torch runs the network, more slowly."
+            warnings.warn(f"{words} Set UTILS_CV_CACHE to a folder with some space.", stacklevel=3)
     return run_in_torch(network, runtime="channels_last", device=device)
 
 
 def run_in_batches(
     network: Network,
     pixels: np.ndarray,
+    rows: Sequence[int] | np.ndarray | None = None,
     *,
     batch_size: int = 16,
+    change: Callable[[np.ndarray], np.ndarray] | None = None,
     description: str = "features",
     show_progress: bool = False,
 ) -> np.ndarray:
-    """Run a network over many images, (n, size, size, 3), with a bar on request; a mirrored view will do."""
-    parts = []
-    with tqdm(total=len(pixels), desc=description, unit="image", disable=not show_progress) as bar:
-        for start in range(0, len(pixels), batch_size):
-            batch = np.ascontiguousarray(pixels[start : start + batch_size])
-            parts.append(network(batch))
+    """Run a network over many images, (n, size, size, 3), or some rows of them; a mirrored view will do.
+
+    Batches are read while the network is at work, so that never more than a few are copied; `change` gets each of them,
+    in order.
+    """
+    n = len(pixels) if rows is None else len(rows)
+
+    def read(start: int) -> np.ndarray:
+        part = slice(start, min(start + batch_size, n))
+        return np.ascontiguousarray(pixels[part if rows is None else np.asarray(rows[part])])
+
+    found = np.zeros((0, 0), np.float32)
+    with tqdm(total=n, desc=description, unit="image", disable=not show_progress) as bar:
+        starts = range(0, n, batch_size)
+        for start, batch in zip(starts, map_in_threads(read, starts, n_threads=min(16, count_cpus())), strict=True):
+            part = network(change(batch) if change else batch)
+            found = found if start else np.empty((n, *part.shape[1:]), part.dtype)
+            found[start : start + len(part)] = part
             bar.update(len(batch))
-    return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
+    return found
 
 
 @functools.lru_cache(maxsize=2)
-def _load_network(backbone: str, im_size_px: int, device: str) -> Network:
+def _load_network(backbone: str, im_size_px: int, device: str) -> tuple[Network, str]:
     """Keep the last two: studies ask for the features of one backbone hundreds of times, on one device."""
     facts = describe_backbone(backbone)
     network = Normalized(load_backbone(backbone, n_classes=0, im_size_px=im_size_px), facts.mean, facts.std)
-    return prepare_network(network, im_size_px, name=backbone)
+    return prepare_network(network, im_size_px, name=backbone), make_fingerprint(network)

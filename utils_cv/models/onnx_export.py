@@ -147,10 +147,10 @@ def _export(model: nn.Module, im_size_px: int, path: Path) -> None:
 
 def _name_export(network: Normalized, im_size_px: int, *, name: str) -> Path:
     """Name the file in the user's cache folder for the export of a network; it changes with weights and versions."""
-    return get_cache_dir("onnx") / f"{name.replace('/', '_')}_{im_size_px}px_{_fingerprint(network)}.onnx"
+    return get_cache_dir("onnx") / f"{name.replace('/', '_')}_{im_size_px}px_{make_fingerprint(network)}.onnx"
 
 
-def _fingerprint(model: nn.Module) -> str:
+def make_fingerprint(model: nn.Module) -> str:
     """Hash the structure, the weights and the versions that an export depends on."""
     digest = hashlib.sha256(str(model).encode())
     for package in ("torch", "onnx", "onnxscript", "timm"):

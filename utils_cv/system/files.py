@@ -1,9 +1,12 @@
 """Files and folders: write without half-finished results, hash, and a folder for what can be computed again."""
 
 import contextlib
+import functools
 import hashlib
 import os
 import secrets
+import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,8 +51,11 @@ def write_atomic(path: str | Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
-    """Let one process (or thread) at a time into the block; a killed one leaves no lock. On Windows all enter."""
+def lock_folder(folder: Path, *, wait: bool = True) -> Iterator[None]:
+    """Let one process (or thread) at a time into the block; a killed one leaves no lock. On Windows all enter.
+
+    Without waiting a BlockingIOError is raised where another one is in the block.
+    """
     try:
         import fcntl
     except ModuleNotFoundError:
@@ -57,8 +63,12 @@ def lock_folder(folder: Path) -> Iterator[None]:
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        with contextlib.suppress(OSError):  # network drives that lock no folders
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:  # network drives that lock no folders
+            pass
         yield
     finally:
         os.close(descriptor)
@@ -77,17 +87,39 @@ def get_cache_dir(name: str) -> Path:
         name: What is kept there, for example `"onnx"`.
 
     Returns:
-        `$UTILS_CV_CACHE/name` where that variable is set, else `utils_cv/name` in the user's cache folder.
+        `$UTILS_CV_CACHE/name` where that variable is set, else `utils_cv/name` in the user's cache folder. Where
+        nothing can be written there, a temporary folder that ends with the process, with a warning.
 
     Raises:
         ValueError: `name` is not a plain folder name.
+        OSError: No temporary folder can be written either.
     """
     from platformdirs import user_cache_path
 
     if not name or name in {".", ".."} or set(name) & set("/\\:"):
         raise ValueError(f"Got {name!r} as the name of a cache folder, expected a plain name such as 'onnx'.")
     given = os.environ.get("UTILS_CV_CACHE")
-    base_dir = Path(given).expanduser() if given else user_cache_path("utils_cv", appauthor=False)
+    base_dir = Path(os.path.expanduser(given)) if given else user_cache_path("utils_cv", appauthor=False)  # noqa: PTH111
     cache_dir = base_dir.absolute() / name
-    cache_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        if str(base_dir).startswith("~"):
+            raise OSError("this user has no home folder")
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=cache_dir) as file:
+            file.write(bytes(4096))  # a full disk still makes empty files
+    except OSError as error:
+        cache_dir = Path(_make_temporary_cache(str(base_dir), str(error)).name) / name
+        cache_dir.mkdir(exist_ok=True)
     return cache_dir
+
+
+@functools.cache
+def _make_temporary_cache(wanted: str, cause: str) -> tempfile.TemporaryDirectory:
+    """Make a folder in place of a cache folder that cannot be written: one per process, removed at its end."""
+    words = f"The cache folder {wanted} cannot be written ({cause}). Set UTILS_CV_CACHE to a folder that can."
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="utils_cv_")
+    except OSError as error:
+        raise OSError(f"{words} No temporary folder can be written either ({error}).") from error
+    warnings.warn(f"{words} Until then {folder.name} is used, and is lost at the end.", stacklevel=3)
+    return folder

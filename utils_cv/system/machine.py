@@ -6,6 +6,7 @@ import math
 import os
 import platform
 import random
+import re
 import sys
 from importlib import metadata
 from importlib.util import find_spec
@@ -97,6 +98,53 @@ def _read_cpu_quota(cgroup_dir: Path) -> float | None:
     except (OSError, ValueError):  # no control group, or the word "max"
         return None
     return processors if processors > 0 else None  # version 1 writes -1 for "no limit"
+
+
+def measure_free_memory_mb() -> float:
+    """Measure how much more memory this process may take, in units of 10**6 bytes; without swap.
+
+    What the system calls available counts, the limit of a container, and the process's own limit of its address space.
+    Where the system does not say what is available, half of all memory is taken for it, or of 4 GB.
+    """
+    limits = [_read_available_memory(), _read_cgroup_memory(Path("/sys/fs/cgroup")), _read_address_space()]
+    return min(limit for limit in limits if limit is not None) / 1e6
+
+
+def _read_available_memory() -> float:
+    facts = Path("/proc/meminfo")
+    if facts.exists():
+        for line in facts.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return (_read_memory_gb() or 4.0) * 1e9 / 2
+
+
+def _read_cgroup_memory(cgroup_dir: Path) -> float | None:
+    """Bytes left below the limit of a Linux control group (version 1 or 2); cached files would be given back."""
+    for limit, used in [
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ]:
+        try:
+            left = int((cgroup_dir / limit).read_text()) - int((cgroup_dir / used).read_text())
+            details = (cgroup_dir / used).with_name("memory.stat").read_text()
+        except (OSError, ValueError):  # no such group, or the word "max"
+            continue
+        inactive = re.findall(r"^(?:total_)?inactive_file (\d+)$", details, re.MULTILINE)
+        return float(max(0, left + max(map(int, inactive), default=0)))
+    return None
+
+
+def _read_address_space() -> float | None:
+    """Bytes left below the limit of this process's address space (`ulimit -v`), where there is one."""
+    try:
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        n_pages = int(Path("/proc/self/statm").read_text().split()[0])
+    except (ImportError, OSError):  # Windows has no limits, macOS no such file
+        return None
+    return None if limit == resource.RLIM_INFINITY else float(max(0, limit - n_pages * resource.getpagesize()))
 
 
 def set_seed(seed: int) -> None:

@@ -1,9 +1,9 @@
 """Work on many files at once, in order, with a progress bar and in bounded memory."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tqdm.auto import tqdm
 
@@ -49,3 +49,28 @@ def map_in_threads(
                 bar.update()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def map_in_shards(
+    function: Callable[[Sequence[Item]], Result],
+    items: Sequence[Item],
+    *,
+    shard_size: int,
+    n_done: int = 0,
+    description: str = "",
+    show_progress: bool = False,
+) -> Iterator[Result]:
+    """Apply a function to one part of the items after the other through joblib, and give the results in their order.
+
+    One process does all, unless `joblib.parallel_config` around the call says otherwise. The bar counts items, and
+    begins at `n_done`.
+    """
+    from joblib import Parallel, delayed
+
+    shards = [items[first : first + shard_size] for first in range(0, len(items), shard_size)]
+    results = Parallel(return_as="generator")(delayed(function)(shard) for shard in shards)
+    bar: dict[str, Any] = {"initial": n_done, "total": n_done + len(items), "unit": "image"}
+    with tqdm(**bar, desc=description, disable=not show_progress) as shown:
+        for shard, result in zip(shards, results, strict=True):
+            yield result
+            shown.update(len(shard))

@@ -200,3 +200,15 @@ def measure_fresh_process(script: str, *, timeout_s: float = 600, folder: Path |
         raise RuntimeError(f"the script ended with status {result.returncode}:\n{last_lines}")
     n_bytes = int(result.stderr.rpartition("peak memory: ")[2])
     return FreshProcess(timer.seconds, n_bytes / 1e6, result.stdout)
+
+
+def format_duration(seconds: float) -> str:
+    """Say a time in the unit that suits it.
+
+    Example:
+        >>> [format_duration(seconds) for seconds in (3.2, 600, 36_000)]
+        ['3 s', '10 minutes', '10.0 hours']
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"

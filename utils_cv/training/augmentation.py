@@ -68,12 +68,24 @@ def augment_pixels(pixels: np.ndarray, augment: str, *, seed: int = 0) -> np.nda
         >>> augment_pixels(np.zeros((2, 32, 32, 3), np.uint8), "upright").shape
         (2, 32, 32, 3)
     """
-    change, views = make_augmentation(augment, pixels.shape[1]), np.empty_like(pixels)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        for i, image in enumerate(pixels):
-            views[i] = change(torch.from_numpy(np.array(image)).permute(2, 0, 1)).permute(1, 2, 0).numpy()
-    return views
+    return BatchAugmentation(augment, pixels.shape[1], seed)(pixels)
+
+
+class BatchAugmentation:
+    """Change each image of one batch after the other, as `augment_pixels` changes those of all together."""
+
+    def __init__(self, augment: str, size_px: int, seed: int) -> None:
+        self.change, self.state = make_augmentation(augment, size_px), torch.Generator().manual_seed(seed).get_state()
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """Change images, uint8 (n, size, size, 3); the program's own random numbers go on as if not called."""
+        views = np.empty(pixels.shape, np.uint8)
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(self.state)
+            for i, image in enumerate(pixels):
+                views[i] = self.change(torch.from_numpy(np.array(image)).permute(2, 0, 1)).permute(1, 2, 0).numpy()
+            self.state = torch.get_rng_state()
+        return views
 
 
 def make_views(pixels: np.ndarray, augment: str, n_views: int, *, seed: int = 0) -> np.ndarray:

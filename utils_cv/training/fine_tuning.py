@@ -21,7 +21,7 @@ from utils_cv.models.onnx_export import Normalized
 from utils_cv.models.splitting import split_backbone
 from utils_cv.system.timing import Timer
 
-from .augmentation import augment_pixels
+from .augmentation import BatchAugmentation
 from .callbacks import Checkpoint, Distribute, KeepBest
 from .learner import (
     TrainedModel,
@@ -169,11 +169,11 @@ def compute_activations(
     views = []
     with Timer() as timer:
         for view in range(n_views):
-            pixels = images.pixels[train_rows if view else rows]
-            pixels = augment_pixels(pixels, augment, seed=seed * 1000 + view) if view else pixels
-            bar: dict[str, Any] = {"description": f"frozen part, view {view + 1} of {n_views}"}
-            bar["show_progress"] = show_progress
-            views.append(run_in_batches(lambda batch: run(batch).astype(np.float16), pixels, **bar))
+            options: dict[str, Any] = {"description": f"frozen part, view {view + 1} of {n_views}"}
+            options |= {"change": BatchAugmentation(augment, size_px, seed * 1000 + view)} if view else {}
+            options |= {"show_progress": show_progress}
+            shown = train_rows if view else rows
+            views.append(run_in_batches(lambda batch: run(batch).astype(np.float16), images.pixels, shown, **options))
     return Activations(views, rows, timer.seconds)
 
 
@@ -251,7 +251,9 @@ def _make_fingerprint(images: TableImages, network: nn.Module, settings: dict[st
     digest = hashlib.sha256(repr(sorted(settings.items())).encode())
     columns = (images.table[name].to_numpy(dtype="U") for name in ("label", "split"))
     for array in (images.pixels, *columns):
-        digest.update(str((array.shape, array.dtype)).encode() + np.ascontiguousarray(array).tobytes())
+        digest.update(str((array.shape, array.dtype)).encode())
+        for start in range(0, len(array), 256):
+            digest.update(np.ascontiguousarray(array[start : start + 256]).tobytes())
     for name, value in network.state_dict().items():
         digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
     return digest.hexdigest()

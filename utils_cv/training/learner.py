@@ -90,7 +90,7 @@ def make_dataloaders(
     ).dataloaders(
         bs=min(batch_size, len(splits[0])),
         after_batch=[IntToFloatTensor()],
-        num_workers=0,  # the images are in memory: forked workers would only copy them
+        num_workers=0,  # the images are in memory or one read away: forked workers would only copy them
         device=torch.device(choose_device()),
     )
     return _describe_loaders(loaders, images, balance, seed)
@@ -291,15 +291,17 @@ def predict_images(model: TrainedModel, images: TableImages, *, split: str = "te
             f"load_table_images(table, {model.im_size_px})."
         )
     targets = encode_labels(images.table["label"].iloc[rows], model.class_names, multilabel=model.is_multilabel)
-    logits = compute_logits(model.learn.model, images.pixels[rows])
+    logits = compute_logits(model.learn.model, images.pixels, rows)
     probabilities = expit(logits) if model.is_multilabel else softmax(logits, axis=1)
     return Predictions(images.table.iloc[rows].reset_index(drop=True), model.class_names, probabilities, targets)
 
 
-def compute_logits(network: Normalized, pixels: np.ndarray) -> np.ndarray:
-    """Compute logits, float32 (n, n_classes), of opened images, uint8 (n, size, size, 3)."""
+def compute_logits(
+    network: Normalized, pixels: np.ndarray, rows: Sequence[int] | np.ndarray | None = None
+) -> np.ndarray:
+    """Compute logits, float32 (n, n_classes), of opened images, uint8 (n, size, size, 3), or some rows of them."""
     device = str(next(network.parameters()).device)
-    return run_in_batches(run_in_torch(network, runtime="channels_last", device=device), pixels)
+    return run_in_batches(run_in_torch(network, runtime="channels_last", device=device), pixels, rows)
 
 
 def find_rows(images: TableImages) -> tuple[list[int], list[int]]:

@@ -171,9 +171,11 @@ def compute_rows_features(
     """Compute the features of some rows of the table, those of all others are NaN; with a network, by its body."""
     if network:
         body = Normalized(network.body, network.mean.flatten().tolist(), network.std.flatten().tolist())
-        part = compute_logits(body, images.pixels[rows])
+        part = compute_logits(body, images.pixels, rows)
     else:
-        part = compute_features(images.pixels[rows], backbone=backbone)
+        part = compute_features(images.pixels, rows, backbone=backbone)
+    if np.array_equal(rows, np.arange(len(images.table))):
+        return part
     features = np.full((len(images.table), part.shape[1]), np.nan, np.float32)
     features[rows] = part
     return features

@@ -113,7 +113,8 @@ def select_recipe(
         logits: dict[str, list[np.ndarray]] = {recipe: [] for recipe in recipes}
         for fold in folds:
             for recipe, model in _train(fold, recipes, backbone, shared, options).items():
-                logits[recipe].append(compute_logits(model.learn.model, fold.pixels[fold.table["split"] == HELD_OUT]))
+                rows = np.flatnonzero(fold.table["split"] == HELD_OUT)
+                logits[recipe].append(compute_logits(model.learn.model, fold.pixels, rows))
             bar.update()
         is_balanced = options.get("balance", "none") != "none"
         joined = {recipe: np.concatenate(parts) for recipe, parts in logits.items()}

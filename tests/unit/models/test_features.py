@@ -1,12 +1,21 @@
 """Features of a frozen backbone: the same from every runtime, and refused for other arrays."""
 
+import re
+import shutil
+
+import joblib
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from tests.conftest import draw_image
+from utils_cv.data.images import load_images
+from utils_cv.models import features
 from utils_cv.models.backbones import load_backbone
 from utils_cv.models.features import compute_features, prepare_network, run_in_batches
 from utils_cv.models.onnx_export import Normalized
+from utils_cv.system import row_store
 
 SIZE_PX = 64
 
@@ -60,3 +69,101 @@ def test_a_prepared_network_runs_in_batches_and_is_not_changed(pixels, device, m
 def test_other_arrays_are_refused(wrong):
     with pytest.raises(ValueError, match=r"expected uint8 \(n, size, size, 3\)"):
         compute_features(wrong)
+
+
+@pytest.fixture
+def paths(tmp_path, monkeypatch):
+    """Forty files of which one is broken and one is missing, in shards of sixteen."""
+    monkeypatch.setenv("UTILS_CV_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(features, "_SHARD_SIZE", 16)
+    found = [tmp_path / f"{i}.png" for i in range(40)]
+    for i, path in enumerate(found):
+        draw_image("can", seed=i).save(path)
+    found[20].write_bytes(b"no image")
+    found[39].unlink()
+    return found
+
+
+def compute(paths, **options):
+    with pytest.warns(UserWarning, match=r"2 of 40 images could not be opened.*20\.png \(.*39\.png \(there is no"):
+        return compute_features(paths, im_size_px=SIZE_PX, **options)
+
+
+def test_files_have_the_features_of_their_pixels_and_broken_ones_rows_of_nan(paths, capsys):
+    found, loaded = compute(paths), load_images(paths, SIZE_PX)
+    np.testing.assert_allclose(found[loaded.rows], compute_features(loaded.pixels), atol=1e-4)
+    assert np.isnan(found).all(axis=1).nonzero()[0].tolist() == [20, 39]
+    part = compute_features(pd.DataFrame({"path": paths}), [3, 1], im_size_px=SIZE_PX, fit="crop")
+    cropped = load_images([paths[3], paths[1]], SIZE_PX, fit="crop").pixels
+    np.testing.assert_allclose(part, compute_features(cropped), atol=1e-4)
+
+
+def test_a_stopped_call_goes_on_where_it_stopped_and_a_finished_one_is_kept(paths, monkeypatch):
+    expected, load, opened = compute(paths), features.load_or_explain, []
+    shutil.rmtree(paths[0].parent / "cache" / "features")
+
+    def stop_at_the_third_shard(path, *args):
+        opened.append(path)
+        if path == paths[35]:
+            raise KeyboardInterrupt
+        return load(path, *args)
+
+    monkeypatch.setattr(features, "load_or_explain", stop_at_the_third_shard)
+    with pytest.raises(KeyboardInterrupt):
+        compute_features(paths, im_size_px=SIZE_PX)
+    monkeypatch.setattr(features, "load_or_explain", lambda path, *args: opened.append(path) or load(path, *args))
+    opened.clear()
+    np.testing.assert_array_equal(compute(paths), expected)
+    assert set(opened) == {*paths[32:], paths[20]}  # the broken one only to say why
+    opened.clear()
+    np.testing.assert_array_equal(compute(paths), expected)
+    assert opened == [paths[20], paths[39]]
+
+
+def test_without_a_cache_folder_to_write_to_features_are_held(paths, monkeypatch):
+    expected = compute(paths)
+    monkeypatch.setattr(row_store.shutil, "disk_usage", lambda _: row_store.shutil._ntuple_diskusage(1, 1, 1))
+    shutil.rmtree(paths[0].parent / "cache" / "features")
+    with pytest.warns(UserWarning, match=r"set UTILS_CV_CACHE .* lost at the end of the process"):
+        np.testing.assert_array_equal(compute(paths), expected)
+    monkeypatch.setattr(features, "measure_free_memory_mb", lambda: 0.1)
+    with pytest.raises(MemoryError, match="the memory is too small as well"):
+        compute_features(paths, im_size_px=SIZE_PX)
+
+
+def test_without_a_place_for_the_export_torch_runs_the_network(pixels, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(features, "export_to_cache", fail)
+    network = Normalized(load_backbone(n_classes=0), (0.5,) * 3, (0.5,) * 3)
+    with pytest.warns(UserWarning, match=r"No space left.*torch runs the network.*UTILS_CV_CACHE"):
+        run = prepare_network(network, SIZE_PX, name="small")
+    np.testing.assert_allclose(run(pixels), compute_features(pixels), atol=2e-3)
+
+
+def test_one_line_says_before_what_many_files_take(paths, capsys, monkeypatch):
+    monkeypatch.setattr(features, "_N_MANY", 40)
+    compute(paths, show_progress=True)
+    said = capsys.readouterr()
+    assert re.search(r"Features of 40 images at 64 px: about \d+ s here, 0 MB in .*features\. Interrupted", said.out)
+    assert re.search(r"40/40 .*image/s", said.err)
+
+
+def test_joblib_may_run_shards_side_by_side(paths):
+    expected = compute(paths)
+    shutil.rmtree(paths[0].parent / "cache" / "features")
+    with joblib.parallel_config(backend="threading", n_jobs=2):
+        np.testing.assert_allclose(compute(paths), expected, atol=1e-5)
+
+
+def test_rows_are_run_in_their_order_and_changed_in_batches(pixels):
+    order, seen = [4, 0, 3], []
+
+    def change(batch):
+        seen.append(len(batch))
+        return 255 - batch
+
+    found = run_in_batches(lambda batch: batch[:, 0, 0], pixels, order, batch_size=2, change=change)
+    np.testing.assert_array_equal(found, 255 - pixels[order, 0, 0])
+    assert seen == [2, 1]

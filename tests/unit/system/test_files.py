@@ -1,6 +1,7 @@
 """Files: nothing half-finished, and a cache folder where the user or the system wants it."""
 
 import hashlib
+import resource
 import sys
 
 import pytest
@@ -62,3 +63,34 @@ def test_where_the_system_locks_no_folders_all_enter(tmp_path, monkeypatch):
     with lock_folder(tmp_path), lock_folder(tmp_path):
         (tmp_path / "a").touch()
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("cause", ["a file is in the way", "the disk is full", "no home folder"])
+def test_a_cache_that_cannot_be_written_is_replaced_by_a_temporary_folder(tmp_path, monkeypatch, cause):
+    wanted = tmp_path / cause
+    monkeypatch.setenv("UTILS_CV_CACHE", str(wanted))
+    if cause == "the disk is full":
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    elif cause == "no home folder":
+        monkeypatch.setenv("UTILS_CV_CACHE", "~nobody_here/cache")
+        monkeypatch.chdir(tmp_path)
+    else:
+        wanted.write_text("")
+    try:
+        with pytest.warns(UserWarning, match="cannot be written.*Set UTILS_CV_CACHE") as caught:
+            folder = get_cache_dir("onnx")
+    finally:
+        if cause == "the disk is full":
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert len(caught) == 1 and str(folder.parent) in str(caught[0].message)
+    if cause != "the disk is full":  # which is over
+        assert get_cache_dir("onnx") == folder  # one per process
+        assert not (wanted / "onnx").exists()
+
+
+def test_a_folder_is_locked_for_others_and_free_again(tmp_path):
+    with lock_folder(tmp_path), pytest.raises(BlockingIOError), lock_folder(tmp_path, wait=False):
+        pass
+    with lock_folder(tmp_path, wait=False):
+        pass

@@ -3,6 +3,7 @@
 import os
 import platform
 import random
+import resource
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from utils_cv.system.machine import (
     choose_device,
     count_cpus,
     describe_machine,
+    measure_free_memory_mb,
     set_seed,
     tune_allocator,
 )
@@ -106,3 +108,32 @@ def test_the_machine_is_named_in_one_line():
     line = describe_machine()
     assert "\n" not in line and f"{count_cpus()} cores" in line
     assert f"Python {platform.python_version()}" in line and "torch " in line
+
+
+CGROUPS = {
+    "version 2": {"memory.max": "5000000", "memory.current": "4500000", "memory.stat": "inactive_file 200000\n"},
+    "version 1": {
+        "memory/memory.limit_in_bytes": "5000000",
+        "memory/memory.usage_in_bytes": "4500000",
+        "memory/memory.stat": "inactive_file 7\ntotal_inactive_file 200000",
+    },
+    "no limit": {"memory.max": "max", "memory.current": "4500000", "memory.stat": ""},
+    "no group": {},
+}
+
+
+@pytest.mark.parametrize("kind", CGROUPS)
+def test_free_memory_is_what_a_container_leaves(tmp_path, kind):
+    for name, content in CGROUPS[kind].items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    assert machine._read_cgroup_memory(tmp_path) == (None if kind.startswith("no") else 700_000)
+
+
+def test_free_memory_is_the_smallest_of_its_limits(monkeypatch):
+    free_mb = measure_free_memory_mb()
+    assert 0 < free_mb <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
+    used_mb = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize() / 1e6  # noqa: SIM115, PTH123
+    limit = int((used_mb + 50) * 1e6), resource.RLIM_INFINITY
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limit)
+    assert measure_free_memory_mb() == pytest.approx(min(50, free_mb), abs=10)
