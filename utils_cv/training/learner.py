@@ -296,9 +296,7 @@ def predict_images(model: TrainedModel, images: TableImages, *, split: str = "te
     return Predictions(images.table.iloc[rows].reset_index(drop=True), model.class_names, probabilities, targets)
 
 
-def compute_logits(
-    network: Normalized, pixels: np.ndarray, rows: Sequence[int] | np.ndarray | None = None
-) -> np.ndarray:
+def compute_logits(network: Normalized, pixels: np.ndarray, rows: Any = None) -> np.ndarray:
     """Compute logits, float32 (n, n_classes), of opened images, uint8 (n, size, size, 3), or some rows of them."""
     device = str(next(network.parameters()).device)
     return run_in_batches(run_in_torch(network, runtime="channels_last", device=device), pixels, rows)
