@@ -14,14 +14,7 @@ _CODES = "exit codes: 0 done; 1 something could not be opened, or a notebook fai
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command.
-
-    Args:
-        arguments: The words of the command line; None takes those of this process.
-
-    Returns:
-        0 when all is done, 1 when a file could not be opened or a notebook failed, 2 when the command was used wrongly.
-    """
+    """Run one command, by default that of this process; gives the exit code."""
     options = _make_parser().parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

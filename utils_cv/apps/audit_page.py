@@ -5,8 +5,6 @@ import html
 import io
 from typing import Any
 
-import pandas as pd
-
 from utils_cv.audit.report import AuditReport
 from utils_cv.data.images import ImageError, load_image
 
@@ -52,15 +50,11 @@ def make_audit_page(report: AuditReport) -> str:
         rows = found[["image", column]].head(N_SHOWN).itertuples(index=False)
         cards = [_show_image(paths[image], [image, _format(fact)], report.value_range) for image, fact in rows]
         sections.append(_make_section(title, len(found), cards))
-    sections += [f"<h2>{title}</h2>{table.to_html(escape=True)}" for title, table in _list_tables(report)]
-    return _PAGE.format(style=_STYLE, sections="\n".join(sections))
-
-
-def _list_tables(report: AuditReport) -> list[tuple[str, pd.DataFrame]]:
-    tables = [("Images of each class", report.classes.rename_axis("class").rename(columns={"": "no split"}))]
+    tables = {"Images of each class": report.classes.rename_axis("class").rename(columns={"": "no split"})}
     if len(report.unreadable):
-        tables.insert(0, ("Files that cannot be opened", report.unreadable.set_index("image")))
-    return tables
+        tables = {"Files that cannot be opened": report.unreadable.set_index("image"), **tables}
+    sections += [f"<h2>{title}</h2>{table.to_html(escape=True)}" for title, table in tables.items()]
+    return _PAGE.format(style=_STYLE, sections="\n".join(sections))
 
 
 def _make_section(title: str, n_found: int, cards: list[str]) -> str:

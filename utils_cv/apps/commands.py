@@ -212,21 +212,19 @@ def _train(options: argparse.Namespace) -> int:
     images = load_table_images(table, options.size)
     recipes = ["probe"] if options.recipe == "probe" else ["probe", "averaged", "last_stage"]
     selection = select_recipe(images, recipes=recipes, backbone=options.backbone, seed=options.seed)
-    model, recipe = selection.model, selection.recipe
-    predictions = predict_images(model, images, split="test")
+    predictions = predict_images(selection.model, images, split="test")
     if images.is_multilabel:
         name, score = "macro F1", measure_f1(predictions.y_true, predictions.y_pred)
     else:
         name = "accuracy"
         score = measure_accuracy(predictions.y_true, predictions.y_pred, groups=predictions.groups)
     written = {"images": images, "license": options.license, "overwrite": options.overwrite}
-    written["detector"] = selection.detector
-    info = save_classifier(model, options.model, scores={name: score}, **written)
+    info = save_classifier(selection.model, options.model, scores={name: score}, detector=selection.detector, **written)
     if options.json:
         facts = {"n_images": len(images.table), "n_skipped": len(images.skipped), "classes": info.class_names}
-        print_json({"model": str(options.model), "recipe": recipe, "scores": info.scores} | facts)
+        print_json({"model": str(options.model), "recipe": selection.recipe, "scores": info.scores} | facts)
     else:
-        print(f"{name} on the test images: {score} ({recipe})\nThe model: {options.model}")
+        print(f"{name} on the test images: {score} ({selection.recipe})\nThe model: {options.model}")
     say(f"Label new images with it: python -m utils_cv predict {options.model} FOLDER")
     return DONE
 

@@ -83,19 +83,8 @@ def make_app(
 
     `POST /predict` takes a form with one or several images in the field `files` and gives, for each in order, its
     label, the probability of every class and perhaps a `problem`; where none can be opened the status is 422, where
-    one is too large 413. `GET /model` tells what is known of the model, `GET /health` whether the newest one answers.
-
-    Args:
-        folder: A finished model; it may be replaced while the application runs.
-        runtime: As in `utils_cv.models.saved_classifier.load_classifier`.
-        max_file_mb: Largest image, in units of 10**6 bytes.
-        max_total_mb: Largest upload.
-
-    Raises:
-        FileNotFoundError, utils_cv.models.model_files.ModelFileError: As in `load_classifier`.
-
-    Example:
-        >>> app = make_app("my_classifier")  # doctest: +SKIP
+    one is larger than `max_file_mb`, or all than `max_total_mb` (10**6 bytes), 413. `GET /model` tells what is known of
+    the model, which may be replaced meanwhile, `GET /health` whether the newest one answers.
     """
     model, limiter = _LiveModel(Path(folder), runtime), CapacityLimiter(count_cpus())
     # The usual pages of documentation fetch their scripts from another server, so there are none.

@@ -152,16 +152,11 @@ def _name_pending(name: str, digest: str) -> str:
     return f".{digest[:16]}.{name}"
 
 
-def is_leftover(name: str) -> bool:
-    """Tell whether a file or folder is what a save leaves behind when it is killed."""
-    return _LEFTOVER.fullmatch(name) is not None
-
-
 def check_folder(folder: str | Path, *, overwrite: bool = False) -> None:
     """Check, before a training, that `save_classifier` may write into a folder; FileExistsError if not."""
     folder = Path(folder)
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    found = {name for name in names if not is_leftover(name)}
+    found = {name for name in names if not _LEFTOVER.fullmatch(name)}
     is_model = INFO_NAME in found or found <= set(MODEL_FILES)  # the latter when version 1 was stopped half-way
     if found and not (overwrite and is_model):
         hint = "pass overwrite=True to replace the model" if is_model else "choose another folder"
@@ -180,7 +175,7 @@ def _finish(folder: Path) -> None:
                 pending.replace(folder / name)
         for name in set(MODEL_FILES) - set(info.files):
             (folder / name).unlink(missing_ok=True)
-    for path in [path for path in folder.iterdir() if is_leftover(path.name)]:
+    for path in [path for path in folder.iterdir() if _LEFTOVER.fullmatch(path.name)]:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:

@@ -22,14 +22,9 @@ from .unknown import ARRAY_PREFIX
 
 
 class Normalized(nn.Module):
-    """A network that normalizes its images itself, which leaves no way to forget it.
+    """A network that normalizes its images itself, by mean and std of each color channel, in [0, 1].
 
-    Args:
-        body: Network without its classifier: normalized images (n, 3, size, size) to features (n, n_features).
-        mean: Of each color channel, as the body was pretrained, in [0, 1].
-        std: Likewise.
-        head: What turns features into logits; without it the network gives features.
-        weights_license: License of the pretrained weights of the body, if there were any.
+    Without a head it gives features. `weights_license` is that of the body's pretrained weights, if there were any.
     """
 
     mean: torch.Tensor

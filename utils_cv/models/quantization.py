@@ -70,10 +70,8 @@ def check_int8(
 ) -> dict[str, Any]:
     """Check that an 8-bit network is faster and as good as that in floats, on images that it was not made from.
 
-    With at least `N_TO_JUDGE` images it must be shown to lose at most `MAX_LOSS` of accuracy. Fewer cannot show that,
-    whatever 8 bits do; then answers must agree in `MIN_AGREEMENT` of the images, and logits to `MAX_LOGIT_ERROR`. The
-    difference of accuracy is that of 8 bits minus that of floats, with its paired 95 % interval. Images of one of
-    `groups` do not count as independent; then groups are counted in place of images.
+    With at least `N_TO_JUDGE` images (or groups, whose images are not independent) it must be shown to lose at most
+    `MAX_LOSS` of accuracy, 8 bits minus floats; fewer must agree, see `MIN_AGREEMENT` and `MAX_LOGIT_ERROR`.
 
     Example:
         >>> labels = ["can", "carton"] * 300
@@ -151,8 +149,7 @@ def quantize_onnx(
     `pixels`, 50 to 200 train images (n, size, size, 3), calibrate it. The first operations, a share of all in [0, 1),
     stay in floats, because an error spreads furthest from there (`benchmarks/int8_calibration.py` compares shares); and
     so does the head, because a linear probe's weights differ too much in size for one scale. `options` are others of
-    ONNX Runtime's `quantize_static`, such as `reduce_range` for processors without VNNI: they add two products of 8-bit
-    numbers in 16 bits, which may overflow silently.
+    ONNX Runtime's `quantize_static`, such as `reduce_range` for processors without VNNI.
 
     Source:
         Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only

@@ -123,10 +123,7 @@ def _is_normalized(content: bytes, info: ModelInfo) -> bool:
 
 
 class _Signature(NamedTuple):
-    """What a network takes and gives: names and types of its inputs, their sizes and those of its first output.
-
-    `further` are the names of other outputs.
-    """
+    """What a network takes and gives: its inputs, the sizes of the first input and output, and other outputs."""
 
     inputs: list[tuple[str, str]]
     input_shape: list[Any]

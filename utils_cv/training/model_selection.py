@@ -133,9 +133,8 @@ def select_recipe(
 
 
 def _fit_detector(logits: np.ndarray) -> OodDetector:
-    detector = OodDetector("highest logit", {}, n_known=len(logits))
-    threshold = float(np.quantile(detector.score(logits, logits), 1 - detector.expected))
-    return dataclasses.replace(detector, threshold=threshold)
+    threshold = float(np.quantile(-logits.max(axis=1), 0.95))
+    return OodDetector("highest logit", {}, threshold, expected=0.05, n_known=len(logits))
 
 
 def _scale_head_by_temperature(network: Normalized, temperature: float) -> None:
