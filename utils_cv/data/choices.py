@@ -11,7 +11,6 @@ import io
 import os
 import re
 import urllib.parse
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -31,20 +30,20 @@ _TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
 def append_choices(csv_path: Path, rows: Iterable[Sequence[str]], annotator: str) -> str:
     """Append choices (image, label, kind), made at once by one person; they are on the disk before their time is given.
 
-    All lines go into the file by one write, while other threads and processes wait. A file of something else is a
-    FileExistsError.
+    All lines go into the file by one write, while other threads and processes wait. No rows make the file. One of
+    something else is a FileExistsError.
     """
     with lock_folder(csv_path.parent):
         descriptor = os.open(csv_path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
         try:
-            start = os.read(descriptor, len(_HEADER) + 2)
-            if len(start) <= len(_HEADER) and _HEADER.startswith(start.rstrip(b"\r\n")):  # empty, or cut off
+            start, before = os.read(descriptor, len(_HEADER) + 1), ""
+            if _HEADER.startswith(start):  # a new file, or a heading that was cut off
                 os.ftruncate(descriptor, 0)
-                before = ",".join(COLUMNS) + "\n"
-            else:
-                check_choice_file(csv_path)
-                os.lseek(descriptor, -1, os.SEEK_END)
-                before = "" if os.read(descriptor, 1) == b"\n" else "\n"  # after a line that was cut off
+                before = _HEADER.decode() + "\n"
+            elif not is_choice_file(csv_path):
+                raise FileExistsError(f"{csv_path} exists and holds no choices of annotators. Give another name.")
+            elif os.lseek(descriptor, -1, os.SEEK_END) and os.read(descriptor, 1) != b"\n":
+                before = "\n"  # after a line that was cut off
             time = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
             text = io.StringIO(before)
             text.seek(0, io.SEEK_END)
@@ -56,12 +55,6 @@ def append_choices(csv_path: Path, rows: Iterable[Sequence[str]], annotator: str
         finally:
             os.close(descriptor)
     return time
-
-
-def check_choice_file(csv_path: Path) -> None:
-    """Raise a FileExistsError if there is a file that holds something else than choices."""
-    if csv_path.exists() and not is_choice_file(csv_path) and not _HEADER.startswith(csv_path.read_bytes()):
-        raise FileExistsError(f"{csv_path} exists and holds no choices of annotators. Give another name.")
 
 
 def is_choice_file(csv_path: Path) -> bool:
@@ -88,25 +81,17 @@ def load_choices(csv_path: str | Path) -> pd.DataFrame:
 
     Returns:
         One row per choice: `image`, `label` ("" for none of the classes and unclear), `kind` ("label", "labels",
-        "none" or "unclear"), `annotator`, `time`. Of several ones by a person for an image the last one counts. Lines
-        that were cut off, as a full disk leaves them, are left out with a warning.
+        "none" or "unclear"), `annotator`, `time`. Of several ones by a person for an image the last one counts.
+        `attrs["torn"]` lists the lines that were cut off, as a full disk leaves them; they are left out.
 
     Raises:
         ValueError: The file holds something else.
 
     Example:
-        >>> choices = load_choices("labels.csv")  # doctest: +SKIP
-        >>> choices.drop_duplicates(["image", "annotator"], keep="last").shape  # doctest: +SKIP
+        >>> load_choices("labels.csv").drop_duplicates(["image", "annotator"], keep="last").shape  # doctest: +SKIP
         (480, 5)
     """
-    choices, torn = read_choices(Path(csv_path))
-    if torn:
-        warnings.warn(f"{csv_path}: left out lines that were cut off: {torn[:20]}.", stacklevel=2)
-    return choices
-
-
-def read_choices(csv_path: Path) -> tuple[pd.DataFrame, list[int]]:
-    """Load the choices, by the number of their line, and list the numbers of the lines that were cut off."""
+    csv_path = Path(csv_path)
     if not is_choice_file(csv_path):
         raise ValueError(f"{csv_path} holds no choices. Expected a first line {_HEADER.decode()!r}.")
     rows, torn = {}, []
@@ -121,12 +106,15 @@ def read_choices(csv_path: Path) -> tuple[pd.DataFrame, list[int]]:
     is_undo = table["kind"] == "undo"
     withdrawn = set(zip(table["annotator"][is_undo], table["label"][is_undo], strict=True))
     made = zip(table["annotator"], table["time"], is_undo, strict=True)
-    return table[[not is_undo and (*who_and_when,) not in withdrawn for *who_and_when, is_undo in made]], torn
+    is_kept = [not is_undo and (*who_and_when,) not in withdrawn for *who_and_when, is_undo in made]
+    table = table[pd.Series(is_kept, table.index, dtype=bool)]
+    table.attrs["torn"] = torn
+    return table
 
 
 def decide_labels(csv_path: Path) -> tuple[pd.DataFrame, Counter[str]]:
     """Decide the label of each image as most people chose it; count the images that get none, with the reason."""
-    choices, torn = read_choices(csv_path)
+    choices = load_choices(csv_path)
     last = choices.drop_duplicates(["image", "annotator"], keep="last")
     votes = last[last["kind"] != "unclear"]
     n_votes = votes.groupby(["image", "label"], sort=False).size().rename("n").reset_index()
@@ -140,7 +128,7 @@ def decide_labels(csv_path: Path) -> tuple[pd.DataFrame, Counter[str]]:
         "annotators disagree": most["image"][is_tied].nunique(),
         "none of the classes": int(is_none.sum()),
         "unclear to annotators": last["image"].nunique() - votes["image"].nunique(),
-        "line that was cut off": len(torn),
+        "line that was cut off": len(choices.attrs["torn"]),
     }
     line_of = {image: number for number, image in last["image"].items()}
     decided = decided.loc[~is_none, ["image", "label"]]

@@ -76,6 +76,44 @@ def compare_accuracy(y_true: Any, y_pred_a: Any, y_pred_b: Any, *, groups: Any =
     return compare_means(right_a, right_b, groups=groups)
 
 
+def measure_kappa(labels_a: Any, labels_b: Any, *, groups: Any = None) -> Score:
+    """Measure how far two people agree about the same images, beyond chance: Cohen's kappa (1960), with its interval.
+
+    Kappa is 1 where they always agree, and 0 where they agree as often as by chance. The standard error is that of
+    Fleiss, Cohen and Everitt 1969. The interval is Wilson's of the share of agreement, for as many images as that error
+    is worth: it keeps a width where all labels agree.
+
+    Args:
+        labels_a: One label per image, (n_images,), names or codes.
+        labels_b: Those of the other person, the same images in the same order.
+        groups: (n_images,), images of one group, such as a scene, do not count as independent. Default: all do.
+
+    Returns:
+        Kappa, in [-1, 1]; `n` counts images, or groups where there are some.
+
+    Raises:
+        ValueError: As `measure_accuracy`, or if both gave the same label to all images: then kappa is not defined.
+
+    Example:
+        >>> print(measure_kappa(["can", "can", "jar", "jar"], ["can", "can", "jar", "can"]))  # two lists of (4,)
+        0.500 (-0.399 to 0.909, n = 4)
+    """
+    a, b = _read_pair(labels_a, labels_b, name="labels_b")
+    codes = np.unique(np.concatenate([a, b]), return_inverse=True)[1].reshape(2, -1)
+    share_a, share_b = (np.bincount(row, minlength=codes.max() + 1) / len(a) for row in codes)
+    agreed, by_chance = float((a == b).mean()), float(share_a @ share_b)
+    if by_chance > 1 - 1e-12:
+        raise ValueError(f"All labels are {a[0]!r}, so chance agrees as well and kappa is not defined.")
+    kappa = (agreed - by_chance) / (1 - by_chance)
+    change = (a == b) - agreed - (1 - kappa) * (share_a[codes[1]] + share_b[codes[0]] - 2 * by_chance)
+    units = np.arange(len(a)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    n = int(units.max()) + 1
+    variance = float((np.bincount(units, weights=change) ** 2).sum()) / len(a) ** 2 * n / max(n - 1, 1)
+    n_effective = min(agreed * (1 - agreed) / variance, len(a)) if variance > 1e-15 and 0 < agreed < 1 else n
+    low, high = compute_wilson_interval(agreed * n_effective, n_effective)
+    return Score(kappa, (low - by_chance) / (1 - by_chance), (high - by_chance) / (1 - by_chance), n)
+
+
 def measure_f1(y_true: Any, y_pred: Any, *, average: str = "macro", n_bootstrap: int = 1000, seed: int = 0) -> Score:
     """Measure F1, which balances missed labels against wrongly added ones, with a bootstrap interval.
 

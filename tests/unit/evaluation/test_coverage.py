@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 from utils_cv.evaluation.calibration import measure_calibration_error
 from utils_cv.evaluation.intervals import compare_means, compare_scores, make_fraction_score, measure_mean
-from utils_cv.evaluation.metrics import measure_accuracy, measure_f1
+from utils_cv.evaluation.metrics import measure_accuracy, measure_f1, measure_kappa
 from utils_cv.evaluation.multilabel import measure_hamming_accuracy
 from utils_cv.evaluation.out_of_distribution import measure_auroc
 
@@ -152,3 +152,16 @@ def test_difference_of_two_scores_of_other_images(n_a, n_b):
         return compare_scores(*(make_fraction_score(rng.binomial(n, p), n) for n, p in ((n_a, 0.95), (n_b, 0.8))))
 
     assert 0.93 <= find_share(measure, 0.15) <= 0.98
+
+
+@pytest.mark.parametrize("n_images", [40, 160])
+@pytest.mark.parametrize("share_known", [0.6, 0.9, 0.98])
+@pytest.mark.parametrize("classes", [[0.5, 0.5], [0.7, 0.2, 0.1], [0.1] * 10], ids=["2 even", "3 uneven", "10 even"])
+def test_kappa_of_two_people(classes, share_known, n_images):
+    def draw(rng, n):
+        true = rng.choice(len(classes), n, p=classes)
+        guesses = rng.integers(0, len(classes), (2, n))
+        return np.where(rng.random((2, n)) < share_known, true, guesses)
+
+    truth = measure_kappa(*draw(np.random.default_rng(1), 300_000)).value
+    assert 0.92 <= find_share(lambda rng: measure_kappa(*draw(rng, n_images)), truth) <= 0.99

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import (
     accuracy_score,
+    cohen_kappa_score,
     confusion_matrix,
     f1_score,
     precision_recall_fscore_support,
@@ -21,6 +22,7 @@ from utils_cv.evaluation.metrics import (
     compute_confusion,
     measure_accuracy,
     measure_f1,
+    measure_kappa,
     read_labels,
 )
 
@@ -214,3 +216,17 @@ def test_macro_f1_of_a_class_with_few_images_says_that_its_interval_is_too_narro
     assert not recwarn
     with pytest.warns(UserWarning, match="a class has 7 true images, fewer than 8"):
         measure_f1([0] * 20 + [1] * 7, [0] * 27, n_bootstrap=9)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abc")), min_size=2, max_size=60))
+def test_kappa_is_that_of_scikit_learn_within_its_interval(pairs):
+    a, b = zip(*pairs, strict=True)
+    if len({*a, *b}) == 1:
+        with pytest.raises(ValueError, match="kappa is not defined"):
+            measure_kappa(a, b)
+        return
+    score = measure_kappa(a, b)
+    assert score.value == pytest.approx(cohen_kappa_score(a, b))
+    assert score.low - 1e-9 <= score.value <= score.high + 1e-9
+    assert score.low < score.high
+    assert measure_kappa(a + a, b + b, groups=[*range(len(a))] * 2).n == len(a)
