@@ -169,8 +169,9 @@ def audit_images(table: pd.DataFrame, *, limits: AuditLimits | None = None, show
 
     Memory grows by about 10 MB per 1,000 images, time in proportion to their number. Of copies of 124 photographs
     (exact, re-encoded, half the size, flipped, turned by 25, 90 or 180 degrees, squeezed, up to 25 % brighter, cropped
-    by up to 10 %) at least 96 % were found, of those cropped to 87.5 % 91 %, without a false alarm. Textures under the
-    same light are joined too often; look at the pairs (benchmarks/README.md).
+    by up to 10 %) at least 96 % were found, of those cropped to 87.5 % 91 %, without a false alarm. In sets of 30
+    images or more that all look alike, such as surfaces, duplicates must fit better, and fewer are found; see
+    benchmarks/README.md.
 
     Args:
         table: An image table: `path`, `label`, and perhaps `image` and `split`.

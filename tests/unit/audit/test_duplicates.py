@@ -83,6 +83,20 @@ def test_nearly_flat_images_do_not_resemble_each_other(n_levels, n_groups):
     assert len(set(find_near([make_flat(value, n_levels) for value in (0, 40, 90, 200)]))) == n_groups
 
 
+def make_surface(seed):
+    """A faint pattern of its own, under the light and the stripes that all surfaces of the set share."""
+    y, x = np.mgrid[:32, :32] / 32
+    light = 60 + 90 * np.exp(-((x - 0.6) ** 2) / 0.05) * (1 - 0.5 * y) + 8 * np.sin(14 * x)
+    pattern = np.random.default_rng(seed).normal(0, 5.5, (8, 8)).astype(np.float32)
+    return light + np.asarray(Image.fromarray(pattern).resize((32, 32), Image.Resampling.BICUBIC))
+
+
+def test_surfaces_under_the_same_light_are_told_apart_and_their_copies_are_found():
+    surfaces = np.stack([make_surface(i) for i in range(40)])
+    groups = find_near(np.concatenate([surfaces, 40 + 0.6 * surfaces]).clip(0, 255))
+    assert len(set(groups[:40])) == 40 and (groups[:40] == groups[40:]).all()
+
+
 def test_many_copies_of_one_image_become_one_group():
     random = np.random.default_rng(0)
     base = make_thumbnail(make_photo(0)).astype(float)
