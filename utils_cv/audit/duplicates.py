@@ -5,11 +5,13 @@ of each other, mirrored or cropped as it may be, and kept when the cells of both
 By hand, because imagehash, imagededup and cleanvision find neither crops nor mirror images.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache, partial
 
 import numpy as np
 import pandas as pd
+
+from .similar_codes import find_similar_codes, make_index, pack_bits
 
 THUMBNAIL_PX = 32
 # Below this spread of brightness (standard deviation, of 255) a thumbnail is nearly flat and resembles every other.
@@ -21,7 +23,6 @@ MIN_OVERLAP = 0.88
 # Where all images of a set look alike, a pair must fit better than that: by so many standard deviations better than
 # pairs drawn at random. It asks 0.96 of 743 photographs of surfaces; of photographs of things it is below 0.88.
 _N_SIGMAS, _N_RANDOM_PAIRS, _MIN_IMAGES = 6.0, 2000, 30
-MAX_BITS = 14  # codes that differ in more of their 64 bits are not compared further
 # Of a large group already found, this many members are compared with parts of the other images: a static camera's
 # thousands of nearly equal images would otherwise all be.
 _N_STAND_FOR_ALL = 5
@@ -34,11 +35,6 @@ _WHOLE = (0.0, 0.0, 1.0)  # left and upper edge and side of a part, as fractions
 _PART_SIDE = 0.9  # of width and height, of the parts that candidates are looked for with
 _MIN_ROUGH_FIT = 0.8  # of 8 × 9 cells; below it a pair is not measured (99 % of cropped copies have 0.9)
 _STEP = 4096
-_N_BANDS, _BAND_BITS = 4, 16
-# More codes than this may share a band only where images are near copies by the hundred; few of the pairs will do then.
-_MAX_BUCKET = 500
-_MAX_PAIRS_AT_ONCE = 2_000_000
-_MAX_PAIRS_PER_IMAGE = 50
 # Below this correlation of the whole images they seldom fit on parts of each other.
 _MIN_CORRELATION = 0.3
 _GRID = 16
@@ -111,7 +107,7 @@ def _find_near_duplicates(thumbnails: np.ndarray, aspects: np.ndarray) -> np.nda
     candidates = few[_find_candidates(thumbnails[few], _list_views())]
     pairs = _extend_pairs(pairs, candidates, overlap, limit, len(thumbnails))
     middles = _average_turned(thumbnails[few], aspects[few], 0.0)
-    index = _make_index(_encode(middles))
+    index = make_index(_encode(middles))
     for degrees in _TURNS:
         candidates = few[_match(_average_turned(thumbnails[few], aspects[few], degrees), middles, index)]
         turned = partial(_measure_turned, thumbnails, aspects, degrees=degrees)
@@ -155,14 +151,14 @@ def _list_views() -> list[tuple]:
 def _find_candidates(thumbnails: np.ndarray, views: list[tuple]) -> np.ndarray:
     """Find pairs in which a part of one image, perhaps mirrored or turned, is roughly like the whole other."""
     wholes = _average_part(thumbnails, _WHOLE)
-    index = _make_index(_encode(wholes))
+    index = make_index(_encode(wholes))
     found = [_match(_average_part(_orient(thumbnails, turn), part), wholes, index) for part, turn in views]
     return np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
 
 
 def _match(cells: np.ndarray, others: np.ndarray, index: list[tuple]) -> np.ndarray:
     """Find pairs of cells (n, 8, 9) and of others, whose codes are in the index, that are roughly alike."""
-    pairs = _find_similar_codes(_encode(cells), index)
+    pairs = find_similar_codes(_encode(cells), index)
     cells, others = _standardize(cells), _standardize(others)
     steps = np.split(pairs, range(_STEP, len(pairs), _STEP))
     fits = [np.einsum("nij,nij->n", cells[some[:, 0]], others[some[:, 1]]) for some in steps]
@@ -197,91 +193,7 @@ def _average_part(thumbnails: np.ndarray, part: tuple[float, float, float]) -> n
 def _encode(cells: np.ndarray) -> np.ndarray:
     """Difference hash (Krawetz 2013) of cells (n, 8, 9), (n,) uint64: where they get brighter to the right."""
     # A clear step is asked for: rounding would decide about equal cells of a plain background.
-    return _pack_bits((cells[:, :, 1:] > cells[:, :, :-1] + 0.5).reshape(len(cells), 64))
-
-
-def _pack_bits(bits: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(np.packbits(bits, axis=1)).view(">u8")[:, 0].astype(np.uint64)
-
-
-def _make_index(codes: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Sort codes by each band: positions, the codes with that band in front, and where each value of it begins."""
-    index = []
-    for band in range(_N_BANDS):
-        moved = _bring_band_to_front(codes, band)
-        order = np.argsort(moved)
-        counts = np.bincount((moved >> np.uint64(48)).astype(np.int64), minlength=2**_BAND_BITS)
-        index.append((order, moved[order], np.concatenate([[0], np.cumsum(counts)])))
-    return index
-
-
-def _find_similar_codes(queries: np.ndarray, index: list[tuple]) -> np.ndarray:
-    """Find pairs of codes that differ in at most 14 bits, without comparing all with all.
-
-    The 64 bits are dealt into 4 bands of 16. Codes that differ in at most 7 bits share one band up to a single bit, so
-    all such pairs are found; of pairs that differ in more, a part. Of a query the nearest 50 are kept, and where more
-    than 500 codes share a band, only those nearest in the order of their bits are compared. Memory grows with the
-    number of codes, not of pairs.
-
-    Takes a code of each image, (n,) uint64, and the index of another code of each. Returns positions in both,
-    (n_pairs, 2), never the same image twice, without repeats. Source: Norouzi, Punjani and Fleet, "Fast search in
-    Hamming space with multi-index hashing", 2012.
-    """
-    nearest, waiting = np.empty((0, 3), np.int64), []  # query, bits that differ, code
-    for rows, bits, columns in _propose_pairs(queries, index):
-        is_near = (bits <= MAX_BITS) & (rows != columns)
-        waiting.append(np.stack([rows[is_near], bits[is_near], columns[is_near]], axis=1))
-        if sum(map(len, waiting)) > _MAX_PAIRS_AT_ONCE:
-            nearest, waiting = _keep_nearest([nearest, *waiting]), []
-    return _keep_nearest([nearest, *waiting])[:, [0, 2]]
-
-
-def _keep_nearest(found: list[np.ndarray]) -> np.ndarray:
-    pairs = np.unique(np.concatenate(found), axis=0)  # sorted by query, then by bits
-    return pairs[pd.Series(pairs[:, 0]).groupby(pairs[:, 0]).cumcount() < _MAX_PAIRS_PER_IMAGE]
-
-
-def _propose_pairs(queries: np.ndarray, index: list[tuple]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Give queries, bits that differ, and codes that share a band up to one bit, a bounded number at a time."""
-    for band, (order, in_order, edges) in enumerate(index):
-        wanted = _bring_band_to_front(queries, band)
-        for flipped in [0, *(1 << bit for bit in range(_BAND_BITS))]:
-            first, last = _find_bucket(wanted ^ np.uint64(flipped << 48), in_order, edges)
-            for rows, places in _expand(first, last):
-                yield rows, np.bitwise_count(wanted[rows] ^ in_order[places]), order[places]
-
-
-def _bring_band_to_front(codes: np.ndarray, band: int) -> np.ndarray:
-    """Reorder bits so that every fourth one, from `band` on, comes first: neighbors in an image are often alike."""
-    bits = np.unpackbits(codes.astype(">u8").view(np.uint8).reshape(-1, 8), axis=1)  # (n, 64)
-    places = np.argsort((np.arange(64) * 29 + 16 * band) % 64)  # 29 is odd: every place once, far from its neighbors
-    return _pack_bits(bits[:, places])
-
-
-def _find_bucket(wanted: np.ndarray, in_order: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    band = (wanted >> np.uint64(48)).astype(np.int64)
-    first, last = edges[band], edges[band + 1]
-    crowded = np.flatnonzero(last - first > _MAX_BUCKET)
-    if len(crowded):
-        nearest = np.searchsorted(in_order, wanted[crowded])
-        first[crowded] = np.maximum(first[crowded], nearest - _MAX_BUCKET // 2)
-        last[crowded] = np.minimum(last[crowded], nearest + _MAX_BUCKET // 2)
-    return first, last
-
-
-def _expand(first: np.ndarray, last: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """List the places from `first` to `last` of every row, a bounded number at a time."""
-    counts = last - first
-    ends = np.cumsum(counts)
-    begin = 0
-    while begin < len(counts):
-        done = ends[begin - 1] if begin else 0
-        stop = max(begin + 1, int(np.searchsorted(ends, done + _MAX_PAIRS_AT_ONCE, side="right")))
-        some = counts[begin:stop]
-        rows = np.repeat(np.arange(begin, stop), some)
-        within = np.arange(some.sum()) - np.repeat(np.cumsum(some) - some, some)
-        yield rows, np.repeat(first[begin:stop], some) + within
-        begin = stop
+    return pack_bits((cells[:, :, 1:] > cells[:, :, :-1] + 0.5).reshape(len(cells), 64))
 
 
 @cache
