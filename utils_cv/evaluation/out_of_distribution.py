@@ -1,7 +1,7 @@
 """Out-of-distribution (OOD) images: are new images like the training images, or of none of the classes?
 
-A classifier names a class whatever it is shown. A score says how unusual an image is, from its features or its logits.
-Its threshold comes from images of the classes that the model has not learned, never from those it is to reject.
+A classifier names a class whatever it is shown. A score says how unusual an image is, from its features. Its threshold
+comes from images of the classes that the model has not learned, never from those it is to reject.
 """
 
 import dataclasses
@@ -13,10 +13,6 @@ import numpy as np
 
 from .intervals import Score, compute_wilson_interval, count_effective, measure_mean
 
-COMBINED = ["highest logit", "relative Mahalanobis"]
-_LOGIT_SCORES = ("highest probability", "highest logit", "energy")
-OOD_SCORES = (*_LOGIT_SCORES, "neighbors", "relative Mahalanobis", "combination")
-N_NEIGHBORS = 3  # one training image alone may be an outlier
 DEFAULT_RIDGE = 3.0  # where there are too few classes to select one
 _RIDGES = (0.3, 1.0, 3.0, 10.0, 30.0)
 _MAX_TURNS, _MAX_CLASSES, _MAX_IMAGES = 12, 30, 600  # a ridge needs no more; only the time would grow
@@ -26,100 +22,81 @@ _MAX_TURNS, _MAX_CLASSES, _MAX_IMAGES = 12, 30, 600  # a ridge needs no more; on
 class OodDetector:
     """Says how unusual an image is, and from where on it belongs to none of the classes.
 
-    It holds a name, numbers and arrays only: `dataclasses.asdict(detector)` is what a file needs, and
-    `OodDetector(**values)` makes the same detector again.
+    The score is the relative Mahalanobis distance (Ren et al. 2021): how far is the nearest class, beside the distance
+    to all images? Features are replaced by their square roots (Perronnin et al. 2010) and scaled to length 1, so that
+    a few large ones do not outweigh the others.
+
+    It holds numbers and arrays only: `dataclasses.asdict(detector)` is what a file needs, and `OodDetector(**values)`
+    makes the same detector again.
 
     Attributes:
-        name: One of `OOD_SCORES`.
-        arrays: What the score needs beside the features and logits of an image.
+        arrays: The class means and the covariances within classes and of all images, as `fit_ood_detector` fits them.
         threshold: An image with a higher score is rejected.
         expected: The share of images of the classes that it rejects, in [0, 1].
         n_known: How many of these have set the threshold.
 
     Example:
-        >>> detector = OodDetector("highest logit", {}, threshold=-2.0)
-        >>> logits = np.array([[3.0, 0.0], [1.0, 0.0]])  # (n_images, n_classes)
-        >>> detector.score(np.zeros((2, 8)), logits) > detector.threshold  # features (n_images, n_features)
-        array([False,  True])
+        >>> features = np.random.default_rng(0).random((20, 8))  # (n_images, n_features)
+        >>> detector = fit_ood_detector(features, np.arange(20) % 2)
+        >>> detector.score(features).shape
+        (20,)
     """
 
-    name: str
     arrays: Mapping[str, np.ndarray]
     threshold: float = math.inf
     expected: float = 0.05
     n_known: int = 0
 
-    def score(self, features: np.ndarray, logits: np.ndarray) -> np.ndarray:
-        """Score images, (n_images,), by features (n_images, n_features) and logits (n_images, n_classes)."""
-        if self.name == "combination":
-            parts = [OodDetector(name, self.arrays).score(features, logits) for name in COMBINED]
-            return ((np.stack(parts, axis=1) - self.arrays["center"]) / self.arrays["scale"]).mean(axis=1)
-        if self.name == "neighbors":
-            return _measure_neighbors(features, self.arrays["train"])
-        if self.name == "relative Mahalanobis":
-            return _measure_relative_mahalanobis(features, self.arrays)
-        return _measure_logits(self.name, logits)
+    def score(self, features: np.ndarray) -> np.ndarray:
+        """Score images, (n_images,), by their features, (n_images, n_features): higher is more unusual."""
+        return _measure_distance(scale_features(features), self.arrays)
 
 
 def fit_ood_detector(
-    name: str,
-    features: np.ndarray,
-    codes: np.ndarray,
-    known: Mapping[str, Any],
-    *,
-    expected: float = 0.05,
-    ridge: float = DEFAULT_RIDGE,
+    features: np.ndarray, codes: np.ndarray, known: Any = (), *, expected: float = 0.05, ridge: float = DEFAULT_RIDGE
 ) -> OodDetector:
     """Fit a score to the images that a model has learned, and its threshold to images that it has not learned.
 
     Args:
-        name: One of `OOD_SCORES`: the "highest probability" or "highest logit" (Hendrycks et al. 2022) is low, the
-            "energy" of all logits is high (Liu et al. 2020), the 3 nearest "neighbors" among the training images are
-            far by the angle between features (Sun et al. 2022), the "relative Mahalanobis" distance to the nearest
-            class is long, beside that to all images (Ren et al. 2021), or the last and the highest logit together.
         features: (n_images, n_features), of the training images, from a backbone.
         codes: (n_images,), their classes.
-        known: Each score's name to scores (n_known,) of images of the classes by models that have not learned them,
-            as `utils_cv.studies.confidence_and_unknown_images.score_by_folds` gives them.
+        known: (n_known,), scores of images of the classes by models that have not learned them, as
+            `utils_cv.studies.confidence_and_unknown_images.score_by_folds` gives them. Default: none, then nothing is
+            rejected.
         expected: Share of such images to reject, in [0, 1]: the false alarms to live with.
-        ridge: Of the relative Mahalanobis distance, the same as for `known`; see `select_ridge`.
+        ridge: How far directions in which the images hardly differ are held back, the same as for `known`; see
+            `select_ridge`.
 
     Returns:
         The detector.
 
     Raises:
-        ValueError: If there is no such score, or no image.
+        ValueError: If there is no training image.
 
     Example:
-        >>> known = {"highest logit": -np.arange(100.0)}
-        >>> round(fit_ood_detector("highest logit", np.eye(4), np.arange(4), known, expected=0.1).threshold, 1)
-        -9.9
+        >>> detector = fit_ood_detector(np.eye(4), np.arange(4), np.arange(101.0), expected=0.1)
+        >>> detector.threshold, detector.n_known
+        (90.0, 101)
     """
-    if name not in OOD_SCORES or not len(known.get(name, [])) or not len(features):
-        expected_ = f"one of {', '.join(OOD_SCORES)}, with scores of images of the classes, and training images"
-        raise ValueError(
-            f"Got {name!r}, scores {list(known)} and {len(features)} training images; expected {expected_}."
-        )
-    arrays = {} if name in _LOGIT_SCORES else fit_ood_arrays(features, codes, ridge=ridge)
-    arrays = {key: array for key, array in arrays.items() if (key == "train") == (name == "neighbors")}
-    if name == "combination":
-        parts = np.stack([known[part] for part in COMBINED])
-        arrays |= {"center": parts.mean(axis=1), "scale": np.maximum(parts.std(axis=1), 1e-12)}
-    return OodDetector(name, arrays, float(np.quantile(known[name], 1 - expected)), expected, len(known[name]))
+    if not len(features):
+        raise ValueError("Got no training image; expected features (n_images, n_features) of some.")
+    scaled = scale_features(features)
+    means, *spreads = _fit_spreads(scaled, codes)
+    arrays = _make_arrays(means, scaled.mean(axis=0, keepdims=True), spreads, ridge)
+    threshold = float(np.quantile(known, 1 - expected)) if len(known) else math.inf
+    return OodDetector({key: a.astype(np.float32) for key, a in arrays.items()}, threshold, expected, len(known))
 
 
-def fit_ood_arrays(features: np.ndarray, codes: np.ndarray, *, ridge: float = DEFAULT_RIDGE) -> dict[str, np.ndarray]:
-    """Fit what scores of features need: training images, class means, and covariances within classes and in all."""
+def scale_features(features: np.ndarray) -> np.ndarray:
+    """Replace features (n, n_features) by their square roots, with their signs, and scale each image to length 1."""
     from sklearn.preprocessing import normalize
 
-    unit = normalize(np.asarray(features, float))
-    means, *spreads = _fit_spreads(unit, codes)
-    arrays = {"train": unit} | _make_arrays(means, unit.mean(axis=0, keepdims=True), spreads, ridge)
-    return {name: array.astype(np.float32) for name, array in arrays.items()}
+    features = np.asarray(features, float)
+    return normalize(np.sign(features) * np.sqrt(np.abs(features)))
 
 
 def select_ridge(features: np.ndarray, codes: np.ndarray, *, groups: Any = None) -> float:
-    """Select the ridge of the relative Mahalanobis distance: each class is left out in turn, and has to be found.
+    """Select the ridge of an `OodDetector`: each class is left out in turn, and has to be found.
 
     Half of the other images are learned, the other half is known. Of 0.3, 1, 3, 10 and 30 the largest is taken whose
     AUROC is within one standard error, over the classes left out, of the best. No image of another kind is needed.
@@ -139,7 +116,6 @@ def select_ridge(features: np.ndarray, codes: np.ndarray, *, groups: Any = None)
         True
     """
     from sklearn.model_selection import StratifiedGroupKFold
-    from sklearn.preprocessing import normalize
 
     found, counts = np.unique(codes, return_counts=True)
     classes = space_evenly(found[counts > 1], _MAX_CLASSES)
@@ -147,7 +123,7 @@ def select_ridge(features: np.ndarray, codes: np.ndarray, *, groups: Any = None)
         return DEFAULT_RIDGE
     n_each = _MAX_IMAGES // len(classes)
     rows = np.concatenate([space_evenly(np.flatnonzero(codes == code), n_each) for code in classes])
-    unit, codes = normalize(np.asarray(features[rows], float)), np.asarray(codes)[rows]
+    unit, codes = scale_features(features[rows]), np.asarray(codes)[rows]
     groups = np.arange(len(rows)) if groups is None else np.asarray(groups)[rows]
     areas: list[list[float]] = []
     halves = list(StratifiedGroupKFold(2, shuffle=True, random_state=0).split(unit, codes, groups))
@@ -256,28 +232,11 @@ def _measure_variance(parts: np.ndarray, groups: Any) -> tuple[float, int]:
     return float((sums**2).sum()) / len(parts) ** 2 * n / max(n - 1, 1), n
 
 
-def _measure_logits(name: str, logits: np.ndarray) -> np.ndarray:
-    from scipy.special import logsumexp, softmax
-
-    if name == "energy":
-        return -logsumexp(logits, axis=1)
-    return -(softmax(logits, axis=1) if name == "highest probability" else np.asarray(logits)).max(axis=1)
-
-
-def _measure_neighbors(features: np.ndarray, train: np.ndarray) -> np.ndarray:
-    """Measure the mean distance to the 3 nearest training images, of features scaled to length 1, from 0 to 2."""
-    from sklearn.neighbors import NearestNeighbors
-    from sklearn.preprocessing import normalize
-
-    nearest = NearestNeighbors(n_neighbors=min(N_NEIGHBORS, len(train))).fit(train)
-    return nearest.kneighbors(normalize(features))[0].mean(axis=1)
-
-
-def _measure_relative_mahalanobis(features: np.ndarray, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+def _measure_distance(unit: np.ndarray, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Measure the relative Mahalanobis distance of scaled features."""
     from scipy.spatial.distance import cdist
-    from sklearn.preprocessing import normalize
 
-    unit, distances = normalize(np.asarray(features, float)), []
+    distances = []
     for name, centers in (("within", arrays["class_means"]), ("total", arrays["mean"])):
         directions = arrays[f"{name}_directions"].T.astype(float)
         along = cdist(unit @ directions, centers @ directions, "sqeuclidean")
@@ -337,7 +296,7 @@ def _measure_ridges(
     areas, mean = [], unit[learned].mean(axis=0, keepdims=True)
     for ridge in _RIDGES:
         arrays = _make_arrays(means, mean, spreads, ridge)
-        areas.append(measure_auroc(*(_measure_relative_mahalanobis(unit[rows], arrays) for rows in (known, unknown))))
+        areas.append(measure_auroc(*(_measure_distance(unit[rows], arrays) for rows in (known, unknown))))
     return [area.value for area in areas]
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from utils_cv.evaluation.out_of_distribution import COMBINED, N_NEIGHBORS, OOD_SCORES, OodDetector
+from utils_cv.evaluation.out_of_distribution import OodDetector
 from utils_cv.system.files import write_atomic
 
 from .model_files import ModelFileError, ModelInfo
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SCORE_NAME = "unknown_score"  # of the second output, float32 (n,): higher is more unusual
 ARRAY_PREFIX = "unknown."  # of the names of arrays among the weights
+SCORE = "relative Mahalanobis distance of square roots"  # its name in `model.json`; models of before may have others
 EIGHT_BITS = (
     "The 8-bit network cannot reject images: its scores are not those that set the threshold. Load the model with "
     "another runtime, such as 'onnx'."
@@ -30,14 +31,13 @@ _N_CHECKED = 16
 
 
 def describe_detector(detector: OodDetector, left_out: "pd.DataFrame | None") -> dict[str, Any]:
-    """Gather what `model.json` says of a score; `left_out` holds rows of `compare_left_out`, also of other scores."""
-    facts = {"score": detector.name, "threshold": float(detector.threshold)}
+    """Gather what `model.json` says of a score; `left_out` holds its rows of `compare_left_out`."""
+    facts = {"score": SCORE, "threshold": float(detector.threshold)}
     facts |= {"expected": float(detector.expected), "n_known": int(detector.n_known)}
-    rows: list[dict[str, Any]] = []
-    if left_out is not None and len(left_out):
-        names = ["name", "rejected", "rejected_low", "rejected_high", "rejected_n"]
-        rows = left_out.loc[left_out["score"] == detector.name, names].to_dict("records")
-    return facts | {"left_out": rows}
+    if left_out is None or left_out.empty:
+        return facts | {"left_out": []}
+    names = ["name", "rejected", "rejected_low", "rejected_high", "rejected_n"]
+    return facts | {"left_out": left_out[names].to_dict("records")}
 
 
 def read_detector(info: ModelInfo, content: bytes, path: Path) -> OodDetector | None:
@@ -47,16 +47,14 @@ def read_detector(info: ModelInfo, content: bytes, path: Path) -> OodDetector | 
     from safetensors.numpy import load
 
     arrays = {name.removeprefix(ARRAY_PREFIX): a for name, a in load(content).items() if name.startswith(ARRAY_PREFIX)}
-    name, n_classes = info.unknown["score"], len(info.class_names)
-    detector = OodDetector(name, arrays, info.unknown["threshold"])
-    n_features = next((a.shape[1] for key, a in arrays.items() if key in ("mean", "train") and a.ndim == 2), 1)
+    detector = OodDetector(arrays, info.unknown["threshold"])
     try:
-        score = detector.score(np.ones((1, n_features)), np.zeros((1, n_classes)))
-        is_good = name in OOD_SCORES and score.shape == (1,)
+        is_good = detector.score(np.ones((1, arrays["mean"].shape[1]))).shape == (1,) and info.unknown["score"] == SCORE
     except (KeyError, ValueError, IndexError):
         is_good = False
     if not is_good or not all(np.isfinite(array).all() for array in arrays.values()):
-        raise ModelFileError(f"{path} does not hold what the score {name!r} of unknown images needs. Save it again.")
+        score = info.unknown["score"]
+        raise ModelFileError(f"{path} does not hold what the score {score!r} of unknown images needs. Save it again.")
     return detector
 
 
@@ -65,15 +63,14 @@ def check_detector(detector: OodDetector, network: Any, images: "TableImages | N
     import torch
 
     n_features = network.head.weight.shape[1]
-    if wrong := [a.shape for k, a in detector.arrays.items() if k in ("train", "mean") and a.shape[1] != n_features]:
-        raise ValueError(f"Got a detector of {wrong[0][1]} features, expected {n_features}: those of this network.")
+    if (n_own := detector.arrays["mean"].shape[1]) != n_features:
+        raise ValueError(f"Got a detector of {n_own} features, expected {n_features}: those of this network.")
     if images is None:
         return
     rows = np.flatnonzero(images.table["split"] == "train")[:: max(1, len(images.table) // _N_CHECKED)]
     with torch.inference_mode():
-        features = network.body(network.normalize(torch.from_numpy(images.pixels[rows])))
-        logits = network.head(features).numpy()
-    if (detector.score(features.numpy(), logits) > detector.threshold).mean() > 0.5:
+        features = network.body(network.normalize(torch.from_numpy(images.pixels[rows]))).numpy()
+    if (detector.score(features) > detector.threshold).mean() > 0.5:
         raise ValueError(
             "The detector rejects more than half of the images that the model has learned. It was fitted to features "
             "of another network: compute them with the network that is saved."
@@ -91,7 +88,7 @@ def append_score(path: Path, detector: OodDetector) -> None:
     if last.op_type != "Gemm":
         raise ValueError(f"{path} ends in {last.op_type}, expected a linear layer.")
     graph = _Graph()
-    graph.add("Reshape", _append(graph, detector, last.input[0], output.name), graph.hold(np.array([-1])))
+    graph.add("Reshape", _append(graph, detector, last.input[0]), graph.hold(np.array([-1])))
     graph.nodes[-1].output[:] = [SCORE_NAME]
     model.graph.node.extend(graph.nodes)
     model.graph.initializer.extend(graph.constants)
@@ -127,43 +124,16 @@ class _Graph:
     def sum_squares(self, name: str) -> str:
         return self.add("ReduceSum", self.add("Mul", name, name), self.hold(np.array([1])), keepdims=1)
 
-    def find_extreme(self, name: str, *, k: int = 1, largest: int = 1) -> str:
-        """The k largest or smallest values of each row; by TopK, which is written alike in all versions of ONNX."""
-        return self.add("TopK", name, self.hold(np.array([k])), n_outputs=2, largest=largest)
 
-
-def _append(graph: _Graph, detector: OodDetector, features: str, logits: str) -> str:
-    """Add the nodes of `OodDetector.score`, for features (n, n_features) and logits (n, n_classes); it is (n, 1)."""
-    name, arrays = detector.name, detector.arrays
-    if name == "combination":
-        parts = [_append(graph, OodDetector(part, arrays), features, logits) for part in COMBINED]
-        centers, scales = arrays["center"].astype(float), arrays["scale"].astype(float) * len(parts)
-        parts = [graph.add("Sub", part, graph.hold(c)) for part, c in zip(parts, centers, strict=True)]
-        parts = [graph.add("Div", part, graph.hold(s)) for part, s in zip(parts, scales, strict=True)]
-        return graph.add("Add", *parts)
-    if name in ("highest probability", "highest logit"):
-        values = graph.add("Softmax", logits, axis=1) if name == "highest probability" else logits
-        return graph.add("Neg", graph.find_extreme(values))
-    if name == "energy":
-        highest = graph.find_extreme(logits)
-        total = graph.add("ReduceSum", graph.add("Exp", graph.add("Sub", logits, highest)), graph.hold(np.array([1])))
-        return graph.add("Neg", graph.add("Add", graph.add("Log", total), highest))
-    length = graph.add("Max", graph.add("Sqrt", graph.sum_squares(features)), graph.hold(1e-12))
-    unit = graph.add("Div", features, length)
-    if name == "neighbors":
-        n = min(N_NEIGHBORS, len(arrays["train"]))
-        nearest = graph.find_extreme(graph.add("MatMul", unit, graph.hold(arrays["train"].T)), k=n)
-        lengths = graph.add("Add", graph.sum_squares(unit), graph.hold(1.0))
-        squares = graph.add("Sub", lengths, graph.add("Mul", nearest, graph.hold(2.0)))
-        distances = graph.add("Sqrt", graph.add("Max", squares, graph.hold(0.0)))
-        total = graph.add("ReduceSum", distances, graph.hold(np.array([1])), keepdims=1)
-        return graph.add("Div", total, graph.hold(float(n)))
-    centered = graph.add("Sub", unit, graph.hold(arrays["mean"]))
-    return graph.add(
-        "Sub",
-        graph.find_extreme(_append_distances(graph, arrays, "within", centered), largest=0),
-        _append_distances(graph, arrays, "total", centered),
-    )
+def _append(graph: _Graph, detector: OodDetector, features: str) -> str:
+    """Add the nodes of `OodDetector.score`, for features (n, n_features); it is (n, 1)."""
+    roots = graph.add("Mul", graph.add("Sign", features), graph.add("Sqrt", graph.add("Abs", features)))
+    length = graph.add("Max", graph.add("Sqrt", graph.sum_squares(roots)), graph.hold(1e-12))
+    centered = graph.add("Sub", graph.add("Div", roots, length), graph.hold(detector.arrays["mean"]))
+    # the smallest value of each row by TopK, which is written alike in all versions of ONNX
+    distances = _append_distances(graph, detector.arrays, "within", centered)
+    nearest = graph.add("TopK", distances, graph.hold(np.array([1])), n_outputs=2, largest=0)
+    return graph.add("Sub", nearest, _append_distances(graph, detector.arrays, "total", centered))
 
 
 def _append_distances(graph: _Graph, arrays: Any, name: str, centered: str) -> str:

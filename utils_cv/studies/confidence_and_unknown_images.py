@@ -8,18 +8,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import softmax
+from scipy.special import logsumexp, softmax
 
 from utils_cv.data.splits import split_folds
 from utils_cv.evaluation.intervals import Score, measure_mean
 from utils_cv.evaluation.out_of_distribution import (
-    COMBINED,
     DEFAULT_RIDGE,
-    OOD_SCORES,
-    OodDetector,
-    fit_ood_arrays,
+    fit_ood_detector,
     measure_auroc,
     measure_rejected,
+    scale_features,
     space_evenly,
 )
 from utils_cv.training.linear_probe import fit_linear_head
@@ -27,8 +25,52 @@ from utils_cv.training.linear_probe import fit_linear_head
 from .experiment import FIXED_C, run_trials
 
 KNOWN, LEFT_OUT = "known", "left out"
+MAHALANOBIS, COMBINATION = "relative Mahalanobis", "combination"
+OOD_SCORES = ("highest probability", "highest logit", "energy", "neighbors", MAHALANOBIS, COMBINATION)
+_COMBINED = ["highest logit", MAHALANOBIS]
+_N_NEIGHBORS = 3  # one training image alone may be an outlier
 _MAX_FOLDS = 5
-_MAX_CLASSES, _MAX_IMAGES = 60, 3000  # to leave classes out with; more would only take longer
+_MAX_TURNS, _MAX_CLASSES, _MAX_IMAGES = 12, 60, 3000  # to leave classes out with; more would only take longer
+
+
+def score_images(
+    learned: tuple[np.ndarray, np.ndarray],
+    features: np.ndarray,
+    logits: np.ndarray,
+    *,
+    ridge: float = DEFAULT_RIDGE,
+) -> pd.DataFrame:
+    """Score images by five ways to say how unusual they are.
+
+    Args:
+        learned: Features (n_learned, n_features) and classes (n_learned,) of the images that the model has learned.
+        features: (n_images, n_features), of the images to score.
+        logits: (n_images, n_classes), of the model.
+        ridge: As in `utils_cv.evaluation.out_of_distribution.fit_ood_detector`.
+
+    Returns:
+        A column for each, higher is more unusual: the "highest probability" or "highest logit" (Hendrycks et al. 2022)
+        is low, the "energy" of all logits is high (Liu et al. 2020), the 3 nearest "neighbors" among the images learned
+        are far (Sun et al. 2022), or the "relative Mahalanobis" distance of an `OodDetector` is long.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> score_images((rng.random((9, 4)), np.arange(9) % 3), rng.random((2, 4)), rng.random((2, 3))).shape
+        (2, 5)
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    nearest = NearestNeighbors(n_neighbors=min(_N_NEIGHBORS, len(learned[0]))).fit(scale_features(learned[0]))
+    columns = [-softmax(logits, axis=1).max(axis=1), -logits.max(axis=1), -logsumexp(logits, axis=1)]
+    columns += [nearest.kneighbors(scale_features(features))[0].mean(axis=1)]
+    columns += [fit_ood_detector(*learned, ridge=ridge).score(features)]
+    return pd.DataFrame(dict(zip(OOD_SCORES, columns, strict=False)))
+
+
+def _combine(table: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
+    """Add the mean of the highest logit and the relative Mahalanobis distance, each standardized by known images."""
+    parts = (table[_COMBINED] - known[_COMBINED].mean()) / known[_COMBINED].std()
+    return table.assign(combination=parts.mean(axis=1))
 
 
 def score_by_folds(
@@ -56,8 +98,8 @@ def score_by_folds(
 
     Returns:
         One row per image and model: `source` ("known", "left out" or a name of `others`), `fold`, `unit` (the group or
-        position), `probability` of the answer, and a column for each of
-        `utils_cv.evaluation.out_of_distribution.OOD_SCORES`: higher is more unusual.
+        position), `probability` of the answer, the columns of `score_images`, and "combination", the mean of the
+        highest logit and the relative Mahalanobis distance, both standardized.
 
     Raises:
         ValueError: If no model could learn two classes.
@@ -81,22 +123,20 @@ def score_by_folds(
             continue
         near = None if groups is None else groups[learned]
         head = fit_linear_head(features[learned], learned_codes, n_classes=len(classes), C=C, groups=near, seed=seed)
-        arrays = fit_ood_arrays(features[learned], learned_codes, ridge=ridge)
         rows = {KNOWN: held_out[np.isin(codes[held_out], classes)], LEFT_OUT: held_out[codes[held_out] == left_out]}
         sources = {source: (features[part], units["unit"].to_numpy()[part]) for source, part in rows.items()}
         sources |= {source: (new, np.arange(len(new))) for source, new in others.items()}
-        for source, (new, unit) in sources.items():
-            if len(new):
-                logits = new @ head[0].T + head[1]
-                scores = {name: OodDetector(name, arrays).score(new, logits) for name in OOD_SCORES[:-1]}
-                probability = softmax(logits, axis=1).max(axis=1)
-                row = {"source": source, "fold": fold, "unit": unit, "probability": probability}
-                parts.append(pd.DataFrame(row | scores))
+        sources = {source: (new, unit) for source, (new, unit) in sources.items() if len(new)}
+        if sources:
+            new = np.concatenate([new for new, _ in sources.values()])
+            of = [pd.DataFrame({"source": source, "fold": fold, "unit": unit}) for source, (_, unit) in sources.items()]
+            logits = new @ head[0].T + head[1]
+            scores = score_images((features[learned], learned_codes), new, logits, ridge=ridge)
+            parts.append(pd.concat(of, ignore_index=True).join(scores))
     if not parts:
         raise ValueError(f"Got {units['code'].value_counts().to_dict()} images; expected two classes of two or more.")
     table = pd.concat(parts, ignore_index=True)
-    known = table.loc[table["source"] == KNOWN, COMBINED]
-    return table.assign(combination=((table[COMBINED] - known.mean()) / known.std()).mean(axis=1))
+    return _combine(table, table[table["source"] == KNOWN]).assign(probability=-table["highest probability"])
 
 
 def compare_left_out(
@@ -107,11 +147,12 @@ def compare_left_out(
     expected: float = 0.05,
     groups: np.ndarray | pd.Series | None = None,
     ridge: float = DEFAULT_RIDGE,
-    max_turns: int = 12,
     seed: int = 0,
     show_progress: bool = True,
 ) -> pd.DataFrame:
     """Leave each class out in turn, and see which score tells its images from those of the classes that were learned.
+
+    At most 12 classes take their turn, and no more than 60 classes and 3,000 images are used, all evenly spaced.
 
     Args:
         features: (n_images, n_features).
@@ -120,8 +161,6 @@ def compare_left_out(
         expected: Share of images of the learned classes to reject, in [0, 1].
         groups: As in `score_by_folds`.
         ridge: As in `score_by_folds`.
-        max_turns: Of more classes than this, as many are left out, evenly spaced. Others than 60 classes and 3,000
-            images are not used, evenly spaced as well.
         seed: Seed of the folds.
         show_progress: Show a bar.
 
@@ -141,7 +180,7 @@ def compare_left_out(
     n_each = _MAX_IMAGES // len(kept)
     part = np.concatenate([space_evenly(np.flatnonzero(codes == code), n_each) for code in kept])
     features, codes, groups = features[part], codes[part], None if groups is None else np.asarray(groups)[part]
-    turns, rows = space_evenly(kept, max_turns), []
+    turns, rows = space_evenly(kept, _MAX_TURNS), []
     settings = [{"left_out": code} for code in turns]
     trial = functools.partial(score_by_folds, features, codes, groups=groups, C=FIXED_C, ridge=ridge, seed=seed)
     tables = run_trials(trial, settings, description="classes", show_progress=show_progress)
@@ -156,11 +195,10 @@ def compare_left_out(
     return pd.DataFrame(rows)
 
 
-def compare_detectors(
-    detectors: Mapping[str, OodDetector],
+def compare_scores(
     known: pd.DataFrame,
-    test: tuple[np.ndarray, np.ndarray],
-    unknown: tuple[np.ndarray, np.ndarray],
+    test: pd.DataFrame,
+    unknown: pd.DataFrame,
     *,
     expected: float = 0.05,
     groups: Any = None,
@@ -168,10 +206,9 @@ def compare_detectors(
     """Reject test images and unknown images by each score, with thresholds that neither has set.
 
     Args:
-        detectors: Names of scores to what `utils_cv.evaluation.out_of_distribution.fit_ood_detector` fitted.
-        known: Of `score_by_folds`, the rows of images of the classes; they have set the thresholds.
-        test: Features (n_test, n_features) and logits (n_test, n_classes) of images of the classes.
-        unknown: Those of images of none of the classes; there may be none.
+        known: Of `score_by_folds`, the rows of images of the classes; they set the thresholds.
+        test: Of `score_images`, test images of the classes.
+        unknown: Likewise, images of none of the classes; there may be none.
         expected: Share of `known` that is rejected, in [0, 1].
         groups: (n_test,), test images of one group do not count as independent. Default: all do.
 
@@ -181,17 +218,18 @@ def compare_detectors(
         unknown images where exactly `expected` of the test images are rejected.
 
     Example:
-        >>> compare_detectors(detectors, known, test, unknown)[["name", "rejected"]]  # doctest: +SKIP
+        >>> compare_scores(known, test, unknown)[["name", "rejected"]]  # doctest: +SKIP
     """
-    rows = []
-    for name, detector in detectors.items():
-        old, new = detector.score(*test), detector.score(*unknown) if len(unknown[0]) else np.empty(0)
-        options = {"expected": expected, "known_groups": known["unit"]}
-        scores = {"false_alarm": measure_rejected(old, known[name], groups=groups, **options)}
-        if len(new):
-            scores["rejected"] = measure_rejected(new, known[name], **options)
-            scores["rejected_equal"] = measure_rejected(new, old, expected=expected, known_groups=groups)
-            scores["auroc"] = measure_auroc(old, new, groups_in=groups)
+    rows, options = [], {"expected": expected, "known_groups": known["unit"]}
+    test, unknown = (_combine(table, known) if len(table) else table for table in (test, unknown))
+    for name in OOD_SCORES:
+        scores = {"false_alarm": measure_rejected(test[name], known[name], groups=groups, **options)}
+        if len(unknown):
+            scores["rejected"] = measure_rejected(unknown[name], known[name], **options)
+            scores["rejected_equal"] = measure_rejected(
+                unknown[name], test[name], expected=expected, known_groups=groups
+            )
+            scores["auroc"] = measure_auroc(test[name], unknown[name], groups_in=groups)
         rows.append({"name": name, **_flatten(scores)})
     return pd.DataFrame(rows)
 

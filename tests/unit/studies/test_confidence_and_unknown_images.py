@@ -5,13 +5,16 @@ import pandas as pd
 import pytest
 
 from utils_cv.evaluation.intervals import make_fraction_score
-from utils_cv.evaluation.out_of_distribution import OOD_SCORES, fit_ood_detector, measure_auroc, measure_rejected
+from utils_cv.evaluation.out_of_distribution import fit_ood_detector, measure_auroc, measure_rejected
 from utils_cv.studies import confidence_and_unknown_images as study
 from utils_cv.studies.confidence_and_unknown_images import (
-    compare_detectors,
+    MAHALANOBIS,
+    OOD_SCORES,
     compare_left_out,
+    compare_scores,
     measure_coverage,
     score_by_folds,
+    score_images,
 )
 
 CENTERS = np.random.default_rng(0).normal(0, 2, (15, 30))
@@ -22,12 +25,35 @@ def draw(n_per_class, *, seed=0, n_classes=4):
     return CENTERS[codes] + np.random.default_rng(seed).normal(0, 1, (len(codes), 30)), codes
 
 
+def score(features):
+    """Scores by the model with these centers as weights, which has learned the images of `draw(20)`."""
+    return score_images(draw(20), features, features @ CENTERS[:4].T)
+
+
+def test_scores_by_hand():
+    logits = np.log([[6.0, 2.0], [1.0, 1.0]])
+    features, codes = draw(10)
+    new = draw(1, seed=4)[0][:2] * 7
+    table = score_images((features, codes), new, logits)
+    assert table["highest probability"].tolist() == pytest.approx([-0.75, -0.5])
+    assert table["highest logit"].tolist() == pytest.approx([-np.log(6), 0])
+    assert table["energy"].tolist() == pytest.approx([-np.log(8), -np.log(2)])
+    roots, new_roots = (np.sign(f) * np.sqrt(np.abs(f) / np.abs(f).sum(axis=1)[:, None]) for f in (features, new))
+    nearest = np.sort(np.sqrt(2 - 2 * new_roots @ roots.T), axis=1)[:, :3].mean(axis=1)
+    assert table["neighbors"].tolist() == pytest.approx(nearest.tolist())
+    detector = fit_ood_detector(features, codes)
+    assert table[MAHALANOBIS].tolist() == pytest.approx(detector.score(new).tolist())
+
+
 def test_every_image_is_scored_once_and_others_by_every_model():
     features, codes = draw(10)
     table = score_by_folds(features, codes, others={"new": features[:7]}, left_out=2, C=0.01)
     counts = table.groupby("source").size().to_dict()
     assert counts == {"known": 30, "left out": 10, "new": 7 * 5}
     assert table["probability"].between(1 / 3, 1).all() and np.isfinite(table[list(OOD_SCORES)]).all(axis=None)
+    known = table.loc[table["source"] == "known", ["highest logit", MAHALANOBIS, "combination"]]
+    standardized = (known - known.mean()) / known.std()
+    np.testing.assert_allclose(known["combination"], standardized.iloc[:, :2].mean(axis=1), atol=1e-12)
 
 
 def test_copies_of_a_learned_image_would_be_seen_unless_groups_keep_them_together():
@@ -45,9 +71,8 @@ def test_intervals_count_groups_not_images():
     assert (rows["rejected_n"] == 5).all() and (rows["auroc_n"] == 20).all()
     known = score_by_folds(features, codes, groups=groups, C=0.01)
     assert set(known["unit"]) == set(range(20))
-    detector = {"energy": fit_ood_detector("energy", features, codes, known)}
-    test = (features, features @ CENTERS[:4].T)
-    assert compare_detectors(detector, known, test, test, groups=groups)["false_alarm_n"].tolist() == [20]
+    test = score(features)
+    assert set(compare_scores(known, test, test, groups=groups)["false_alarm_n"]) == {20}
 
 
 def test_classes_left_out_are_found_by_their_features():
@@ -88,20 +113,22 @@ def test_a_class_of_two_images_is_no_obstacle_and_two_classes_of_one_are(recwarn
 
 
 @pytest.mark.parametrize("n_unknown", [15, 0], ids=["unknown images", "none"])
-def test_detectors_meet_test_images_and_unknown_images(n_unknown):
+def test_scores_meet_test_images_and_unknown_images(n_unknown):
     features, codes = draw(20)
-    known = score_by_folds(features, codes, C=0.01)
-    test, unknown = ((part, part @ CENTERS[:4].T) for part in (draw(10, seed=1)[0], -features[:n_unknown]))
-    detectors = {name: fit_ood_detector(name, features, codes, known) for name in OOD_SCORES}
-    rows = compare_detectors(detectors, known, test, unknown).set_index("name")
+    known, test = score_by_folds(features, codes, C=0.01), score(draw(10, seed=1)[0])
+    unknown = score(-features[:n_unknown]) if n_unknown else known[:0]
+    rows = compare_scores(known, test, unknown).set_index("name")
     assert list(rows.index) == list(OOD_SCORES) and ("rejected" in rows) == (n_unknown > 0)
     assert (rows["false_alarm_n"] == 40).all()
     if n_unknown:
-        old, new = (detectors["neighbors"].score(*part) for part in (test, unknown))
-        row = rows.loc["neighbors"]
+        old, new, row = test["neighbors"], unknown["neighbors"], rows.loc["neighbors"]
         assert row["auroc"] == measure_auroc(old, new).value
         assert row["rejected_high"] == measure_rejected(new, known["neighbors"]).high
         assert row["rejected_equal_low"] == measure_rejected(new, old).low
+        parts = [
+            [(t[n] - known[n].mean()) / known[n].std() for n in ("highest logit", MAHALANOBIS)] for t in (test, unknown)
+        ]
+        assert rows.loc["combination", "auroc"] == measure_auroc(*(a + b for a, b in parts)).value
 
 
 def test_coverage_by_hand():
