@@ -29,7 +29,7 @@ from utils_cv.data.images import Fit
 from utils_cv.data.splits import complete_splits
 from utils_cv.evaluation.intervals import Score
 from utils_cv.evaluation.metrics import measure_accuracy
-from utils_cv.evaluation.out_of_distribution import OodDetector, fit_ood_detector
+from utils_cv.evaluation.out_of_distribution import MAHALANOBIS, OodDetector, fit_ood_detector
 from utils_cv.models.features import compute_features
 from utils_cv.models.model_files import INFO_NAME
 from utils_cv.models.saved_classifier import load_classifier, save_classifier
@@ -149,7 +149,7 @@ def fit_detector(images: TableImages) -> OodDetector:
     features = compute_features(images.pixels[is_learned])
     codes = images.table.loc[is_learned, "label"].map(images.class_names.index).to_numpy()
     known = score_by_folds(features, codes, C=1.0)
-    return fit_ood_detector("combination", features, codes, known[known["source"] == "known"], expected=1 / 3)
+    return fit_ood_detector(features, codes, known.loc[known["source"] == "known", MAHALANOBIS], expected=1 / 3)
 
 
 def score(trained: TrainedModel, images: TableImages) -> dict[str, Score]:

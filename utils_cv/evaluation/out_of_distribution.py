@@ -1,7 +1,7 @@
 """Out-of-distribution (OOD) images: are new images like the training images, or of none of the classes?
 
-A classifier names a class whatever it is shown. A score says how unusual an image is, from its features. Its threshold
-comes from images of the classes that the model has not learned, never from those it is to reject.
+A classifier names a class whatever it is shown. A score says how unusual an image is, from its features or its logits.
+Its threshold comes from images of the classes that the model has not learned, never from those it is to reject.
 """
 
 import dataclasses
@@ -13,6 +13,7 @@ import numpy as np
 
 from .intervals import Score, compute_wilson_interval, count_effective, measure_mean
 
+HIGHEST_LOGIT, MAHALANOBIS = "highest logit", "relative Mahalanobis"
 DEFAULT_RIDGE = 3.0  # where there are too few classes to select one
 _RIDGES = (0.3, 1.0, 3.0, 10.0, 30.0)
 _MAX_TURNS, _MAX_CLASSES, _MAX_IMAGES = 12, 30, 600  # a ridge needs no more; only the time would grow
@@ -22,15 +23,16 @@ _MAX_TURNS, _MAX_CLASSES, _MAX_IMAGES = 12, 30, 600  # a ridge needs no more; on
 class OodDetector:
     """Says how unusual an image is, and from where on it belongs to none of the classes.
 
-    The score is the relative Mahalanobis distance (Ren et al. 2021): how far is the nearest class, beside the distance
-    to all images? Features are replaced by their square roots (Perronnin et al. 2010) and scaled to length 1, so that
-    a few large ones do not outweigh the others.
+    The "relative Mahalanobis" distance (Ren et al. 2021) asks how far the nearest class is, beside the distance to all
+    images. Features are replaced by their square roots (Perronnin et al. 2010) and scaled to length 1, so that a few
+    large ones do not outweigh the others. The "highest logit" (Hendrycks et al. 2022) is low; it needs no features.
 
-    It holds numbers and arrays only: `dataclasses.asdict(detector)` is what a file needs, and `OodDetector(**values)`
-    makes the same detector again.
+    It holds a name, numbers and arrays only: `dataclasses.asdict(detector)` is what a file needs, and
+    `OodDetector(**values)` makes the same detector again.
 
     Attributes:
-        arrays: The class means and the covariances within classes and of all images, as `fit_ood_detector` fits them.
+        name: `MAHALANOBIS` or `HIGHEST_LOGIT`.
+        arrays: What the former needs: class means and covariances, as `fit_ood_detector` fits them.
         threshold: An image with a higher score is rejected.
         expected: The share of images of the classes that it rejects, in [0, 1].
         n_known: How many of these have set the threshold.
@@ -38,24 +40,27 @@ class OodDetector:
     Example:
         >>> features = np.random.default_rng(0).random((20, 8))  # (n_images, n_features)
         >>> detector = fit_ood_detector(features, np.arange(20) % 2)
-        >>> detector.score(features).shape
+        >>> detector.score(features, np.zeros((20, 2))).shape  # logits (n_images, n_classes)
         (20,)
     """
 
+    name: str
     arrays: Mapping[str, np.ndarray]
     threshold: float = math.inf
     expected: float = 0.05
     n_known: int = 0
 
-    def score(self, features: np.ndarray) -> np.ndarray:
-        """Score images, (n_images,), by their features, (n_images, n_features): higher is more unusual."""
+    def score(self, features: np.ndarray, logits: np.ndarray) -> np.ndarray:
+        """Score images, (n_images,), by features (n_images, n_features) or logits (n_images, n_classes)."""
+        if self.name == HIGHEST_LOGIT:
+            return -np.asarray(logits).max(axis=1)
         return _measure_distance(scale_features(features), self.arrays)
 
 
 def fit_ood_detector(
     features: np.ndarray, codes: np.ndarray, known: Any = (), *, expected: float = 0.05, ridge: float = DEFAULT_RIDGE
 ) -> OodDetector:
-    """Fit a score to the images that a model has learned, and its threshold to images that it has not learned.
+    """Fit the relative Mahalanobis distance to the images learned, and its threshold to images that were not.
 
     Args:
         features: (n_images, n_features), of the training images, from a backbone.
@@ -84,7 +89,8 @@ def fit_ood_detector(
     means, *spreads = _fit_spreads(scaled, codes)
     arrays = _make_arrays(means, scaled.mean(axis=0, keepdims=True), spreads, ridge)
     threshold = float(np.quantile(known, 1 - expected)) if len(known) else math.inf
-    return OodDetector({key: a.astype(np.float32) for key, a in arrays.items()}, threshold, expected, len(known))
+    arrays = {key: array.astype(np.float32) for key, array in arrays.items()}
+    return OodDetector(MAHALANOBIS, arrays, threshold, expected, len(known))
 
 
 def scale_features(features: np.ndarray) -> np.ndarray:
@@ -237,7 +243,7 @@ def _measure_distance(unit: np.ndarray, arrays: Mapping[str, np.ndarray]) -> np.
     from scipy.spatial.distance import cdist
 
     distances = []
-    for name, centers in (("within", arrays["class_means"]), ("total", arrays["mean"])):
+    for name, centers in (("within", arrays["class_roots"]), ("total", arrays["mean"])):
         directions = arrays[f"{name}_directions"].T.astype(float)
         along = cdist(unit @ directions, centers @ directions, "sqeuclidean")
         distances.append((cdist(unit, centers, "sqeuclidean") - along) / arrays[f"{name}_ridge"])
@@ -278,7 +284,7 @@ def _make_arrays(
     A squared Mahalanobis distance is then the squared length minus that along the directions, divided by the ridge.
     Directions of hardly any variance are left out.
     """
-    arrays = {"class_means": means, "mean": mean}
+    arrays = {"class_roots": means, "mean": mean}
     for name, spread in zip(("within", "total"), spreads, strict=True):
         added = max(ridge * spread.mean, 1e-9)
         kept = spread.variances > 0.01 * added

@@ -168,7 +168,7 @@ def run_in_torch(network: "Normalized", *, runtime: str, device: str, detector: 
             images = network.normalize(torch.from_numpy(batch).to(device))
             logits, features = answer(images.contiguous(memory_format=order))
         logits = logits.float().cpu().numpy()
-        return (logits, detector.score(features.float().cpu().numpy())) if scored and detector else logits
+        return (logits, detector.score(features.float().cpu().numpy(), logits)) if scored and detector else logits
 
     return run
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from utils_cv.evaluation.out_of_distribution import OodDetector
+from utils_cv.evaluation.out_of_distribution import HIGHEST_LOGIT, MAHALANOBIS, OodDetector
 from utils_cv.system.files import write_atomic
 
 from .model_files import ModelFileError, ModelInfo
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 SCORE_NAME = "unknown_score"  # of the second output, float32 (n,): higher is more unusual
 ARRAY_PREFIX = "unknown."  # of the names of arrays among the weights
-SCORE = "relative Mahalanobis distance of square roots"  # its name in `model.json`; models of before may have others
 EIGHT_BITS = (
     "The 8-bit network cannot reject images: its scores are not those that set the threshold. Load the model with "
     "another runtime, such as 'onnx'."
@@ -32,7 +31,7 @@ _N_CHECKED = 16
 
 def describe_detector(detector: OodDetector, left_out: "pd.DataFrame | None") -> dict[str, Any]:
     """Gather what `model.json` says of a score; `left_out` holds its rows of `compare_left_out`."""
-    facts = {"score": SCORE, "threshold": float(detector.threshold)}
+    facts = {"score": detector.name, "threshold": float(detector.threshold)}
     facts |= {"expected": float(detector.expected), "n_known": int(detector.n_known)}
     if left_out is None or left_out.empty:
         return facts | {"left_out": []}
@@ -47,14 +46,16 @@ def read_detector(info: ModelInfo, content: bytes, path: Path) -> OodDetector | 
     from safetensors.numpy import load
 
     arrays = {name.removeprefix(ARRAY_PREFIX): a for name, a in load(content).items() if name.startswith(ARRAY_PREFIX)}
-    detector = OodDetector(arrays, info.unknown["threshold"])
+    name, n_classes = info.unknown["score"], len(info.class_names)
+    detector = OodDetector(name, arrays, info.unknown["threshold"])
+    n_features = arrays["mean"].shape[-1] if "mean" in arrays else 1
     try:
-        is_good = detector.score(np.ones((1, arrays["mean"].shape[1]))).shape == (1,) and info.unknown["score"] == SCORE
+        score = detector.score(np.ones((1, n_features)), np.zeros((1, n_classes)))
+        is_good = name in (HIGHEST_LOGIT, MAHALANOBIS) and score.shape == (1,)
     except (KeyError, ValueError, IndexError):
         is_good = False
     if not is_good or not all(np.isfinite(array).all() for array in arrays.values()):
-        score = info.unknown["score"]
-        raise ModelFileError(f"{path} does not hold what the score {score!r} of unknown images needs. Save it again.")
+        raise ModelFileError(f"{path} does not hold what the score {name!r} of unknown images needs. Save it again.")
     return detector
 
 
@@ -63,14 +64,15 @@ def check_detector(detector: OodDetector, network: Any, images: "TableImages | N
     import torch
 
     n_features = network.head.weight.shape[1]
-    if (n_own := detector.arrays["mean"].shape[1]) != n_features:
+    if (n_own := detector.arrays.get("mean", network.head.weight).shape[1]) != n_features:
         raise ValueError(f"Got a detector of {n_own} features, expected {n_features}: those of this network.")
     if images is None:
         return
     rows = np.flatnonzero(images.table["split"] == "train")[:: max(1, len(images.table) // _N_CHECKED)]
     with torch.inference_mode():
-        features = network.body(network.normalize(torch.from_numpy(images.pixels[rows]))).numpy()
-    if (detector.score(features) > detector.threshold).mean() > 0.5:
+        features = network.body(network.normalize(torch.from_numpy(images.pixels[rows])))
+        logits = network.head(features).numpy()
+    if (detector.score(features.numpy(), logits) > detector.threshold).mean() > 0.5:
         raise ValueError(
             "The detector rejects more than half of the images that the model has learned. It was fitted to features "
             "of another network: compute them with the network that is saved."
@@ -88,7 +90,7 @@ def append_score(path: Path, detector: OodDetector) -> None:
     if last.op_type != "Gemm":
         raise ValueError(f"{path} ends in {last.op_type}, expected a linear layer.")
     graph = _Graph()
-    graph.add("Reshape", _append(graph, detector, last.input[0]), graph.hold(np.array([-1])))
+    graph.add("Reshape", _append(graph, detector, last.input[0], output.name), graph.hold(np.array([-1])))
     graph.nodes[-1].output[:] = [SCORE_NAME]
     model.graph.node.extend(graph.nodes)
     model.graph.initializer.extend(graph.constants)
@@ -124,15 +126,19 @@ class _Graph:
     def sum_squares(self, name: str) -> str:
         return self.add("ReduceSum", self.add("Mul", name, name), self.hold(np.array([1])), keepdims=1)
 
+    def find_lowest(self, name: str) -> str:
+        """The lowest value of each row, by TopK, which is written alike in all versions of ONNX."""
+        return self.add("TopK", name, self.hold(np.array([1])), n_outputs=2, largest=0)
 
-def _append(graph: _Graph, detector: OodDetector, features: str) -> str:
-    """Add the nodes of `OodDetector.score`, for features (n, n_features); it is (n, 1)."""
+
+def _append(graph: _Graph, detector: OodDetector, features: str, logits: str) -> str:
+    """Add the nodes of `OodDetector.score`, for features (n, n_features) and logits (n, n_classes); it is (n, 1)."""
+    if detector.name == HIGHEST_LOGIT:
+        return graph.find_lowest(graph.add("Neg", logits))
     roots = graph.add("Mul", graph.add("Sign", features), graph.add("Sqrt", graph.add("Abs", features)))
     length = graph.add("Max", graph.add("Sqrt", graph.sum_squares(roots)), graph.hold(1e-12))
     centered = graph.add("Sub", graph.add("Div", roots, length), graph.hold(detector.arrays["mean"]))
-    # the smallest value of each row by TopK, which is written alike in all versions of ONNX
-    distances = _append_distances(graph, detector.arrays, "within", centered)
-    nearest = graph.add("TopK", distances, graph.hold(np.array([1])), n_outputs=2, largest=0)
+    nearest = graph.find_lowest(_append_distances(graph, detector.arrays, "within", centered))
     return graph.add("Sub", nearest, _append_distances(graph, detector.arrays, "total", centered))
 
 
@@ -142,7 +148,7 @@ def _append_distances(graph: _Graph, arrays: Any, name: str, centered: str) -> s
     along = graph.sum_squares(graph.add("MatMul", centered, graph.hold(directions.T)))
     distances = graph.add("Sub", graph.sum_squares(centered), along)
     if name == "within":
-        centers = (arrays["class_means"] - arrays["mean"]).astype(float)
+        centers = (arrays["class_roots"] - arrays["mean"]).astype(float)
         center_along = centers @ directions.T
         constants = (centers**2).sum(axis=1) - (center_along**2).sum(axis=1)
         mixed = graph.add("MatMul", centered, graph.hold(-2 * (centers - center_along @ directions).T))

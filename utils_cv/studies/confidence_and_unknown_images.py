@@ -14,6 +14,8 @@ from utils_cv.data.splits import split_folds
 from utils_cv.evaluation.intervals import Score, measure_mean
 from utils_cv.evaluation.out_of_distribution import (
     DEFAULT_RIDGE,
+    HIGHEST_LOGIT,
+    MAHALANOBIS,
     fit_ood_detector,
     measure_auroc,
     measure_rejected,
@@ -25,9 +27,8 @@ from utils_cv.training.linear_probe import fit_linear_head
 from .experiment import FIXED_C, run_trials
 
 KNOWN, LEFT_OUT = "known", "left out"
-MAHALANOBIS, COMBINATION = "relative Mahalanobis", "combination"
-OOD_SCORES = ("highest probability", "highest logit", "energy", "neighbors", MAHALANOBIS, COMBINATION)
-_COMBINED = ["highest logit", MAHALANOBIS]
+OOD_SCORES = ("highest probability", HIGHEST_LOGIT, "energy", "neighbors", MAHALANOBIS, "combination")
+_COMBINED = [HIGHEST_LOGIT, MAHALANOBIS]
 _N_NEIGHBORS = 3  # one training image alone may be an outlier
 _MAX_FOLDS = 5
 _MAX_TURNS, _MAX_CLASSES, _MAX_IMAGES = 12, 60, 3000  # to leave classes out with; more would only take longer
@@ -60,10 +61,12 @@ def score_images(
     """
     from sklearn.neighbors import NearestNeighbors
 
+    if not len(features):
+        return pd.DataFrame(columns=list(OOD_SCORES[:-1]))
     nearest = NearestNeighbors(n_neighbors=min(_N_NEIGHBORS, len(learned[0]))).fit(scale_features(learned[0]))
     columns = [-softmax(logits, axis=1).max(axis=1), -logits.max(axis=1), -logsumexp(logits, axis=1)]
     columns += [nearest.kneighbors(scale_features(features))[0].mean(axis=1)]
-    columns += [fit_ood_detector(*learned, ridge=ridge).score(features)]
+    columns += [fit_ood_detector(*learned, ridge=ridge).score(features, logits)]
     return pd.DataFrame(dict(zip(OOD_SCORES, columns, strict=False)))
 
 

@@ -18,7 +18,7 @@ from utils_cv.data.labels import encode_labels
 from utils_cv.data.splits import list_groups, split_folds
 from utils_cv.evaluation.calibration import compute_losses, fit_temperature, weigh_images
 from utils_cv.evaluation.metrics import check_same_length
-from utils_cv.evaluation.out_of_distribution import OodDetector
+from utils_cv.evaluation.out_of_distribution import HIGHEST_LOGIT, OodDetector
 from utils_cv.models.backbones import DEFAULT_BACKBONE
 from utils_cv.models.onnx_export import Normalized
 from utils_cv.models.splitting import CannotSplitError
@@ -134,7 +134,7 @@ def select_recipe(
 
 def _fit_detector(logits: np.ndarray) -> OodDetector:
     threshold = float(np.quantile(-logits.max(axis=1), 0.95))
-    return OodDetector("highest logit", {}, threshold, expected=0.05, n_known=len(logits))
+    return OodDetector(HIGHEST_LOGIT, {}, threshold, expected=0.05, n_known=len(logits))
 
 
 def _scale_head_by_temperature(network: Normalized, temperature: float) -> None:

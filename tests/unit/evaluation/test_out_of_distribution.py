@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 from utils_cv.evaluation import out_of_distribution
 from utils_cv.evaluation.intervals import make_score
 from utils_cv.evaluation.out_of_distribution import (
+    HIGHEST_LOGIT,
     OodDetector,
     fit_ood_detector,
     measure_auroc,
@@ -34,13 +35,17 @@ def find_roots(features):
     return np.sign(features) * np.sqrt(np.abs(features) / np.abs(features).sum(axis=1, keepdims=True)).astype(float)
 
 
+def score(detector, features):
+    return detector.score(features, features[:, :4])
+
+
 TRAIN, TRAIN_CODES = draw_features(200, seed=0)
-KNOWN = fit_ood_detector(TRAIN, TRAIN_CODES).score(draw_features(300, seed=1)[0])
+KNOWN = score(fit_ood_detector(TRAIN, TRAIN_CODES), draw_features(300, seed=1)[0])
 
 
 def test_ood_images_are_rejected_and_others_as_often_as_asked_for():
     detector = fit_ood_detector(TRAIN, TRAIN_CODES, KNOWN)
-    unusual = {away: detector.score(draw_features(400, seed=3, away=away)[0]) for away in (0.0, 1.0)}
+    unusual = {away: score(detector, draw_features(400, seed=3, away=away)[0]) for away in (0.0, 1.0)}
     assert 0.01 <= np.mean(unusual[0.0] > detector.threshold) <= 0.12
     assert np.mean(unusual[1.0] > detector.threshold) > 0.9
     assert fit_ood_detector(TRAIN, TRAIN_CODES).threshold == np.inf  # without known images nothing is rejected
@@ -53,7 +58,8 @@ def test_a_detector_is_a_dictionary_of_numbers_that_makes_it_again():
     loaded = json.loads(text)
     loaded["arrays"] = {key: np.array(array, np.float32) for key, array in loaded["arrays"].items()}
     new = draw_features(50, seed=4)[0]
-    np.testing.assert_allclose(OodDetector(**loaded).score(new), detector.score(new), rtol=1e-5)
+    np.testing.assert_allclose(score(OodDetector(**loaded), new), score(detector, new), rtol=1e-5)
+    assert OodDetector(HIGHEST_LOGIT, {}).score(new, np.array([[2.0, 3.0]])).tolist() == [-3.0]
 
 
 @pytest.mark.parametrize("n", [30, 200], ids=["fewer images than features", "more images than features"])
@@ -73,7 +79,7 @@ def test_relative_mahalanobis_is_the_textbook_distance_with_a_ridge(n):
 
     center = unit.mean(axis=0)
     expected = measure(means, unit - means[codes], n - 4) - measure([center], unit - center, n - 1)
-    found = fit_ood_detector(TRAIN[:n], codes).score(new)
+    found = score(fit_ood_detector(TRAIN[:n], codes), new)
     np.testing.assert_allclose(found, expected, atol=0.01 * np.ptp(expected))
 
 
@@ -105,8 +111,8 @@ def test_a_ridge_is_judged_by_what_the_distance_with_it_tells_apart(monkeypatch)
     unit, learned, known, unknown = find_roots(TRAIN), *np.split(np.arange(200), [80, 150])
     found = out_of_distribution._measure_ridges(unit, TRAIN_CODES, learned, known, unknown)
     for area, ridge in zip(found, (0.3, 1, 3, 10, 30), strict=True):
-        score = fit_ood_detector(TRAIN[:80], TRAIN_CODES[:80], ridge=ridge).score
-        assert area == pytest.approx(measure_auroc(score(TRAIN[80:150]), score(TRAIN[150:])).value)
+        detector = fit_ood_detector(TRAIN[:80], TRAIN_CODES[:80], ridge=ridge)
+        assert area == pytest.approx(measure_auroc(score(detector, TRAIN[80:150]), score(detector, TRAIN[150:])).value)
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,12 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.unit.models.tiny_models import change_info, save_tiny_model
-from utils_cv.evaluation.out_of_distribution import fit_ood_detector
+from utils_cv.evaluation.out_of_distribution import HIGHEST_LOGIT, MAHALANOBIS, OodDetector, fit_ood_detector
 from utils_cv.models.model_card import make_model_card
 from utils_cv.models.model_files import ModelFileError, read_model_info
 from utils_cv.models.runtimes import list_runtimes, load_onnx
 from utils_cv.models.saved_classifier import ImageClassifier, load_classifier, save_classifier
-from utils_cv.models.unknown import SCORE, append_score, describe_detector, read_detector
+from utils_cv.models.unknown import append_score, describe_detector, read_detector
 
 RNG = np.random.default_rng(0)
 LEFT_OUT = pd.DataFrame(
@@ -33,7 +33,8 @@ def draw(n, seed):
 
 
 @pytest.mark.parametrize("runtime", [name for name in ("onnx", "openvino") if name in list_runtimes()])
-def test_the_exported_network_gives_the_score(runtime, tmp_path):
+@pytest.mark.parametrize("name", [MAHALANOBIS, HIGHEST_LOGIT])
+def test_the_exported_network_gives_the_score(name, runtime, tmp_path):
     weight, path = RNG.normal(0, 0.01, (2, 192)).astype(np.float32), tmp_path / "model.onnx"
     nodes = [
         helper.make_node("Cast", ["pixels"], ["floats"], to=TensorProto.FLOAT),
@@ -49,13 +50,14 @@ def test_the_exported_network_gives_the_score(runtime, tmp_path):
     train, codes = draw(60, seed=0)
     plain = load_onnx(path, runtime=runtime)(train)
     detector = fit_ood_detector(train.reshape(60, -1) - np.float32(40), codes, np.arange(9))
+    detector = detector if name == MAHALANOBIS else OodDetector(name, {})
     append_score(path, detector)
     onnx.checker.check_model(str(path))
     new = draw(7, seed=1)[0]
     new[0] = 40  # features of length 0
     run = load_onnx(path, runtime=runtime)
     logits, scores = run(new, scored=True)
-    expected = detector.score(new.reshape(7, -1) - np.float32(40))
+    expected = detector.score(new.reshape(7, -1) - np.float32(40), logits)
     assert (
         logits.shape == (7, 2)
         and scores.shape == (7,)
@@ -66,18 +68,19 @@ def test_the_exported_network_gives_the_score(runtime, tmp_path):
 
 @pytest.fixture(scope="module")
 def learned(small_images, trained):
-    """Features and codes of the images that the network has learned."""
+    """Features, codes and logits of the images that the network has learned."""
     codes = small_images.table["label"].map(trained.class_names.index).to_numpy()
     network = trained.learn.model
     with torch.inference_mode():
-        return network.body(network.normalize(torch.from_numpy(small_images.pixels))).numpy(), codes
+        features = network.body(network.normalize(torch.from_numpy(small_images.pixels)))
+        return features.numpy(), codes, network.head(features).numpy()
 
 
 @pytest.fixture(scope="module")
 def detector(learned):
     """A score whose threshold rejects one of three of them."""
-    found = fit_ood_detector(*learned, np.arange(9))
-    scores = np.sort(found.score(learned[0]))
+    found = fit_ood_detector(*learned[:2], np.arange(9))
+    scores = np.sort(found.score(learned[0], learned[2]))
     return dataclasses.replace(found, threshold=float(scores[-len(scores) // 3 :][:2].mean()))
 
 
@@ -91,7 +94,7 @@ def folder(small_images, trained, detector, tmp_path_factory):
 @pytest.mark.parametrize("runtime", [name for name in list_runtimes() if "int8" not in name and name != "compile"])
 def test_all_runtimes_reject_the_same_images(runtime, folder, detector, learned, small_images):
     classifier = load_classifier(folder, runtime=runtime)
-    expected = detector.score(learned[0])
+    expected = detector.score(learned[0], learned[2])
     logits, scores = classifier.run(small_images.pixels, scored=True)
     assert np.abs(scores - expected).max() <= 1e-3 * np.ptp(expected)
     np.testing.assert_allclose(classifier.run(small_images.pixels), logits, atol=1e-5)
@@ -105,7 +108,7 @@ def test_a_table_says_which_images_are_unknown(folder, detector, learned, small_
     (tmp_path / "broken.jpg").write_bytes(b"")
     table = load_classifier(folder).predict_table([*small_images.table["path"], tmp_path / "broken.jpg"])
     assert list(table)[-2:] == ["is_unknown", "problem"] and table["is_unknown"].dtype == "boolean"
-    expected = detector.score(learned[0]) > detector.threshold
+    expected = detector.score(learned[0], learned[2]) > detector.threshold
     assert table["is_unknown"].tolist() == [*expected.tolist(), pd.NA] and (table["label"][:-1] != "").all()
 
 
@@ -174,8 +177,8 @@ def test_a_network_without_the_promised_score_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("drop", "score"),
-    [("unknown.mean", SCORE), ("unknown.within_ridge", SCORE), ("", "relative Mahalanobis")],
-    ids=["an array is gone", "another one is gone", "a score of before"],
+    [("unknown.mean", MAHALANOBIS), ("unknown.class_roots", MAHALANOBIS), ("", "energy")],
+    ids=["an array is gone", "arrays of before", "another score"],
 )
 def test_weights_without_what_the_score_needs_are_refused(drop, score, folder, tmp_path):
     content = safetensors.numpy.load((folder / "model.safetensors").read_bytes())

@@ -42,7 +42,7 @@ def test_scores_by_hand():
     nearest = np.sort(np.sqrt(2 - 2 * new_roots @ roots.T), axis=1)[:, :3].mean(axis=1)
     assert table["neighbors"].tolist() == pytest.approx(nearest.tolist())
     detector = fit_ood_detector(features, codes)
-    assert table[MAHALANOBIS].tolist() == pytest.approx(detector.score(new).tolist())
+    assert table[MAHALANOBIS].tolist() == pytest.approx(detector.score(new, logits).tolist())
 
 
 def test_every_image_is_scored_once_and_others_by_every_model():
@@ -115,8 +115,8 @@ def test_a_class_of_two_images_is_no_obstacle_and_two_classes_of_one_are(recwarn
 @pytest.mark.parametrize("n_unknown", [15, 0], ids=["unknown images", "none"])
 def test_scores_meet_test_images_and_unknown_images(n_unknown):
     features, codes = draw(20)
-    known, test = score_by_folds(features, codes, C=0.01), score(draw(10, seed=1)[0])
-    unknown = score(-features[:n_unknown]) if n_unknown else known[:0]
+    known = score_by_folds(features, codes, C=0.01)
+    test, unknown = score(draw(10, seed=1)[0]), score(-features[:n_unknown])
     rows = compare_scores(known, test, unknown).set_index("name")
     assert list(rows.index) == list(OOD_SCORES) and ("rejected" in rows) == (n_unknown > 0)
     assert (rows["false_alarm_n"] == 40).all()
