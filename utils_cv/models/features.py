@@ -194,7 +194,8 @@ def run_in_batches(
     found = np.zeros((0, 0), np.float32)
     with tqdm(total=n, desc=description, unit="image", disable=not show_progress) as bar:
         starts = range(0, n, batch_size)
-        for start, batch in zip(starts, map_in_threads(read, starts, n_threads=min(16, count_cpus())), strict=True):
+        batches = map_in_threads(read, starts, n_threads=count_cpus(), n_ahead=2)
+        for start, batch in zip(starts, batches, strict=True):
             part = network(change(batch) if change else batch)
             found = found if start else np.empty((n, *part.shape[1:]), part.dtype)
             found[start : start + len(part)] = part

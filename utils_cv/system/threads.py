@@ -10,14 +10,13 @@ from tqdm.auto import tqdm
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_AHEAD_PER_THREAD = 8
-
 
 def map_in_threads(
     function: Callable[[Item], Result],
     items: Iterable[Item],
     *,
     n_threads: int,
+    n_ahead: int = 8,
     n_items: int | None = None,
     description: str = "",
     show_progress: bool = False,
@@ -25,8 +24,9 @@ def map_in_threads(
     """Apply a function to every item in threads, and give the results in the order of the items.
 
     Threads help where the function mostly waits or works in C without Python's lock, as decoding an image does. Unlike
-    `ThreadPoolExecutor.map` it holds only a few results that nobody has taken yet, and an interruption (or the first
-    exception, which is raised here) drops the work that has not begun. The bar asks a generator's caller for `n_items`.
+    `ThreadPoolExecutor.map` it holds only a few results that nobody has taken yet, `n_ahead` per thread, and an
+    interruption (or the first exception, which is raised here) drops the work that has not begun. The bar asks a
+    generator's caller for `n_items`.
 
     Example:
         >>> list(map_in_threads(abs, [-1, 2, -3], n_threads=2))
@@ -41,7 +41,7 @@ def map_in_threads(
         try:
             for item in items:
                 waiting.append(pool.submit(function, item))
-                if len(waiting) >= n_threads * _AHEAD_PER_THREAD:
+                if len(waiting) >= n_threads * n_ahead:
                     yield waiting.popleft().result()
                     bar.update()
             while waiting:
