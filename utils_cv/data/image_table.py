@@ -32,12 +32,18 @@ def load_image_table(source: str | Path, *, min_classes: int = 2) -> pd.DataFram
     """Load the image table of a data set.
 
     A CSV file, or a folder that holds `labels.csv`, gives what the CSV lists: a line per image, with columns `image`
-    (or `path`, `filename`, ...) and `label` (or `class`, ...), or a column of 0 and 1 per class; perhaps `split` and
-    `group`. Otherwise folders that are named like splits (`train`, `val`, `test_set`, `seg_train`, `Testing`, ...) hold
-    the folders of classes; otherwise each folder is a class. Files are found by extension, in a fixed order; dot-files
-    and folders of operating systems are passed over. What else is left out is counted in a warning.
+    (or `path`, `filename`, ...) and `label` (or `class`, ...), or a column of 0 and 1 per class; perhaps `split` (or
+    fastai's `is_valid`) and `group`. Beside the images a single column of any name, such as `breed`, is the label. A
+    row that repeats an image counts once; if it says something else of the image, it is an error.
 
-    Names are compared in Unicode NFC without blanks around them. The set is multi-label if the CSV file says so: by
+    Otherwise folders that are named like splits (`train`, `val`, `test_set`, `seg_train`, `Testing`, ...) hold the
+    folders of classes; otherwise each folder is a class. Files are found by extension, in a fixed order; dot-files and
+    folders of operating systems are passed over. What else is left out is counted in a warning.
+
+    Names are compared in Unicode NFC without blanks around them. Case counts: `Dog` in test beside `dog` in train is an
+    error that asks "did you mean"; `Dog` and `dog` both in train are two classes, and the audit lists them. Of
+    `batch1/cat/` and `batch2/cat/` the outer folders are the classes; a warning says that the inner ones may be meant.
+    The set is multi-label if the CSV file says so: by
     `|` between labels, by lists, or by several ones in a row.
 
     Args:

@@ -80,7 +80,8 @@ def load_image(
         target_px: The shorter side that is wanted in the end, in pixels. A large JPEG is then decoded at 1/2, 1/4 or
             1/8 of its size, many times faster, to at least 1.6 times the wanted size. Default: the full size.
         value_range: The value of a 16-bit file that becomes white, see `find_value_range`. Larger ones become white.
-        max_mb: An image that needs more memory to decode, in 10**6 bytes, is refused. Every thread opens one at a time.
+        max_mb: An image that needs more memory to decode, in 10**6 bytes, is refused; 12 bytes per pixel are counted,
+            which WebP takes and other formats do not exceed. Every thread opens one at a time.
 
     Returns:
         An RGB image without metadata, so that nobody turns it a second time. With `target_px` it may have any size

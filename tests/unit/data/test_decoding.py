@@ -449,7 +449,8 @@ def test_decoding_takes_at_most_three_times_the_memory_of_the_pixels(tmp_path, m
         image.save(tmp_path / str(n), file_format)
         peaks_mb.append(measure_fresh_process(DECODE.format(file=str(tmp_path / str(n)))).peak_memory_mb)
     pixels_mb, file_mb = 3200 * 2400 * 4 / 1e6, (tmp_path / "40").stat().st_size / 1e6
-    assert peaks_mb[0] - peaks_mb[1] - file_mb < 3.2 * pixels_mb
+    n_copies = 2 if file_format == "WEBP" else 1  # its decoder makes one of the file, and two of the pixels
+    assert peaks_mb[0] - peaks_mb[1] - n_copies * file_mb < 3.05 * pixels_mb
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "TIFF"])
