@@ -158,8 +158,8 @@ def compare_means(values_a: Any, values_b: Any, *, groups: Any = None) -> Score:
     2014 recommend; it keeps a width when no image differs. For several the variance is that of a two-way layout of
     images and seeds with random effects, never below the one over images alone, with degrees of freedom after
     Satterthwaite. In simulations (`benchmarks/README.md`) it held the truth in 92 to 100 % of studies: in 93 to 98 %
-    with 10 or 20 seeds, in more with 3 or 5 seeds that act alike on both, where it errs on the wide side. Where models
-    differ on 1 or 2 images only, 20 seeds that hardly differ lowered that to 89 %.
+    with 10 or 20 seeds, in more with 3 or 5 seeds that act alike on both, where it errs on the wide side. Do not
+    trust it where models differ on 1 or 2 of 60 images only: there it held the truth with 20 seeds in 69 to 100 %.
 
     Args:
         values_a: Of A, as in `measure_mean`.

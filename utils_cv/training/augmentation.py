@@ -86,27 +86,3 @@ class BatchAugmentation:
                 views[i] = self.change(torch.from_numpy(np.array(image)).permute(2, 0, 1)).permute(1, 2, 0).numpy()
             self.state = torch.get_rng_state()
         return views
-
-
-def make_views(pixels: np.ndarray, augment: str, n_views: int, *, seed: int = 0) -> np.ndarray:
-    """Make several views of each image: the image as it is, then augmented ones. Look at them before training.
-
-    Args:
-        pixels: uint8, (n, size, size, 3).
-        augment: One of `AUGMENTATIONS`.
-        n_views: Views of each image, at least 1.
-        seed: The same seed gives the same views.
-
-    Returns:
-        uint8, (n_views, n, size, size, 3).
-
-    Raises:
-        ValueError: If there is no augmentation of that name, or `n_views` is below 1.
-
-    Example:
-        >>> make_views(np.zeros((2, 32, 32, 3), np.uint8), "upright", 3).shape
-        (3, 2, 32, 32, 3)
-    """
-    if n_views < 1:
-        raise ValueError(f"Got n_views={n_views}; expected at least 1, the image as it is.")
-    return np.stack([pixels, *(augment_pixels(pixels, augment, seed=seed * 1000 + view) for view in range(1, n_views))])

@@ -82,7 +82,7 @@ def fine_tune(
         learning_rate: Highest learning rate, that of the head. None: 0.0005, from random weights 0.003.
         batch_size: Images per step; larger ones need more memory and seldom help on small sets.
         augment: One of `utils_cv.training.augmentation.AUGMENTATIONS`: what may change about an image without changing
-            its label. `utils_cv.training.augmentation.make_views` shows what it does.
+            its label. `utils_cv.training.augmentation.augment_pixels` shows what it does.
         balance: Where some classes are rare: "weights" lets every class count alike in the loss, "sampling" draws all
             classes equally often, "none" lets every image count alike. The best epoch and the probe are chosen alike.
         activations: From `compute_activations`, to be used by several trainings; None computes them.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from utils_cv.training.augmentation import AUGMENTATIONS, augment_pixels, make_views
+from utils_cv.training.augmentation import AUGMENTATIONS, augment_pixels
 
 LEFT = np.full((40, 32, 32, 3), 40, np.uint8)
 LEFT[:, :, :16] = 220
@@ -57,15 +57,6 @@ def test_the_programs_own_random_numbers_go_on_and_images_stay_as_they_were():
     np.testing.assert_array_equal(LEFT, before)
 
 
-def test_the_first_view_is_the_image_as_it_is():
-    views = make_views(LEFT, "upright", 3)
-    assert views.shape == (3, *LEFT.shape)
-    np.testing.assert_array_equal(views[0], LEFT)
-    assert (views[1] != views[2]).any()
-
-
 def test_wrong_arguments_say_what_is_expected():
-    with pytest.raises(ValueError, match="at least 1"):
-        make_views(LEFT, "upright", 0)
     with pytest.raises(ValueError, match="any_side_up"):
         augment_pixels(LEFT, "upside_down")
