@@ -197,7 +197,8 @@ def _serve(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace) -> int:
     from utils_cv.data.image_table import describe_table, load_image_table, load_table_images
     from utils_cv.data.splits import complete_splits
-    from utils_cv.evaluation.metrics import measure_accuracy, measure_f1
+    from utils_cv.evaluation.metrics import measure_accuracy
+    from utils_cv.evaluation.multilabel import measure_multilabel, select_thresholds
     from utils_cv.models.model_files import check_folder
     from utils_cv.models.saved_classifier import save_classifier
     from utils_cv.training.learner import predict_images
@@ -212,14 +213,16 @@ def _train(options: argparse.Namespace) -> int:
     images = load_table_images(table, options.size)
     recipes = ["probe"] if options.recipe == "probe" else ["probe", "averaged", "last_stage"]
     selection = select_recipe(images, recipes=recipes, backbone=options.backbone, seed=options.seed)
-    predictions = predict_images(selection.model, images, split="test")
-    if images.is_multilabel:
-        name, score = "macro F1", measure_f1(predictions.y_true, predictions.y_pred)
-    else:
-        name = "accuracy"
-        score = measure_accuracy(predictions.y_true, predictions.y_pred, groups=predictions.groups)
+    predictions, held_out = predict_images(selection.model, images, split="test"), selection.held_out
     written = {"images": images, "license": options.license, "overwrite": options.overwrite}
-    info = save_classifier(selection.model, options.model, scores={name: score}, detector=selection.detector, **written)
+    groups, written["detector"] = predictions.groups, selection.detector
+    if images.is_multilabel:
+        thresholds = select_thresholds(held_out.y_true, held_out.probabilities)
+        scores = measure_multilabel(predictions.y_true, predictions.probabilities, thresholds, groups=groups)
+        name, score, written["thresholds"] = "macro F1", scores["macro_f1"], thresholds.tolist()
+    else:
+        name, score = "accuracy", measure_accuracy(predictions.y_true, predictions.y_pred, groups=groups)
+    info = save_classifier(selection.model, options.model, scores={name: score}, **written)
     if options.json:
         facts = {"n_images": len(images.table), "n_skipped": len(images.skipped), "classes": info.class_names}
         print_json({"model": str(options.model), "recipe": selection.recipe, "scores": info.scores} | facts)

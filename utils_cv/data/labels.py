@@ -67,12 +67,6 @@ def split_labels(labels: str) -> list[str]:
 def list_class_names(table: pd.DataFrame) -> list[str]:
     """List the classes of an image table, sorted.
 
-    Args:
-        table: An image table; several labels of one image count one by one.
-
-    Returns:
-        The names, in the order of the columns that a model predicts.
-
     Example:
         >>> list_class_names(pd.DataFrame({"label": ["carton", "can|jar", ""]}))
         ['can', 'carton', 'jar']

@@ -101,22 +101,11 @@ def split_folds(labels: Any, groups: Any = None, *, n_folds: int, seed: int = 0)
 def take_per_class(
     table: pd.DataFrame, n_per_class: int, *, seed: int = 0, split: str | None = "train"
 ) -> pd.DataFrame:
-    """Keep only some images of each class, for learning curves; smaller subsets lie within larger ones.
+    """Keep only some images (or groups) of each class, for learning curves; smaller subsets lie within larger ones.
 
-    Where the table has a column `group`, whole groups are drawn one after another, as scenes or patients are collected:
-    ten frames of two videos teach less than those of ten.
-
-    Args:
-        table: Image table.
-        n_per_class: Images of each class to keep. With several labels per image, every label gets at least as many.
-        seed: The same seed gives the same order of images, hence nested subsets.
-        split: Which part shrinks, all other parts stay whole; None shrinks the whole table.
-
-    Returns:
-        A new table, the kept rows in their old order.
-
-    Raises:
-        ValueError: A class has fewer images than asked for.
+    Whole groups are drawn one after another, as scenes or patients are collected: ten frames of two videos teach less
+    than those of ten. With several labels per image every label gets at least as many. Other splits stay whole; with
+    `split=None` the whole table shrinks. A class of fewer images is a ValueError.
 
     Example:
         >>> table = pd.DataFrame({"path": list("abcdef"), "label": ["can", "carton"] * 3})

@@ -128,19 +128,8 @@ def fit_temperature(y_true: Any, logits: Any, *, weights: Any = None) -> float:
 def adjust_logits(logits: Any, class_counts: Any, *, strength: float = 1.0) -> np.ndarray:
     """Adjust logits for rare classes: subtract the log of each class's share of the train images (Menon et al. 2021).
 
-    Without training again, the answers become those for images whose classes are equally frequent: rare classes are
-    found more often, and more other images are called by their names.
-
-    Args:
-        logits: (n_images, n_classes), before softmax; from probabilities, pass `np.log(probabilities)`.
-        class_counts: (n_classes,), how many images of each class the model learned from.
-        strength: How much of the shift, tau in the paper; 0 changes nothing.
-
-    Returns:
-        Adjusted logits, (n_images, n_classes).
-
-    Raises:
-        ValueError: If a class has no image, the shapes differ, or the logits are probabilities or not finite.
+    The answers become those for images whose classes are equally frequent: rare ones are found more often, and more
+    others are called by their names. `class_counts`, (n_classes,), are train images; `strength` is tau in the paper.
 
     Example:
         >>> adjust_logits([[2.0, 1.0]], [90, 10]).argmax()  # 9 times fewer images: log(9) = 2.2 more

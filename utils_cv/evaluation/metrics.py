@@ -1,11 +1,10 @@
-"""Accuracy, F1, confusion and precision-recall from arrays, with 95 % intervals.
+"""Accuracy, precision, recall, F1 and confusion from arrays, with 95 % intervals.
 
 Labels are class names, or integer codes 0 to n_classes - 1; several labels per image are 0 and 1 (n_images, n_classes).
 """
 
 import difflib
 import numbers
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -13,16 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .intervals import (
-    Score,
-    compare_means,
-    compute_wilson_interval,
-    make_fraction_score,
-    measure_mean,
-    measure_resampled,
-)
-
-N_ENOUGH = 8  # true images of a class, from which on the interval of macro-F1 holds what it says
+from .intervals import Score, compare_means, compute_wilson_interval, make_fraction_score, measure_mean
 
 
 def measure_accuracy(y_true: Any, y_pred: Any, *, groups: Any = None) -> Score:
@@ -112,38 +102,6 @@ def measure_kappa(labels_a: Any, labels_b: Any, *, groups: Any = None) -> Score:
     n_effective = min(agreed * (1 - agreed) / variance, len(a)) if variance > 1e-15 and 0 < agreed < 1 else n
     low, high = compute_wilson_interval(agreed * n_effective, n_effective)
     return Score(kappa, (low - by_chance) / (1 - by_chance), (high - by_chance) / (1 - by_chance), n)
-
-
-def measure_f1(y_true: Any, y_pred: Any, *, average: str = "macro", n_bootstrap: int = 1000, seed: int = 0) -> Score:
-    """Measure F1, which balances missed labels against wrongly added ones, with a bootstrap interval.
-
-    "macro" is the mean of the classes' F1: rare classes count as much as common ones; a class that is neither true nor
-    predicted is left out. A class of fewer than 8 true images makes the interval too narrow (82 % in simulations),
-    which a warning says. "micro" pools all decisions. Labels come in any form of `measure_accuracy`. By
-    hand because scikit-learn's `f1_score` takes one resample at a time.
-    """
-    if average not in ("macro", "micro"):
-        raise ValueError(f"average: expected 'macro' or 'micro', got {average!r}.")
-    true, predicted = _read_pair(y_true, y_pred)
-    if true.ndim == 1:
-        occurring, codes = np.unique(np.concatenate([true, predicted]), return_inverse=True)
-        true, predicted = np.split(np.eye(len(occurring), dtype=bool)[codes], 2)
-    if not (true.any() or predicted.any()):
-        raise ValueError("F1 is undefined: no label is true and none is predicted in these images.")
-    right, marked = (true & predicted).astype(float), true.astype(float) + predicted  # (n_images, n_classes)
-    n_fewest = int(true.sum(axis=0).min(where=true.any(axis=0), initial=N_ENOUGH))
-    if average == "macro" and n_fewest < N_ENOUGH:
-        what = f"a class has {n_fewest} true images, fewer than {N_ENOUGH}"
-        warnings.warn(f"The interval of macro-F1 is too narrow: {what}.", stacklevel=2)
-    if average == "micro":
-        right, marked = right.sum(axis=1, keepdims=True), marked.sum(axis=1, keepdims=True)
-
-    def statistic(counts: np.ndarray) -> np.ndarray:
-        with np.errstate(invalid="ignore"):  # 0 of 0 is left out
-            f1 = 2 * (counts @ right) / (counts @ marked)  # (n_resamples, n_classes)
-            return np.nansum(f1, axis=1) / np.isfinite(f1).sum(axis=1)
-
-    return measure_resampled(statistic, len(true), n_bootstrap=n_bootstrap, seed=seed)
 
 
 def compute_class_table(y_true: Any, y_pred: Any, class_names: Sequence[str]) -> pd.DataFrame:

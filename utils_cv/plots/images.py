@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
 from PIL import Image
 
 from . import style
@@ -17,6 +18,7 @@ from .scores import plot_bars
 
 _MAX_TITLE_LINES = 5
 _MAX_MISTAKES = 8  # shown
+_MAX_LABELS = 12  # shown below images
 _WIDTH_INCHES = 1.75  # of one image
 _IMAGE_DPI = 80  # photographs are the heavy part of a notebook: about 25 to 40 kB each at this size
 
@@ -98,6 +100,47 @@ def plot_mistakes(
     heading = textwrap.fill(heading, int(axes[0].figure.get_figwidth() / style.LETTER_INCHES))
     axes[0].figure.suptitle(heading, **style.get_text_style())
     return axes
+
+
+def plot_decisions(images: Sequence[Any], y_true: Any, y_pred: Any, class_names: Sequence[str]) -> Axes:
+    """Show below a few images which labels were decided rightly: a picture of exact match, Hamming accuracy and F1.
+
+    `y_true` and `y_pred` are 0 and 1, (n_images, n_classes). Of many labels the first 12 are drawn. Returns the axes: a
+    column per image, a row per label, and their scores below and beside them.
+
+    Example:
+        >>> ax = plot_decisions([np.zeros((9, 9, 3), np.uint8)], [[1, 0]], [[1, 1]], ["can", "carton"])
+        >>> [text.get_text() for text in ax.texts]
+        ['found', 'F1 1.00', 'added', 'F1 0.00', '1 of 2']
+    """
+    names = list(class_names)[:_MAX_LABELS]
+    true, predicted = (np.asarray(y)[:, : len(names)].astype(bool) for y in (y_true, y_pred))
+    is_right, (n_images, n_labels) = true == predicted, true.shape
+    width, height = 1.15 * n_images + 1.9, 0.34 * n_labels + 2.3
+    title = (
+        f"Exact match: {is_right.all(axis=1).sum()} of {n_images} images have no orange cell\n"
+        f"Hamming accuracy: {is_right.sum()} of {is_right.size} cells are not orange"
+    )
+    ax = style.make_axes(None, size=(width, height), title=title)
+    for column, image in enumerate(images):
+        ax.imshow(_make_thumbnail(image), extent=(column - 0.48, column + 0.48, -0.6, -3.2))
+    text, words = style.get_text_style(ha="center", va="center"), {(1, 1): "found", (1, 0): "missed", (0, 1): "added"}
+    for row, (of_label, given) in enumerate(zip(true.T, predicted.T, strict=True)):
+        for column, pair in enumerate(zip(of_label, given, strict=True)):
+            color = (style.COLORS[5] if pair[0] != pair[1] else "#BFE3F5") if any(pair) else "white"
+            ax.add_patch(Rectangle((column - 0.48, row - 0.45), 0.96, 0.9, facecolor=color, edgecolor=style.GRAY))
+            if any(pair):
+                ax.text(column, row, words[pair], **text)
+        marked = of_label.sum() + given.sum()
+        f1 = f"F1 {2 * (of_label & given).sum() / marked:.2f}" if marked else "no F1"
+        ax.text(n_images - 0.4, row, f1, **text | {"ha": "left"})
+    for column, n_right in enumerate(is_right.sum(axis=1)):
+        ax.text(column, n_labels, f"{n_right} of {n_labels}", **text)
+    style.name_ticks(ax.yaxis, names, 20)
+    ax.set(xlim=(-0.5, n_images + 0.3), ylim=(n_labels + 0.4, -3.2), xticks=[], aspect="auto")
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    return ax
 
 
 def plot_class_counts(table: pd.DataFrame, ax: Axes | None = None) -> Axes:

@@ -133,15 +133,19 @@ def plot_bars(
     return ax
 
 
-def plot_confusion(confusion: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Draw a confusion matrix; darker is a larger share of the true class.
+def plot_confusion(
+    confusion: pd.DataFrame, ax: Axes | None = None, *, title: str = "Images by true and predicted class"
+) -> Axes:
+    """Draw a confusion matrix, or how many images have two labels; darker is a larger share of the row.
 
     Up to about 40 classes every cell holds its number of images. Above, the pairs of classes that are confused most
     often are listed above the matrix, and only some classes are named at its sides.
 
     Args:
-        confusion: From `utils_cv.evaluation.metrics.compute_confusion`: rows true, columns predicted.
+        confusion: From `utils_cv.evaluation.metrics.compute_confusion`: rows true, columns predicted. Names of its
+            index and its columns name the axes.
         ax: Axes to draw into and to return; by default those of a new figure of at most 16 inches a side.
+        title: Above the axes.
 
     Raises:
         ValueError: If the table is empty or not square.
@@ -157,8 +161,12 @@ def plot_confusion(confusion: pd.DataFrame, ax: Axes | None = None) -> Axes:
     cell_inches = max(0.32, style.LETTER_INCHES * len(str(counts.max())) + 0.1, 2.4 / n_classes)
     has_numbers = cell_inches * n_classes <= _MAX_MATRIX_INCHES
     side = cell_inches * n_classes if has_numbers else 9.0
-    title = "Images by true and predicted class" + ("" if has_numbers else f"\n{_list_confused(confusion)}")
-    ax = style.make_axes(ax, size=(side + 1.9, side + 1.2), title=title, x_label="predicted", y_label="true")
+    title += "" if has_numbers else f"\n{_list_confused(confusion)}"
+    words: dict[str, Any] = {
+        "x_label": confusion.columns.name or "predicted",
+        "y_label": confusion.index.name or "true",
+    }
+    ax = style.make_axes(ax, size=(side + 1.9, side + 1.2), title=title, **words)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     shade = share if has_numbers else np.sqrt(share)  # else a few errors among many classes would be too faint to see
     ax.imshow(shade, cmap="Blues", vmin=0, vmax=1, aspect="equal")

@@ -24,22 +24,7 @@ _LARGEST_INT = 2**31 - 1
 
 
 def choose_device(name: str | None = None) -> str:
-    """Return the name of the device to compute on.
-
-    Args:
-        name: `cuda`, `cuda:1`, `mps`, `cpu` or similar. Default: the environment variable `UTILS_CV_DEVICE`
-            when it is set, otherwise the fastest kind of this machine, in the order `cuda`, `mps`, `cpu`.
-
-    Returns:
-        A name that `torch.device` accepts.
-
-    Raises:
-        ValueError: The machine has no such device.
-
-    Example:
-        >>> choose_device("cpu")
-        'cpu'
-    """
+    """Choose a device: `name`, else the environment variable `UTILS_CV_DEVICE`, else `cuda`, `mps` or `cpu`."""
     wanted = name or os.environ.get(DEVICE_VARIABLE) or None
     if wanted == "cpu":
         return wanted
@@ -152,12 +137,6 @@ def set_seed(seed: int) -> None:
 
     Runs on the same machine with the same versions and thread count then repeat. Between a CPU and a GPU, or
     between two versions of PyTorch, results still differ in the last digits, and training enlarges that.
-
-    Args:
-        seed: A whole number from 0 to 2**32 - 1.
-
-    Raises:
-        ValueError: The seed lies outside that range.
     """
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed is {seed}; expected a whole number from 0 to 2**32 - 1")
@@ -177,8 +156,7 @@ def tune_allocator() -> bool:
     CPU, for 10 to 25 percent more peak memory. Call it once, before the first large tensor; calling it again
     is harmless.
 
-    Returns:
-        True when the setting took effect; False on systems without glibc, where nothing changes.
+    False means that there is no glibc, and nothing changes.
 
     Source:
         The manual page mallopt(3). Blocks above 32 MB ignore M_MMAP_THRESHOLD, hence M_MMAP_MAX = 0.

@@ -172,19 +172,8 @@ class FreshProcess(NamedTuple):
 def measure_fresh_process(script: str, *, timeout_s: float = 600, folder: Path | None = None) -> FreshProcess:
     """Run Python code in a fresh interpreter and measure its time and peak memory.
 
-    Only a fresh process shows a cold start, and memory that earlier work has not already taken.
-
-    Args:
-        script: Python source. It can print its result for the caller to read.
-        timeout_s: The process is ended after this many seconds.
-        folder: Working folder of the process. Default: the current one.
-
-    Returns:
-        Seconds, peak memory in MB and the printed output.
-
-    Raises:
-        RuntimeError: The script failed; the message carries its last lines.
-        subprocess.TimeoutExpired: It took longer than `timeout_s`.
+    Only a fresh process shows a cold start, and memory that earlier work has not already taken. A script
+    that fails is a RuntimeError with its last lines.
 
     Example:
         >>> int(measure_fresh_process("print(1 + 1)").output)

@@ -111,21 +111,10 @@ def fit_linear_head(
     features as they come and standardized ones, which had a lower cross-validated loss than either on two sets of
     about 250 images. The scaling is folded into the returned weights, so that they apply to features as they come.
 
-    Args:
-        features: (n_images, n_features).
-        targets: (n_images,) class codes, or (n_images, n_classes) of 0 and 1.
-        n_classes: Number of rows of the result.
-        C: Inverse of the regularization, as in scikit-learn; None chooses one of `C_GRID`, in ten times the time.
-        groups: (n_images,) scene, video or patient of each image; equal ones stay in one fold, because a fold that
-            knows the scene asks for too little regularization. None: each image is a group.
-        balanced: Let every class count alike, not every image, in the log loss that C is chosen by as well.
-        seed: Seed of the folds.
-
-    Returns:
-        Weight (n_classes, n_features) and bias (n_classes,), float32.
-
-    Raises:
-        ValueError: If a class has no image to learn from.
+    `targets` are class codes (n_images,), or 0 and 1 (n_images, n_classes). `C` is scikit-learn's; None chooses one of
+    `C_GRID`, in ten times the time, with equal `groups` in one fold: a fold that knows the scene asks for too little
+    regularization. `balanced` lets every class count alike, in that choice, too. A class without an image is a
+    ValueError. Returns weight (n_classes, n_features) and bias (n_classes,), float32.
 
     Example:
         >>> weight, bias = fit_linear_head(np.eye(4), np.array([0, 0, 1, 1]), n_classes=2, C=1.0)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from scipy.special import softmax
+from scipy.special import expit, softmax
 from tqdm.auto import tqdm
 
 from utils_cv.data.image_table import TableImages
@@ -25,7 +25,8 @@ from utils_cv.models.splitting import CannotSplitError
 from utils_cv.system.timing import Timer
 
 from .fine_tuning import Activations, compute_activations, fine_tune
-from .learner import TrainedModel, compute_logits, find_rows, make_dataloaders, make_learner
+from .label_heads import split_label_folds
+from .learner import Predictions, TrainedModel, compute_logits, find_rows, make_dataloaders, make_learner
 from .linear_probe import C_GRID, compute_rows_features, count_units, find_right, fit_linear_head, linear_probe
 
 RECIPES = ("probe", "averaged", "last_stage", "all")
@@ -46,6 +47,8 @@ class Selection:
         scores: One row per recipe, cross-validated: `recipe`, `n` images, `accuracy`, `loss` (at the `temperature` that
             suits it best), `gain` in loss over the best recipe above it with its standard error `gain_error`, and
             `is_selected`. A recipe that the backbone cannot have comes last, with n = 0 and without numbers.
+        held_out: Predictions of the train and validation images, each by a model of that recipe that did not learn it,
+            at the temperature of `model`. Thresholds can be selected on them, and wrong labels found.
         seconds: Time of everything, without opening the images.
         detector: What tells images of none of the classes, for `save_classifier`: a low highest logit. Its threshold
             rejects 5 % of the images in folds that were not learned. None where images have several labels.
@@ -54,6 +57,7 @@ class Selection:
     model: TrainedModel
     recipe: str
     scores: pd.DataFrame
+    held_out: Predictions
     seconds: float
     detector: OodDetector | None = None
 
@@ -123,18 +127,29 @@ def select_recipe(
         model = _train(learned, [best["recipe"]], backbone, shared, options)[best["recipe"]]
         temperature = max(1.0, best["temperature"])  # few images would sharpen any
         _scale_head_by_temperature(model.learn.model, temperature)
-        detector = None if images.is_multilabel else _fit_detector(joined[best["recipe"]] / temperature)
+        held_out_logits = joined[best["recipe"]] / temperature
+        held_out = _gather(folds, images.table, held_out_logits)
+        detector = None if images.is_multilabel else _fit_detector(held_out_logits)
         bar.update()
     if left_out:
         warnings.warn(f"{backbone}: {', '.join(left_out)} left out. {shared.problem}", stacklevel=2)
         rows = pd.DataFrame({"recipe": left_out, "n": 0, "is_selected": False})
         scores = pd.concat([scores, rows], ignore_index=True)
-    return Selection(model, best["recipe"], scores, timer.seconds, detector)
+    return Selection(model, best["recipe"], scores, held_out, timer.seconds, detector)
 
 
 def _fit_detector(logits: np.ndarray) -> OodDetector:
     threshold = float(np.quantile(-logits.max(axis=1), 0.95))
     return OodDetector(HIGHEST_LOGIT, {}, threshold, expected=0.05, n_known=len(logits))
+
+
+def _gather(folds: Sequence[TableImages], table: pd.DataFrame, logits: np.ndarray) -> Predictions:
+    """Put the held-out images of all folds into the order of the table."""
+    rows = np.concatenate([np.flatnonzero(fold.table["split"] == HELD_OUT) for fold in folds])
+    order, names, is_multilabel = np.argsort(rows), folds[0].class_names, folds[0].is_multilabel
+    table = table.iloc[rows[order]].reset_index(drop=True)
+    probabilities = (expit(logits) if is_multilabel else softmax(logits, axis=1))[order]
+    return Predictions(table, names, probabilities, encode_labels(table["label"], names, multilabel=is_multilabel))
 
 
 def _scale_head_by_temperature(network: Normalized, temperature: float) -> None:
@@ -211,11 +226,8 @@ def predict_out_of_fold(
 
 def _split_two(labels: np.ndarray, groups: Any, n_folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Split into folds; every one learns the images of classes that have one image (or group), and holds out none."""
-    units, is_free, alone = (
-        np.arange(len(labels)) if groups is None else np.asarray(groups),
-        np.full(len(labels), True),
-        [],
-    )
+    units = np.arange(len(labels)) if groups is None else np.asarray(groups)
+    is_free, alone = np.full(len(labels), True), []
     what = "image" if groups is None else "group"
     while (counts := count_units(labels[is_free], units[is_free])).min() < 2:
         alone += sorted(counts.index[counts < 2])
@@ -226,14 +238,12 @@ def _split_two(labels: np.ndarray, groups: Any, n_folds: int, seed: int) -> list
                 "them, so that each image can be predicted by a model that learned another one."
             )
     if alone:
-        words = (
-            f"{len(alone)} of {len(set(labels))} classes have one {what} to learn from: {', '.join(map(str, alone))}."
-        )
+        words = f"{len(alone)} of {len(set(labels))} classes have one {what} to learn from: "
+        words += f"{', '.join(map(str, alone))}."
         warnings.warn(f"{words} Every model learns it, so nothing tells how well it is recognized.", stacklevel=4)
     free, fixed = np.flatnonzero(is_free), np.flatnonzero(~is_free)
-    folds = split_folds(
-        labels[free], None if groups is None else units[free], n_folds=min(n_folds, counts.min()), seed=seed
-    )
+    free_groups, n_folds = None if groups is None else units[free], min(n_folds, counts.min())
+    folds = split_folds(labels[free], free_groups, n_folds=n_folds, seed=seed)
     return [(np.sort(np.append(free[learned], fixed)), free[held_out]) for learned, held_out in folds]
 
 
@@ -298,10 +308,13 @@ def _learn_all(images: TableImages) -> TableImages:
 def _make_folds(images: TableImages, n_folds: int, seed: int) -> list[TableImages]:
     """Make the images once for each fold, its own as split `HELD_OUT`."""
     train = images.table[images.table["split"] == "train"]
-    # Combinations of several labels are too rare for each fold to get its share of them.
-    labels = np.zeros(len(train)) if images.is_multilabel else train["label"].to_numpy()
+    if images.is_multilabel:
+        targets = encode_labels(train["label"], images.class_names, multilabel=True)
+        parts = split_label_folds(targets, list_groups(train), n_folds=n_folds, seed=seed)
+    else:
+        parts = _split_two(train["label"].to_numpy(), list_groups(train), n_folds, seed)
     folds = []
-    for _, held_out in _split_two(labels, list_groups(train), n_folds, seed):
+    for _, held_out in parts:
         split = images.table["split"].copy()
         split.loc[train.index[held_out]] = HELD_OUT
         folds.append(dataclasses.replace(images, table=images.table.assign(split=split)))

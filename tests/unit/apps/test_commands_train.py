@@ -1,5 +1,7 @@
 """The command `train`: a model that predicts, its score, and no training whose model could not be saved."""
 
+import json
+
 import pytest
 
 from tests.conftest import draw_image
@@ -29,6 +31,8 @@ def test_labels_of_several_classes_are_scored_by_f1(image_dir, tmp_path, run):
     (image_dir / "labels.csv").write_text("\n".join(["image,label", *rows]))
     code, printed, _ = run("train", image_dir, tmp_path / "model", "--recipe", "probe", "--size", 48)
     assert code == 0 and printed.startswith("macro F1 on the test images: ") and str(tmp_path / "model") in printed
+    thresholds = json.loads((tmp_path / "model/model.json").read_text())["thresholds"]
+    assert len(thresholds) == 3 and thresholds != [0.5] * 3  # selected on images that were held out
 
 
 @pytest.mark.parametrize(

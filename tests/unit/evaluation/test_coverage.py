@@ -9,9 +9,16 @@ from scipy.special import softmax
 from scipy.stats import norm
 
 from utils_cv.evaluation.calibration import measure_calibration_error
-from utils_cv.evaluation.intervals import compare_means, compare_scores, make_fraction_score, measure_mean
-from utils_cv.evaluation.metrics import measure_accuracy, measure_f1, measure_kappa
-from utils_cv.evaluation.multilabel import measure_hamming_accuracy
+from utils_cv.evaluation.intervals import (
+    Score,
+    compare_means,
+    compare_scores,
+    make_fraction_score,
+    measure_mean,
+    measure_resampled,
+)
+from utils_cv.evaluation.metrics import measure_accuracy, measure_kappa
+from utils_cv.evaluation.multilabel import _list_statistics, compute_average_precision
 from utils_cv.evaluation.out_of_distribution import measure_auroc
 
 N_REPEATS = 500
@@ -136,25 +143,44 @@ def confuse(rng, y_true, recall, n_classes):
     return (y_true + steps) % n_classes
 
 
+def measure_multi(name, y_true, y_pred, n_bootstrap=100):
+    """A score of decisions alone, from fewer resamples."""
+    return measure_resampled(_list_statistics(y_true, y_true, y_pred)[name], len(y_true), n_bootstrap=n_bootstrap)
+
+
+def measure_macro_f1(y_true, y_pred, n_bootstrap=100):
+    return measure_multi("macro_f1", np.eye(4, dtype=bool)[y_true], np.eye(4, dtype=bool)[y_pred], n_bootstrap)
+
+
 @pytest.mark.parametrize("recall", [[0.98] * 4, [0.95, 0.9, 0.8, 0.6]], ids=["high", "uneven"])
 @pytest.mark.parametrize("n_per_class", [10, 40])
-@pytest.mark.parametrize("measure", [measure_accuracy, measure_f1])
+@pytest.mark.parametrize("measure", [measure_accuracy, measure_macro_f1], ids=["accuracy", "macro F1"])
 def test_accuracy_and_macro_f1(measure, n_per_class, recall):
-    recall, options = np.array(recall), {} if measure is measure_accuracy else {"n_bootstrap": 100}
+    recall, options = np.array(recall), {} if measure is measure_accuracy else {"n_bootstrap": 2}
     many, y_true = np.repeat(np.arange(4), 100_000), np.repeat(np.arange(4), n_per_class)
-    truth = measure(
-        many, confuse(np.random.default_rng(1), many, recall, 4), **options | dict.fromkeys(options, 2)
-    ).value
-    share = find_share(lambda rng: measure(y_true, confuse(rng, y_true, recall, 4), **options), truth)
+    truth = measure(many, confuse(np.random.default_rng(1), many, recall, 4), **options).value
+    share = find_share(lambda rng: measure(y_true, confuse(rng, y_true, recall, 4)), truth)
     assert 0.93 <= share <= 1.0
 
 
 def test_decisions_of_several_labels_that_go_wrong_together():
     def measure(rng):
         wrong = rng.random((80, 6)) < rng.beta(0.5, 4.5, (80, 1))  # 10 % of the decisions
-        return measure_hamming_accuracy(np.zeros((80, 6), int), wrong.astype(int))
+        return measure_multi("hamming_accuracy", np.zeros((80, 6), bool), wrong)
 
     assert 0.92 <= find_share(measure, 0.9) <= 0.98
+
+
+@pytest.mark.parametrize(("n", "share"), [(100, 0.05), (100, 0.1), (80, 0.5)], ids=["rarest", "rare", "common"])
+def test_average_precision_of_a_label_with_few_images(n, share):
+    def measure(rng, n=n):
+        y = rng.random((n, 1)) < share
+        y[0] = True  # a label without an image has no score
+        table = compute_average_precision(y, norm.cdf(rng.normal(size=y.shape) + 2 * y), ["can"])
+        return Score(*table[["average_precision", "average_precision_low", "average_precision_high"]].iloc[0], n)
+
+    truth = measure(np.random.default_rng(1), 200_000).value
+    assert 0.92 <= find_share(measure, truth) <= 1.0
 
 
 @pytest.mark.parametrize(("n_a", "n_b"), [(160, 160), (80, 20)])

@@ -9,7 +9,6 @@ from sklearn.metrics import (
     accuracy_score,
     cohen_kappa_score,
     confusion_matrix,
-    f1_score,
     precision_recall_fscore_support,
 )
 
@@ -21,7 +20,6 @@ from utils_cv.evaluation.metrics import (
     compute_class_table,
     compute_confusion,
     measure_accuracy,
-    measure_f1,
     measure_kappa,
     read_labels,
 )
@@ -36,9 +34,6 @@ pairs_of_codes = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_s
 @given(pairs_of_codes)
 def test_scores_agree_with_scikit_learn(codes):
     assert measure_accuracy(*codes).value == pytest.approx(accuracy_score(*codes))
-    for average in ("macro", "micro"):
-        expected = f1_score(*codes, average=average)
-        assert measure_f1(*codes, average=average, n_bootstrap=2).value == pytest.approx(expected)
     assert (compute_confusion(*codes, NAMES).to_numpy() == confusion_matrix(*codes, labels=range(4))).all()
 
 
@@ -59,36 +54,22 @@ def test_names_and_tables_of_0_and_1_give_the_same_scores_as_codes(codes):
     assert compute_confusion(*names, NAMES).equals(compute_confusion(*codes, NAMES))
     for others in (names, tables):
         pd.testing.assert_frame_equal(compute_class_table(*others, NAMES), compute_class_table(*codes, NAMES))
-        assert measure_f1(*others, n_bootstrap=9) == pytest.approx(measure_f1(*codes, n_bootstrap=9))
 
 
 @given(pairs_of_codes, st.randoms(use_true_random=False))
 def test_order_of_images_does_not_matter(codes, random):
     mixed = codes[:, random.sample(range(codes.shape[1]), codes.shape[1])]
     assert measure_accuracy(*mixed) == measure_accuracy(*codes)
-    assert measure_f1(*mixed, n_bootstrap=9).value == pytest.approx(measure_f1(*codes, n_bootstrap=9).value)
 
 
-@pytest.mark.parametrize("measure", [measure_accuracy, measure_f1])
 @pytest.mark.parametrize(
     ("y_pred", "value"),
     [pytest.param([0, 1] * 10, 1.0, id="all right"), pytest.param([1, 0] * 10, 0.0, id="all wrong")],
 )
-def test_extreme_scores_keep_a_width(measure, y_pred, value):
-    score = measure([0, 1] * 10, y_pred)
+def test_extreme_scores_keep_a_width(y_pred, value):
+    score = measure_accuracy([0, 1] * 10, y_pred)
     assert score.value == value and score.n == 20
     assert 0.1 < score.high - score.low < 0.2 and value in (score.low, score.high)
-
-
-def test_f1_repeats_with_its_seed_and_varies_with_another():
-    y_true, y_pred = np.arange(60) % 4, np.arange(60) % 4 * (np.arange(60) % 5 > 0)
-    assert measure_f1(y_true, y_pred, seed=1) == measure_f1(y_true, y_pred, seed=1)
-    assert measure_f1(y_true, y_pred, seed=1) != measure_f1(y_true, y_pred, seed=2)
-
-
-def test_f1_of_several_labels_leaves_out_classes_and_resamples_without_any_label():
-    assert measure_f1([[1, 1, 0], [0, 1, 0]], [[1, 1, 0], [0, 1, 0]]).value == 1.0
-    assert measure_f1([[1], [0]], [[1], [0]], n_bootstrap=50)[::3] == (1.0, 2)
 
 
 def test_class_without_an_image_is_nan_not_zero():
@@ -128,7 +109,7 @@ def test_confusion_is_named_and_one_class_is_enough():
     confusion = compute_confusion(["can"], ["carton"], NAMES)
     assert confusion.loc["can", "carton"] == 1 and confusion.to_numpy().sum() == 1
     assert (confusion.index.name, confusion.columns.name) == ("true", "predicted")
-    assert measure_accuracy([0], [0]).value == measure_f1(["can"], ["can"]).value == 1.0
+    assert measure_accuracy([0], [0]).value == 1.0
     assert compute_confusion([0], [0], ["can"]).to_numpy().tolist() == [[1]]
 
 
@@ -180,12 +161,10 @@ def refuse_probabilities(probabilities):
         pytest.param(refuse_labels(["can", None]), "integer codes or label names", id="missing label"),
         pytest.param(lambda: measure_accuracy([], []), "at least one image", id="empty"),
         pytest.param(lambda: measure_accuracy([0, 1], [0]), "y_true 2, y_pred 1", id="other length"),
-        pytest.param(lambda: measure_f1(["can"], [0]), "names in both or codes in both", id="names and codes"),
+        pytest.param(lambda: measure_accuracy(["can"], [0]), "names in both or codes in both", id="names and codes"),
         pytest.param(lambda: compare_accuracy([0], [0], [[0.9, 0.1]]), "y_pred_b.*argmax", id="probabilities"),
         pytest.param(lambda: check_same_length(images=[0, 1], titles=[0]), "images 2, titles 1", id="lengths"),
-        pytest.param(lambda: measure_f1([[1]], [[1]], average="weighted"), "'macro' or 'micro'", id="average"),
-        pytest.param(lambda: measure_f1([[0]], [[0]]), "undefined", id="no label at all"),
-        pytest.param(lambda: measure_f1([[1, 0]], [[1, 0, 1]]), "equal shapes", id="other classes"),
+        pytest.param(lambda: measure_accuracy([[1, 0]], [[1, 0, 1]]), "equal shapes", id="other classes"),
         pytest.param(lambda: check_multi_hot(y_true=[0, 1]), "shape", id="one dimension"),
         pytest.param(lambda: check_multi_hot(y_true=np.zeros((0, 3))), "shape", id="no image"),
         pytest.param(lambda: check_multi_hot(y_true=[[0.2, 0.9]]), "apply_thresholds", id="probabilities as 0 and 1"),
@@ -208,14 +187,6 @@ def test_what_does_not_fit_is_refused(call, message):
 def test_probabilities_may_be_rounded_to_half_precision():
     probabilities = np.full((2, 3), 1 / 3, dtype=np.float16)
     assert check_probabilities(probabilities, rows_sum_to_one=True).dtype == np.float64
-
-
-def test_macro_f1_of_a_class_with_few_images_says_that_its_interval_is_too_narrow(recwarn):
-    measure_f1([0] * 20 + [1] * 8, [0] * 28, n_bootstrap=9)
-    measure_f1([0] * 20 + [1] * 7, [0] * 27, n_bootstrap=9, average="micro")
-    assert not recwarn
-    with pytest.warns(UserWarning, match="a class has 7 true images, fewer than 8"):
-        measure_f1([0] * 20 + [1] * 7, [0] * 27, n_bootstrap=9)
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abc")), min_size=2, max_size=60))

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from utils_cv.plots.images import plot_class_counts, plot_images, plot_mistakes
+from utils_cv.plots.images import plot_class_counts, plot_decisions, plot_images, plot_mistakes
 
 GRAY = np.full((30, 40), 128, np.uint8)
 
@@ -104,3 +104,15 @@ def test_of_many_classes_the_largest_and_the_smallest_are_counted():
     assert "20 largest and the 20 smallest of 500" in ax.get_title("left") and ax.figure.get_figheight() <= 17
     with pytest.raises(ValueError, match="expected at least one"):
         plot_class_counts(table.head(0))
+
+
+def test_decisions_are_named_colored_and_counted():
+    y_true, y_pred = [[1, 0, 1], [1, 1, 0]], [[1, 0, 0], [1, 1, 1]]
+    ax = plot_decisions([GRAY, GRAY], y_true, y_pred, ["can", "carton", "jar"])
+    texts = [text.get_text() for text in ax.texts]
+    assert texts == ["found", "found", "F1 1.00", "found", "F1 1.00", "missed", "added", "F1 0.00", "2 of 3", "2 of 3"]
+    assert ax.get_title("left").split(": ")[1].startswith("0 of 2") and "4 of 6 cells" in ax.get_title("left")
+    wrong = [patch for patch in ax.patches if patch.get_facecolor() == ax.patches[-1].get_facecolor()]
+    assert len(wrong) == 2 and len(ax.images) == 2
+    many = plot_decisions([GRAY], np.zeros((1, 40)), np.zeros((1, 40)), [f"label {i}" for i in range(40)])
+    assert len(many.get_yticklabels()) == 12 and many.texts[-1].get_text() == "12 of 12"

@@ -75,6 +75,14 @@ def test_bars_are_stacked_and_their_sums_written_before_the_legend():
     assert all(text.get_window_extent().x1 < legend.get_window_extent().x0 for text in ax.texts)
 
 
+def test_a_table_names_its_axes():
+    names = pd.Index(["can", "jar"], name="label")
+    ax = plot_confusion(pd.DataFrame(np.eye(2, dtype=int), names, names.rename("as well")), title="Together")
+    assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_title("left")) == ("as well", "label", "Together")
+    ax = plot_confusion(pd.DataFrame(np.eye(2, dtype=int)))
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("predicted", "true")
+
+
 def test_confusion_writes_every_count_readably():
     ax = plot_confusion(pd.DataFrame([[8, 2], [0, 1234]], ["can", "carton"], ["can", "carton"]))
     assert list_texts(ax.texts) == ["8", "2", "0", "1234"]

@@ -14,7 +14,7 @@ from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
 from utils_cv.plots.curves import plot_lines
-from utils_cv.plots.images import plot_class_counts, plot_images, plot_message
+from utils_cv.plots.images import plot_class_counts, plot_decisions, plot_images, plot_message
 from utils_cv.plots.scores import plot_bars, plot_confusion, plot_scores
 from utils_cv.plots.speed import plot_accuracy_vs_latency
 from utils_cv.plots.style import FONTS, get_text_style, make_axes, make_axes_grid, set_scale
@@ -33,6 +33,7 @@ FIGURES = {
     "counts": lambda ax=None: plot_class_counts(ROWS, ax),
     "latency": lambda ax=None: plot_accuracy_vs_latency(ROWS, ax),
     "images": lambda: plot_images(np.zeros((8, 9, 9, 3), np.uint8), NAMES)[0],
+    "decisions": lambda: plot_decisions(np.zeros((1, 9, 9, 3), np.uint8), np.ones((1, 8)), np.ones((1, 8)), NAMES),
     "message": lambda: plot_message(" ".join(NAMES))[0],
 }
 
@@ -83,7 +84,7 @@ def test_names_are_drawn_as_they_are_in_large_black_letters_under_any_style(figu
     assert to_hex(ax.get_facecolor()) == "#ffffff" or not ax.axison
 
 
-@pytest.mark.parametrize("figure", [name for name in FIGURES if name not in ("images", "message")])
+@pytest.mark.parametrize("figure", [name for name in FIGURES if name not in ("images", "decisions", "message")])
 def test_given_axes_are_drawn_into(figure):
     paper, ax = plt.subplots()
     assert FIGURES[figure](ax) is ax and paper.axes == [ax]

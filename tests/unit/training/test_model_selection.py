@@ -75,7 +75,9 @@ def test_the_detector_rejects_one_of_twenty_images_of_folds_that_were_not_learne
 ):
     logits = compute_logits(tiny_start.learn.model, small_images.pixels[small_images.table["split"] != "test"])
     use_scores(monkeypatch, "probe", 4.0)
-    detector = select_recipe(small_images, recipes=["probe"], **OPTIONS).detector
+    selection = select_recipe(small_images, recipes=["probe"], **OPTIONS)
+    detector = selection.detector
+    np.testing.assert_allclose(selection.held_out.probabilities, softmax(logits / 4, axis=1), atol=1e-6)
     assert detector.threshold == pytest.approx(np.quantile(-logits.max(axis=1) / 4, 0.95)) and detector.n_known == 24
 
 
@@ -195,6 +197,10 @@ def test_several_labels_are_selected_by_the_same_call(multilabel_images, tiny_st
     selection = select_recipe(multilabel_images, **OPTIONS)
     assert predict_images(selection.model, multilabel_images).y_pred.shape == (6, 2)
     assert selection.scores["accuracy"].between(0, 1).all() and selection.detector is None
+    held_out, table = selection.held_out, multilabel_images.table
+    assert held_out.y_true.shape == held_out.probabilities.shape == (24, 2)
+    assert held_out.table["path"].tolist() == table["path"][table["split"] != "test"].tolist()
+    assert set(held_out.table["split"]) == {"train", "valid"}
 
 
 @pytest.mark.parametrize(
