@@ -95,7 +95,8 @@ def make_app(
     @app.exception_handler(400)  # the form cannot be read at all
     def explain(request: Request, error: Exception) -> JSONResponse:
         status = 422 if isinstance(error, RequestValidationError) else 400
-        return JSONResponse({"detail": _EXPECTED.format(url=request.url)}, status_code=status)
+        detail = f"{getattr(error, 'detail', '')} {_EXPECTED.format(url=request.url)}".strip()  # such as too many files
+        return JSONResponse({"detail": detail}, status_code=status)
 
     @app.get("/")
     def describe(request: Request) -> dict[str, str]:
@@ -140,7 +141,7 @@ def open_socket(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except (OSError, OverflowError) as error:
-        why = (getattr(error, "strerror", None) or str(error)).partition(" (")[0]
+        why = (getattr(error, "strerror", None) or str(error)).partition(" (")[0].rstrip(".")
         raise OSError(f"Cannot listen at {host}, port {port}: {why}. --port 0 takes any free port.") from error
 
 

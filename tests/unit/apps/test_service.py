@@ -60,6 +60,7 @@ BIG, FORM = b"0" * 150_000, {"content-type": "multipart/form-data; boundary=x"}
         pytest.param({"files": [("image", ("a.png", b"x"))]}, 422, "in the field 'files'", id="another field"),
         pytest.param({"data": {"files": "text"}}, 422, "in the field 'files'", id="text"),
         pytest.param({"content": b"x", "headers": {"content-type": "image/png"}}, 422, "curl -F files=@", id="no form"),
+        pytest.param({"files": list_uploads(*[b"x"] * 1001)}, 400, "Too many files", id="too many files"),
         pytest.param({"content": b"garbage", "headers": FORM}, 400, "curl -F files=@", id="a broken form"),
         pytest.param({"content": [BEGIN, BIG, BIG], "headers": FORM}, 413, "larger than 0.25 MB", id="no length"),
     ],
