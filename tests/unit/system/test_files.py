@@ -35,6 +35,13 @@ def test_readers_see_the_old_file_until_the_new_one_is_whole_also_when_the_block
     assert path.read_text() == "new, but not yet" and list_names(tmp_path) == ["a.txt"]
 
 
+def test_without_fcntl_as_on_windows_a_folder_is_entered_without_a_lock(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    with lock_folder(tmp_path), lock_folder(tmp_path):
+        (tmp_path / "a").touch()
+    assert list_names(tmp_path) == ["a"]
+
+
 def test_hash_file_equals_hashlib(tmp_path):
     (tmp_path / "a").write_bytes(b"apple" * 1000)
     assert hash_file(tmp_path / "a") == hashlib.sha256(b"apple" * 1000).hexdigest()

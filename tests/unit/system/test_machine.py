@@ -82,6 +82,19 @@ def test_a_quota_limits_the_processors_but_never_below_one(monkeypatch, quota, n
     assert count_cpus() == n_cpus
 
 
+def test_without_linux_the_machine_is_counted_and_named_all_the_same(monkeypatch):
+    for name in ("sched_getaffinity", "sysconf"):  # macOS has no such affinity, Windows neither
+        monkeypatch.delattr(os, name, raising=False)
+    monkeypatch.setattr(machine, "_read_cpu_quota", lambda _: None)
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    monkeypatch.setattr(machine.Path, "exists", lambda _: False)
+    monkeypatch.setattr(platform, "processor", lambda: "arm")
+    monkeypatch.setattr(platform, "system", lambda: "Windows")
+    assert count_cpus() == 6
+    line = describe_machine()
+    assert line.startswith("arm, 6 cores, ") and "GB memory" not in line and "Windows, Python" in line
+
+
 def draw():
     return random.random(), np.random.random(), torch.rand(1).item()
 

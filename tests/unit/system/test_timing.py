@@ -1,10 +1,14 @@
 """Times: what is called, how often and in which order; never how long it took."""
 
 import subprocess
+import sys
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from utils_cv.system import timing
 from utils_cv.system.timing import Timer, measure_fresh_process, measure_in_turn
 
 
@@ -123,3 +127,15 @@ def test_fresh_process_gives_output_and_memory_of_its_own():
 def test_fresh_process_knows_nothing_of_this_one(tmp_path):
     done = measure_fresh_process("import os, sys; print('pytest' in sys.modules, os.getcwd())", folder=tmp_path)
     assert done.output.split(maxsplit=1) == ["False", f"{tmp_path.resolve()}\n"]
+
+
+@pytest.mark.parametrize(("platform", "n_bytes"), [("win32", 77), ("darwin", 88)])
+def test_peak_memory_is_read_where_windows_and_macos_keep_it(platform, n_bytes, monkeypatch, capsys):
+    info, usage = SimpleNamespace(peak_wset=77), SimpleNamespace(ru_maxrss=88)
+    process = SimpleNamespace(memory_info=lambda: info)
+    monkeypatch.setitem(sys.modules, "psutil", SimpleNamespace(Process=lambda: process))
+    monkeypatch.setitem(sys.modules, "resource", SimpleNamespace(RUSAGE_SELF=0, getrusage=lambda _: usage))
+    monkeypatch.setattr(Path, "exists", lambda _: False)
+    monkeypatch.setattr(sys, "platform", platform)
+    exec(timing._REPORT_PEAK_MEMORY, {})
+    assert capsys.readouterr().err == f"\npeak memory: {n_bytes}"
