@@ -248,6 +248,28 @@ CASES = {
             "NEGATIVES_DIR": "fridge_negatives",
         },
     ),
+    "20_annotation": Case(
+        fast={"IM_SIZE": 64, "N_GRID": 8, "OUT_DIR": "outputs/tested_annotation"},
+        changes={
+            "DATA_DIR": OTHER_SET,
+            "OUT_DIR": "outputs/other_annotation",
+            "MY_NAME": "Ann",
+            "BACKBONE": "efficientnet_lite1",
+            "IM_SIZE": 48,
+            "N_GRID": 4,
+            "WRONG": 0.3,
+            "CHECKED": 0.4,
+            "SEED": 1,
+        },
+        check=lambda r: (
+            is_learned(r, "true_accuracy")
+            and has_interval(r, "kappa")
+            and r["kappa"] > 0.5
+            and 0 < r["n_found"] <= r["n_wrong"]
+            and r["n_keys"] > 0
+        ),
+        run={"IM_SIZE": 128},
+    ),
     "30_predict_and_deploy": Case(
         fast={"MODEL_DIR": "outputs/tested_deployed", "PAGE_DIR": "outputs/tested_page"},
         changes={

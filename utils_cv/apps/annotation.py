@@ -15,7 +15,7 @@ import threading
 import urllib.parse
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -87,8 +87,7 @@ class AnnotationServer(http.server.ThreadingHTTPServer):
         ValueError: There are no images, or not as many labels as images.
 
     Example:
-        >>> server = AnnotationServer(table["path"], "labels.csv", ["can", "jar"])  # doctest: +SKIP
-        >>> server.start()  # until server.close(), or until Python ends  # doctest: +SKIP
+        >>> server = AnnotationServer(table["path"], "labels.csv", ["can", "jar"]).start()  # doctest: +SKIP
         >>> table = load_image_table("labels.csv")  # doctest: +SKIP
     """
 
@@ -116,9 +115,10 @@ class AnnotationServer(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.url = f"http://127.0.0.1:{self.server_port}/{self.token}/"
 
-    def start(self) -> None:
-        """Answer in a thread of this program."""
+    def start(self) -> Self:
+        """Answer in a thread of this program, until `close`, or until Python ends."""
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        return self
 
     def close(self) -> None:
         """Stop answering; the choices are in the file."""

@@ -29,8 +29,7 @@ from utils_cv.system.files import hash_file
 def server(new_images, tmp_path):
     """A server of three images and one that is no image; the file lies in another folder."""
     paths = list_image_files(new_images)
-    server = AnnotationServer(paths, tmp_path / "out/labels.csv", ["can", "carton"], annotator="Ann")
-    server.start()
+    server = AnnotationServer(paths, tmp_path / "out/labels.csv", ["can", "carton"], annotator="Ann").start()
     yield server
     server.close()
 
