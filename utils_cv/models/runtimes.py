@@ -110,8 +110,7 @@ def load_onnx(
         raise ModelFileError(message) from error
     _check_signature(path, signature, info)
     if info and not _is_normalized(content, info):
-        message = f"{path} normalizes images by another mean and std than its {INFO_NAME}. They are of different models"
-        raise ModelFileError(f"{message}; save it again.")
+        raise ModelFileError(f"{path} normalizes images by another mean and std than {INFO_NAME} says; save it again.")
     return run
 
 
