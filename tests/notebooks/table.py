@@ -270,6 +270,24 @@ CASES = {
         ),
         run={"IM_SIZE": 128},
     ),
+    "21_error_browser": Case(
+        fast={"IM_SIZE": 64, "WRONG": 0.2, "N_SEEDS": 1, "PAGE": "outputs/tested_errors.html"},
+        changes={
+            "DATA_DIR": OTHER_SET,
+            "BACKBONE": "efficientnet_lite1",
+            "IM_SIZE": 48,
+            "WRONG": 0.1,
+            "LOOK": 0.4,
+            "CORRECTIONS": "data/fridge_objects/labels.csv",
+            "LIKE": "data/fridge_negatives/box/box_00.jpg",
+            "PAGE": "outputs/other_errors.html",
+            "N_SEEDS": 2,
+            "SEED": 1,
+        },
+        check=lambda r: (
+            0 < r["n_found"] <= r["n_wrong"] and has_interval(r, "gain") and r["page_mb"] < 30 and len(r["loop"]) == 4
+        ),
+    ),
     "30_predict_and_deploy": Case(
         fast={"MODEL_DIR": "outputs/tested_deployed", "PAGE_DIR": "outputs/tested_page"},
         changes={

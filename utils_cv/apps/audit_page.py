@@ -1,12 +1,12 @@
 """An audit as one HTML file with thumbnails inside: it opens without a network and loads nothing from anywhere."""
 
-import base64
 import html
-import io
 from typing import Any
 
 from utils_cv.audit.report import AuditReport
-from utils_cv.data.images import ImageError, load_image
+from utils_cv.data.images import ImageError
+
+from .thumbnails import encode_image, load_thumbnail
 
 THUMBNAIL_PX = 160
 N_SHOWN = 24  # rows of each section
@@ -75,15 +75,9 @@ def _show_pair(row: Any, paths: dict[str, str], value_range: int) -> str:
 
 def _show_image(path: str, words: list[str], value_range: int) -> str:
     try:
-        image = load_image(path, target_px=THUMBNAIL_PX, value_range=value_range)
+        picture = f'<img alt="" src="{encode_image(load_thumbnail(path, THUMBNAIL_PX, value_range=value_range))}">'
     except ImageError as error:  # it was there when the audit opened it
         picture = html.escape(error.cause)
-    else:
-        image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=80)
-        data = base64.b64encode(buffer.getvalue()).decode("ascii")
-        picture = f'<img alt="" src="data:image/jpeg;base64,{data}">'
     return f"<figure>{picture}<figcaption>{'<br>'.join(map(html.escape, words))}</figcaption></figure>"
 
 

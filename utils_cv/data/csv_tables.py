@@ -42,7 +42,7 @@ _YES, _NO = ("1", "1.0", "true", "yes", "y", "x"), ("0", "0.0", "false", "no", "
 def load_csv_table(csv_path: Path, *, is_whole_folder: bool = False) -> tuple[pd.DataFrame, Counter[str]]:
     """Load the images that a CSV file lists, counted from its folder; count the images there that it does not list."""
     is_log = is_choice_file(csv_path)
-    raw, undecided = decide_labels(csv_path) if is_log else (_read_cells(csv_path), Counter[str]())
+    raw, undecided = decide_labels(csv_path) if is_log else (read_cells(csv_path), Counter[str]())
     columns = {kind: _find_columns(raw, names) for kind, names in _COLUMNS.items()}
     label, split, group = (next(iter(columns[kind]), "") for kind in ("label", "split", "group"))
     others = raw.drop(columns=[*columns["image"], *filter(None, (label, split, group))])
@@ -101,7 +101,7 @@ def save_image_table(table: pd.DataFrame, csv_path: str | Path, *, overwrite: bo
         saved.to_csv(temporary_path, index=False, encoding="utf-8", errors="backslashreplace")
 
 
-def _read_cells(csv_path: Path) -> pd.DataFrame:
+def read_cells(csv_path: Path) -> pd.DataFrame:
     """Read the cells as text, by the number of their line; blank lines and columns and an index are left out."""
     text = _read_text(csv_path)
     lines = [re.sub('"[^"]*"', "", line) for line in text.splitlines()[:9]]

@@ -158,6 +158,32 @@ def _announce(paths: list[Path], shard: _Shard, shape: tuple[int, int]) -> None:
     )
 
 
+def find_similar(features: np.ndarray, queries: np.ndarray, *, n_similar: int = 8) -> tuple[np.ndarray, np.ndarray]:
+    """Find the images whose features are most like those of others: "more like this".
+
+    Compared is the direction in which an image differs from the mean of all images searched.
+
+    Args:
+        features: Of the images to search, (n_images, n_features).
+        queries: Of the images to compare with, (n_queries, n_features); an image that is searched too finds itself.
+        n_similar: Images to find for each; fewer where there are not so many.
+
+    Returns:
+        Their positions (n_queries, n_similar), the most similar first, and the cosine similarities, in [-1, 1].
+
+    Example:
+        >>> rows, similarity = find_similar(np.eye(3), np.array([[0.1, 0.9, 0.1]]), n_similar=1)
+        >>> rows.tolist(), similarity.round(2).tolist()
+        ([[1]], [[1.0]])
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    mean = features.mean(axis=0)
+    search = NearestNeighbors(metric="cosine").fit(features - mean)  # in chunks of bounded memory
+    distances, rows = search.kneighbors(queries - mean, n_neighbors=min(n_similar, len(features)))
+    return rows, 1 - distances
+
+
 def prepare_network(network: Normalized, im_size_px: int, *, name: str) -> Network:
     """Make the function that runs a frozen network, bytes in, float32 out; `name` begins that of its cached export."""
     device = choose_device()

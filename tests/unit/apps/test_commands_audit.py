@@ -30,7 +30,7 @@ def test_the_page_shows_what_was_found_and_escapes_all_of_it(spoiled_dir, tmp_pa
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert code == 1 and "Audit of 14 images" in printed and "report.html" in said
     leaks = page.partition("<h2>Leaks")[2].partition("<h2>")[0]
-    assert leaks.count("data:image/jpeg;base64,") == 2
+    assert leaks.count("data:image/webp;base64,") == 2
     assert "train/can/0.png" in leaks and "leak&#x27;&amp;&quot;.png" in leaks
     assert "broken.png" in page.partition("<h2>Files that cannot be opened")[2]
     assert "<script" not in page and "<b>carton" not in page and "&lt;b&gt;carton" in page

@@ -13,7 +13,7 @@ from tests.conftest import draw_image
 from utils_cv.data.images import load_images
 from utils_cv.models import features
 from utils_cv.models.backbones import load_backbone
-from utils_cv.models.features import compute_features, prepare_network, run_in_batches
+from utils_cv.models.features import compute_features, find_similar, prepare_network, run_in_batches
 from utils_cv.models.onnx_export import Normalized
 from utils_cv.system import row_store
 
@@ -167,3 +167,15 @@ def test_rows_are_run_in_their_order_and_changed_in_batches(pixels):
     found = run_in_batches(lambda batch: batch[:, 0, 0], pixels, order, batch_size=2, change=change)
     np.testing.assert_array_equal(found, 255 - pixels[order, 0, 0])
     assert seen == [2, 1]
+
+
+def test_similar_images_are_those_of_the_smallest_angle_around_the_mean():
+    features = np.random.default_rng(0).normal(5, 1, (40, 6))
+    rows, similarity = find_similar(features, features[:7], n_similar=3)
+    unit = features - features.mean(axis=0)
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    expected = unit[:7] @ unit.T
+    np.testing.assert_array_equal(rows, np.argsort(-expected, axis=1)[:, :3])
+    np.testing.assert_allclose(similarity, -np.sort(-expected, axis=1)[:, :3], atol=1e-12)
+    assert rows[:, 0].tolist() == list(range(7))  # an image finds itself
+    assert find_similar(features[:2], features)[0].shape == (40, 2)

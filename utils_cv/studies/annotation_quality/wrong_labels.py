@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from utils_cv.evaluation.label_errors import rank_suspects
-from utils_cv.training.model_selection import predict_out_of_fold
+from utils_cv.training.model_selection import predict_out_of_fold, predict_to_check_labels
 
 from ..experiment import FIXED_C, Task, join_results, run_trials
 
@@ -200,5 +200,5 @@ def _score_rounds(
 def _order_by_suspicion(task: Task, labels: np.ndarray, seed: int) -> np.ndarray:
     groups = task.get_groups(task.pool_rows)
     features, n_classes = task.features[task.pool_rows], len(task.class_names)
-    found = predict_out_of_fold(features, labels, n_classes=n_classes, groups=groups, Cs=SUSPECT_CS, seed=seed)
-    return rank_suspects(found.probabilities, labels)["row"].to_numpy()
+    options: dict[str, Any] = {"n_classes": n_classes, "groups": groups, "Cs": SUSPECT_CS, "seed": seed}
+    return rank_suspects(predict_to_check_labels(features, labels, **options), labels)["row"].to_numpy()
