@@ -1,12 +1,12 @@
 """An audit as one HTML file with thumbnails inside: it opens without a network and loads nothing from anywhere."""
 
+import base64
 import html
+import io
 from typing import Any
 
 from utils_cv.audit.report import AuditReport
-from utils_cv.data.images import ImageError
-
-from .thumbnails import encode_image, load_thumbnail
+from utils_cv.data.images import ImageError, load_image
 
 THUMBNAIL_PX = 160
 N_SHOWN = 24  # rows of each section
@@ -75,10 +75,19 @@ def _show_pair(row: Any, paths: dict[str, str], value_range: int) -> str:
 
 def _show_image(path: str, words: list[str], value_range: int) -> str:
     try:
-        picture = f'<img alt="" src="{encode_image(load_thumbnail(path, THUMBNAIL_PX, value_range=value_range))}">'
+        picture = f'<img alt="" src="{load_thumbnail(path, THUMBNAIL_PX, value_range=value_range)}">'
     except ImageError as error:  # it was there when the audit opened it
         picture = html.escape(error.cause)
     return f"<figure>{picture}<figcaption>{'<br>'.join(map(html.escape, words))}</figcaption></figure>"
+
+
+def load_thumbnail(path: str, size_px: int, *, value_range: int) -> str:
+    """Open an image in its own proportions, as a data URI: WebP is half the size of a JPEG that looks as good."""
+    image = load_image(path, target_px=size_px, value_range=value_range)
+    image.thumbnail((size_px, size_px))
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=70)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
 def _format(fact: Any) -> str:

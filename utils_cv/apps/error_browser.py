@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from utils_cv.data.images import ImageError, find_value_range
 from utils_cv.data.labels import encode_labels, is_multilabel, normalize_name
@@ -25,15 +24,13 @@ from utils_cv.system.files import write_atomic
 from utils_cv.system.machine import count_cpus
 from utils_cv.system.threads import map_in_threads
 
-from .thumbnails import encode_image, load_thumbnail
+from .audit_page import load_thumbnail
 
 PAGE_DIR = Path(__file__).parent / "error_page"
 MAX_IMAGES = 5_000  # what a browser scrolls through smoothly
 THUMBNAIL_SIZES_PX = (256, 192, 160, 128, 96, 64)  # the longer side: the largest that keeps within the megabytes below
 THUMBNAILS_MB = 22.0
-N_SIMILAR = 6
-N_ANSWERS = 3  # classes with the highest probability
-_N_COMPONENTS = 50
+N_SIMILAR, N_ANSWERS = 6, 3  # most similar images, and classes with the highest probability, of each image
 
 
 def save_error_browser(
@@ -80,18 +77,17 @@ def save_error_browser(
     suspects = rank_suspects(probabilities, codes).head(MAX_IMAGES)
     rows = suspects["row"].to_numpy()
     table, probabilities, features = table.iloc[rows], probabilities[rows], features[rows]
-    left_out = "" if len(rows) == len(codes) else f"The {len(rows)} most suspect of {len(codes)} images are shown."
+    note = "" if len(rows) == len(codes) else f"The {len(rows)} most suspect of {len(codes)} images are shown."
     likely = np.argsort(-probabilities, axis=1, kind="stable")[:, :N_ANSWERS]
     names = [normalize_name(name) for name in table["image"]]
     content = {
         "id": hashlib.sha256(json.dumps([names, table["label"].tolist()]).encode()).hexdigest()[:16],
         "classes": class_names,
-        "note": left_out,
+        "note": note,
         "names": names,
         "splits": table["split"].replace("", "no split").tolist(),
         "labels": suspects["label"].tolist(),
         "suggested": suspects["suggested"].tolist(),
-        "margins": suspects["margin"].round(4).tolist(),
         "answers": likely.tolist(),
         "probabilities": np.take_along_axis(probabilities, likely, axis=1).round(3).tolist(),
         "similar": _list_similar(features, (table["split"] != "test").to_numpy()),
@@ -124,7 +120,7 @@ def make_map(features: np.ndarray, *, seed: int = 0) -> np.ndarray:
     n = len(features)
     if n < 4 or not np.ptp(features, axis=0).any():  # too few for neighbors, or all the same
         return np.stack([np.linspace(0, 1, n), np.full(n, 0.5)], axis=1)
-    components = PCA(min(_N_COMPONENTS, *features.shape), random_state=seed).fit_transform(features)
+    components = PCA(min(50, *features.shape), random_state=seed).fit_transform(features)
     places = TSNE(perplexity=min(30.0, (n - 1) / 3), init="pca", random_state=seed).fit_transform(components)
     low, high = places.min(axis=0), places.max(axis=0)
     return np.asarray((places - low) / np.maximum(high - low, 1e-9))
@@ -136,9 +132,9 @@ def _make_thumbnails(paths: list[str]) -> list[str]:
 
     def make(path: str, size_px: int) -> str:
         try:
-            return encode_image(load_thumbnail(path, size_px, value_range=value_range))
-        except ImageError:  # it was there when its features were computed; its row stays, with an empty picture
-            return encode_image(Image.new("RGB", (size_px, size_px), "gray"))
+            return load_thumbnail(path, size_px, value_range=value_range)
+        except ImageError:  # it was there when its features were computed: the page shows its name in its place
+            return ""
 
     sample = paths[:: max(1, len(paths) // 50)]
     with warnings.catch_warnings():  # of broken EXIF data, which were told when the images were opened

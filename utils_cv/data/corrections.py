@@ -12,19 +12,12 @@ _COLUMNS = ("image", "label", "old_label")
 
 
 class Corrections(NamedTuple):
-    """What `apply_corrections` made of a table.
+    """What `apply_corrections` made of a table."""
 
-    Attributes:
-        table: The corrected table: other labels, and without the rows that were left out.
-        n_changed: Images whose label is another one now.
-        n_left_out: Images left out.
-        unmatched: Lines of the file that changed nothing: `image`, `label`, `old_label` and `cause`.
-    """
-
-    table: pd.DataFrame
-    n_changed: int
+    table: pd.DataFrame  # with the right labels, without the rows that were left out
+    n_changed: int  # images with another label
     n_left_out: int
-    unmatched: pd.DataFrame
+    unmatched: pd.DataFrame  # lines of the file that changed nothing: `image`, `label`, `old_label` and `cause`
 
 
 def apply_corrections(table: pd.DataFrame, csv_path: str | Path) -> Corrections:
@@ -44,8 +37,7 @@ def apply_corrections(table: pd.DataFrame, csv_path: str | Path) -> Corrections:
         ValueError: A column is missing.
 
     Example:
-        >>> found = apply_corrections(table, "outputs/corrections.csv")  # doctest: +SKIP
-        >>> found.n_changed, found.unmatched  # doctest: +SKIP
+        >>> table = apply_corrections(table, "outputs/corrections.csv").table  # doctest: +SKIP
     """
     rows = read_cells(Path(csv_path))
     if missing := {"image", "label"} - set(rows):

@@ -234,18 +234,10 @@ def predict_to_check_labels(
     of tiles, each tile under several exposures, 94 % of wrong labels were then among the first 20 % suspects, with
     whole groups held out alone 74 %; of labels wrong for whole tiles 60 % and 64 %.
 
-    Args:
-        features: (n_images, n_features).
-        labels: Class codes as they are, right or wrong, (n_images,).
-        n_classes: Number of classes.
-        groups: Group of each image (scene, video, patient); None where there are none.
-        **options: Further arguments of `predict_out_of_fold`, such as `seed`.
+    Args and errors are those of `predict_out_of_fold`.
 
     Returns:
         Probabilities (n_images, n_classes), for `utils_cv.evaluation.label_errors.rank_suspects`.
-
-    Example:
-        >>> probabilities = predict_to_check_labels(features, labels, n_classes=4)  # doctest: +SKIP
     """
     ways = [None] if groups is None else [groups, None]
     found = [predict_out_of_fold(features, labels, n_classes=n_classes, groups=way, **options) for way in ways]

@@ -122,8 +122,8 @@ def test_thumbnails_keep_their_proportions_and_shrink_to_stay_within_the_limit(
         thumbnails = read(save(tmp_path / "page.html", images, answers))["thumbnails"]
         assert sum(map(len, thumbnails)) < limit_mb * 1e6
         contents = [base64.b64decode(text.removeprefix("data:image/webp;base64,")) for text in thumbnails]
-        size_of[limit_mb] = Counter(Image.open(io.BytesIO(content)).size for content in contents)
-    assert size_of[1.0] == {(256, 192): 29, (256, 256): 1}
+        size_of[limit_mb] = Counter(Image.open(io.BytesIO(content)).size for content in contents if content)
+    assert size_of[1.0] == {(256, 192): 29}
     assert max(width for width, _ in size_of[0.08]) <= 128
 
 
