@@ -98,7 +98,7 @@ def list_faults(found: dict[str, Any], small: tuple[TableImages, np.ndarray, np.
         ) != (2, 1, 0, "corrections.csv"),
         "similar images are missing": found["similar"] != 6,
         "the area of the map selects others": not (
-            0 < len(found["inArea"]) and {*found["inArea"]} <= {*found["area"]} <= {*found["perhapsInArea"]}
+            len(found["inArea"]) > 0 and {*found["inArea"]} <= {*found["area"]} <= {*found["perhapsInArea"]}
         ),
         "the search for a name finds others": found["named"] != sum("😀" in name for name in safe),
         f"other hosts were asked: {others}": bool(others),
