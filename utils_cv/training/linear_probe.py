@@ -28,6 +28,7 @@ from .learner import TrainedModel, compute_logits, find_rows, make_dataloaders, 
 C_GRID = (0.001, 0.01, 0.03, 0.1, 0.3, 1.0)
 DEFAULT_C = 0.03
 N_FOLDS = 5
+N_MANY = 20_000  # images, beyond which C is chosen by so many of them, and a fit takes half the digits and memory
 
 
 def linear_probe(
@@ -112,9 +113,9 @@ def fit_linear_head(
     about 250 images. The scaling is folded into the returned weights, so that they apply to features as they come.
 
     `targets` are class codes (n_images,), or 0 and 1 (n_images, n_classes). `C` is scikit-learn's; None chooses one of
-    `C_GRID`, in ten times the time, with equal `groups` in one fold: a fold that knows the scene asks for too little
-    regularization. `balanced` lets every class count alike, in that choice, too. A class without an image is a
-    ValueError. Returns weight (n_classes, n_features) and bias (n_classes,), float32.
+    `C_GRID`, in ten times the time, by 20,000 images where there are more, with equal `groups` in one fold: a fold that
+    knows the scene asks for too little regularization. `balanced` lets every class count alike, in that choice, too. A
+    class without an image is a ValueError. Returns weight (n_classes, n_features) and bias (n_classes,), float32.
 
     Example:
         >>> weight, bias = fit_linear_head(np.eye(4), np.array([0, 0, 1, 1]), n_classes=2, C=1.0)
@@ -126,9 +127,12 @@ def fit_linear_head(
         raise ValueError(f"Classes {np.flatnonzero(~present).tolist()} have no train image; expected one or more each.")
     mean, std = features.mean(axis=0), features.std(axis=0)
     scale = np.sqrt(np.maximum(std, 1e-6) * max(float(np.sqrt((std**2).mean())), 1e-6))
-    scaled = (features - mean) / scale
+    scaled = features - mean
+    scaled /= scale
+    is_many = targets.ndim == 1 and len(scaled) > max(N_MANY, scaled.shape[1])
     weights = weigh_images(targets, targets) if balanced else np.ones(targets.shape)
-    with threadpool_limits(1):  # products this small lose more to waiting for each other than threads gain
+    # Small products lose more to waiting for each other than threads gain.
+    with threadpool_limits(None if is_many else 1):
         # With fewer images than features the solution lies in the span of the images: the same answer from less.
         if len(scaled) < scaled.shape[1]:
             basis = np.linalg.svd(scaled, full_matrices=False)[2]
@@ -139,7 +143,7 @@ def fit_linear_head(
             options |= {"Cs": C_GRID if C is None else (C,), "default": DEFAULT_C, "n_folds": N_FOLDS}
             weight, bias = fit_label_heads(scaled @ basis.T, targets, **options)
         else:
-            weight, bias = _fit_logistic(scaled @ basis.T, targets, C, **options)
+            weight, bias = _fit_logistic(scaled if is_many else scaled @ basis.T, targets, C, **options)
     weight = weight @ basis
     if len(weight) < n_classes:  # two classes share one logit; (-w/2, w/2) gives the same probabilities
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
@@ -203,6 +207,14 @@ def _choose_c(
     projected: np.ndarray, codes: np.ndarray, groups: np.ndarray | None, weights: np.ndarray, seed: int
 ) -> float:
     """Choose the C with the lowest cross-validated log loss; each fit starts from the one before it."""
+    if len(codes) > N_MANY:
+        drawn = np.sort(np.random.default_rng(seed).permutation(len(codes))[:N_MANY])
+        counts = count_units(codes[drawn], None if groups is None else groups[drawn])
+        drawn = drawn[np.isin(codes[drawn], counts.index[counts >= N_FOLDS])]  # rarer classes have no say
+        if len(np.unique(codes[drawn])) < 2:
+            return DEFAULT_C
+        groups = None if groups is None else groups[drawn]
+        projected, codes, weights = projected[drawn], codes[drawn], weights[drawn]
     n_folds = min(N_FOLDS, count_units(codes, groups).min())
     if n_folds < 2:
         return DEFAULT_C  # a class with one image leaves nothing to choose by

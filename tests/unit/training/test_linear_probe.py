@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from utils_cv.evaluation.calibration import weigh_images
+from utils_cv.training import linear_probe as linear_probe_module
 from utils_cv.training.learner import predict_images
 from utils_cv.training.linear_probe import C_GRID, DEFAULT_C, fit_linear_head, linear_probe
 
@@ -188,3 +189,26 @@ def test_few_images_of_many_classes_give_no_warning(recwarn):
     for codes in (np.arange(24) % 14, np.arange(24)):
         fit_linear_head(features, codes, n_classes=codes.max() + 1)
     assert not recwarn.list
+
+
+@pytest.mark.parametrize("groups", [None, np.arange(300) // 2], ids=["images", "groups"])
+def test_many_images_are_fitted_alike_and_some_of_them_choose_c(monkeypatch, groups):
+    random = np.random.default_rng(0)
+    codes = np.append(np.arange(298) % 3, [3, 3])  # a rare class, which has no say in the choice
+    features = (random.normal(0, 1, (300, 8)) + codes[:, None] * 0.8).astype(np.float32)
+    expected = linear_probe_module.fit_linear_head(features, codes, n_classes=4, C=0.1)
+    chosen, asked = linear_probe_module.LogisticRegression, []
+    monkeypatch.setattr(linear_probe_module, "N_MANY", 100)
+    found = linear_probe_module.fit_linear_head(features, codes, n_classes=4, C=0.1)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-3)
+
+    class Recorded(chosen):
+        def fit(self, values, labels, sample_weight=None):
+            asked.append((len(labels), len(np.unique(labels)), values.dtype))
+            return super().fit(values, labels, sample_weight)
+
+    monkeypatch.setattr(linear_probe_module, "LogisticRegression", Recorded)
+    linear_probe_module.fit_linear_head(features, codes, n_classes=4, groups=groups)
+    assert asked[-1] == (300, 4, np.float32) and len(asked) == 31
+    assert all(n <= 90 and n_classes == 3 for n, n_classes, _ in asked[:-1])
