@@ -55,7 +55,10 @@ def read_detector(info: ModelInfo, content: bytes, path: Path) -> OodDetector | 
     except (KeyError, ValueError, IndexError):
         is_good = False
     if not is_good or not all(np.isfinite(array).all() for array in arrays.values()):
-        raise ModelFileError(f"{path} does not hold what the score {name!r} of unknown images needs. Save it again.")
+        raise ModelFileError(
+            f"{path} does not hold what the score {name!r} of unknown images needs, as models of versions before do not. "
+            f"Load it with runtime='onnx', whose file holds its own score, or save it again."
+        )
     return detector
 
 
