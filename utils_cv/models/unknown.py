@@ -56,7 +56,7 @@ def read_detector(info: ModelInfo, content: bytes, path: Path) -> OodDetector | 
         is_good = False
     if not is_good or not all(np.isfinite(array).all() for array in arrays.values()):
         raise ModelFileError(
-            f"{path} does not hold what the score {name!r} of unknown images needs, as models of versions before do not. "
+            f"{path} does not hold what the score {name!r} of unknown images needs: it may be of a version before. "
             f"Load it with runtime='onnx', whose file holds its own score, or save it again."
         )
     return detector
