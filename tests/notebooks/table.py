@@ -109,6 +109,28 @@ CASES = {
         ),
         run={"IM_SIZES": [128], "RUNTIMES": ["onnx", "int8"], "MAX_LATENCY_MS": 0.001},
     ),
+    "03_multilabel": Case(
+        fast={"IM_SIZE": 64, "EPOCHS": 1, "N_FOLDS": 2, "MODEL_DIR": "outputs/tested_multilabel"},
+        changes={
+            "DATA_DIR": "data/fridge_objects_multilabel",  # all of it, where the base is a part
+            "BACKBONE": "efficientnet_lite1",
+            "IM_SIZE": 48,
+            "EPOCHS": 2,
+            "N_FOLDS": 3,
+            "THRESHOLDS": "per_label",
+            "NEW_IMAGES": "data/fridge_negatives/jar",
+            "MODEL_DIR": "outputs/other_multilabel",
+            "SEED": 1,
+        },
+        check=lambda r: (
+            has_interval(r, "macro_f1")
+            and has_interval(r, "gain")
+            and r["exact_match"] <= r["hamming_accuracy"]
+            and len(r["thresholds"]) == len(r["precision"]) == 4
+        ),
+        run={"IM_SIZE": 128},
+        sets={"DATA_DIR": "fridge_objects_multilabel"},
+    ),
     "10_how_many_images": Case(
         fast={"IM_SIZE": 64, "SMALLEST": 2, "N_SEEDS": 2, "RARE_RATIO": 5, "TUNED_SIZES": []},
         changes={
