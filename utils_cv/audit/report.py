@@ -10,7 +10,7 @@ import pandas as pd
 
 from utils_cv.data.decoding import FULL_RANGE
 from utils_cv.data.images import find_value_range
-from utils_cv.data.labels import LABEL_SEPARATOR, SPLIT_NAMES, fold_name
+from utils_cv.data.labels import LABEL_SEPARATOR, SPLIT_NAMES, fold_name, normalize_name
 from utils_cv.system.machine import count_cpus
 from utils_cv.system.threads import map_in_threads
 
@@ -104,6 +104,7 @@ class AuditReport:
 
     def describe_image(self, image: str) -> str:
         """Say what the report holds on one image (as in the column `image`), joined by `; `; empty for nothing."""
+        image = normalize_name(image)
         found = [f"unreadable ({row.cause})" for row in _select(self.unreadable, image)]
         found += [f"file issue ({row.file_issues})" for row in _select(self.file_issues, image)]
         found += [f"large ({row.megapixels:.1f} megapixels)" for row in _select(self.large, image)]
@@ -293,7 +294,8 @@ def _check_table(table: pd.DataFrame) -> pd.DataFrame:
     if not paths.is_unique:
         raise ValueError(f"{paths[paths.duplicated()].iloc[0]} is listed twice; keep one row per image.")
     split = table["split"].fillna("") if "split" in table else ""
-    return table.assign(path=paths, image=table.get("image", paths), split=split)
+    images = table.get("image", paths).astype(str).map(normalize_name)  # can be printed
+    return table.assign(path=paths, image=images, split=split)
 
 
 def _measure_images(table: pd.DataFrame, value_range: int, show_progress: bool) -> tuple[pd.DataFrame, np.ndarray]:

@@ -20,6 +20,11 @@ _DOCUMENTS = "txt json csv tsv xml yaml yml md py ipynb pt pth onnx pkl npy npz 
 _NO_IMAGES = {f"extension .{kind}" for kind in _DOCUMENTS.split(" ")}
 # Parts of a data set that are neither classes nor train, val or test.
 _PARTS = re.compile(r"(k?[ _-]?folds?|cv|cross[ _-]?val\w*|splits?|quer(y|ies)|galler(y|ies))[ _-]*\d*", re.IGNORECASE)
+# What annotation programs write side by side: not classes either.
+_ANNOTATED = re.compile(
+    r"(jpeg)?(images?|imgs?)|masks?|annotations?|labels?|bbox(es)?|segmentations?(class|object)?|ground[ _-]?truths?",
+    re.IGNORECASE,
+)
 _Found = dict[Path, tuple[list[Path], Counter[str]]]  # of each folder the images, and what is left out
 _Row = tuple[Path, str, str]  # path, name of the class folder, split
 
@@ -64,6 +69,10 @@ def load_folder_table(root: Path) -> tuple[pd.DataFrame, Counter[str]]:
     if all(find_split_name(name) for name in table["label"].unique()):
         names = ", ".join(table["label"].unique())
         raise ValueError(f"{root}: {names} stand where folders of classes should; they name splits. {_EXPECTED}")
+    if len(names := table["label"].unique()) > 1 and all(map(_ANNOTATED.fullmatch, names)):
+        raise ValueError(
+            f"{root}: {', '.join(names)} look like images and what was drawn on them, not like classes. {_EXPECTED}"
+        )
     table["label"] = table["label"].map({name: normalize_name(name) for name in table["label"].unique()})
     table.insert(0, "image", [normalize_name(path.relative_to(root).as_posix()) for path in table["path"]])
     order = table["split"].map(("", *SPLIT_NAMES).index)

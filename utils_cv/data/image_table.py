@@ -43,6 +43,8 @@ def load_image_table(source: str | Path, *, min_classes: int = 2) -> pd.DataFram
     Names are compared in Unicode NFC without blanks around them. Case counts: `Dog` in test beside `dog` in train is an
     error that asks "did you mean"; `Dog` and `dog` both in train are two classes, and the audit lists them. Of
     `batch1/cat/` and `batch2/cat/` the outer folders are the classes; a warning says that the inner ones may be meant.
+    `images/` beside `masks/`, `labels/` or `annotations/` alone is an error: these are no classes. An empty label is
+    missing, but `NULL`, `NaN`, `None` and `NA` are names of classes; in columns `split` and `group` they mean nothing.
     The set is multi-label if the CSV file says so: by `|` between labels, by lists, or by several ones in a row.
 
     Args:

@@ -3,6 +3,7 @@
 Names are compared in Unicode NFC, without blanks around them. Names that differ by case or accents are different; where
 that looks like a slip, an error asks "did you mean" and the audit lists them. A set is multi-label if a label holds
 `|`: then an empty label means none of the classes. In all other sets an empty label is missing, which is an error.
+Only an empty one is: `NULL`, `NaN`, `None` and `NA` are names of classes, as they are of folders.
 """
 
 import difflib
@@ -47,11 +48,13 @@ def find_split_name(name: str) -> str:
         ['train', 'test', 'valid', 'train', 'valid', '']
     """
     name = re.sub("(h[eo]ld)[ _-]out", r"\1out", name, flags=re.IGNORECASE)
-    words = [word.lower() for word in re.findall("[A-Z]?[a-z]+|[A-Z]+|[^\\W\\d_a-zA-Z]+", name)]
-    words = [word.removesuffix("set").removesuffix("集") for word in words]
-    splits = [_SPLIT_OF_WORD[word] for word in words if word in _SPLIT_OF_WORD]
-    rest = [word for word in words if word not in {*_SPLIT_OF_WORD, *_FILLERS, ""}]
-    return splits[0] if len(splits) == 1 and not rest else ""
+    for written in (name, name.lower()):  # TrainImages, then tEst
+        words = [word.lower() for word in re.findall("[A-Z]?[a-z]+|[A-Z]+|[^\\W\\d_a-zA-Z]+", written)]
+        words = [word.removesuffix("set").removesuffix("集") for word in words]
+        splits = [_SPLIT_OF_WORD[word] for word in words if word in _SPLIT_OF_WORD]
+        if len(splits) == 1 and all(word in {*_SPLIT_OF_WORD, *_FILLERS, ""} for word in words):
+            return splits[0]
+    return ""
 
 
 def split_labels(labels: str) -> list[str]:
@@ -123,7 +126,7 @@ def fold_name(name: str) -> str:
 def check_labels(table: pd.DataFrame, *, source: str = "The image table") -> None:
     """Raise a ValueError that names the rows whose label is missing or is not text."""
     images = table["image" if "image" in table else "path"]
-    is_text = table["label"].map(lambda label: isinstance(label, str))
+    is_text = pd.Series([isinstance(label, str) for label in table["label"]], table.index)
     is_missing = ~is_text & table["label"].isna()
     if not (is_text | is_missing).all():
         kind = type(table.loc[~(is_text | is_missing), "label"].iloc[0]).__name__
@@ -131,7 +134,7 @@ def check_labels(table: pd.DataFrame, *, source: str = "The image table") -> Non
     if not is_multilabel(table[is_text]):
         is_missing |= table["label"].str.strip() == ""
     if is_missing.any():
-        rows = [f"{images[row]} (row {position + 1})" for position, row in enumerate(table.index) if is_missing[row]]
+        rows = [f"{images.iloc[row]} (row {row + 1})" for row in np.flatnonzero(is_missing)]
         more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
         raise ValueError(
             f"{source} has no label for {len(rows)} of {len(table)} images: {', '.join(rows[:3])}{more}. Fill it in or "

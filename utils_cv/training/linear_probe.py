@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 from torch import nn
 
 from utils_cv.data.image_table import TableImages
-from utils_cv.data.labels import encode_labels
+from utils_cv.data.labels import encode_labels, list_class_names
 from utils_cv.data.splits import list_groups, split_folds
 from utils_cv.evaluation.calibration import compute_losses, weigh_images
 from utils_cv.models.backbones import DEFAULT_BACKBONE
@@ -65,6 +65,8 @@ def linear_probe(
     """
     train_rows, valid_rows = find_rows(images)
     targets = encode_labels(images.table["label"], images.class_names, multilabel=images.is_multilabel)
+    if missing := set(images.class_names) - set(list_class_names(images.table.iloc[train_rows])):
+        raise ValueError(f"Classes {', '.join(sorted(missing))} have no train image; expected one or more each.")
     groups, n_classes = list_groups(images.table.iloc[train_rows]), len(images.class_names)
     network = _take_body(start, n_classes) if start else None
     backbone = start.backbone if start else backbone

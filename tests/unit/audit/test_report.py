@@ -8,6 +8,7 @@ from PIL import Image, ImageFilter
 from tests.conftest import make_photo
 from tests.unit.audit.photos import load_demo_images, make_table
 from utils_cv.audit.report import AuditLimits, add_groups, audit_images, drop_duplicates
+from utils_cv.data.labels import normalize_name
 from utils_cv.data.splits import complete_splits
 
 FINDINGS = ("unreadable", "file_issues", "large", "low_quality", "duplicates", "leaks", "label_conflicts")
@@ -142,6 +143,17 @@ def test_names_that_people_confuse_and_files_left_out_are_said(tmp_path):
     assert lines[-2:] == ["Classes that differ only by case or accents: 'Dog', 'dog'.",
                           "When the table was loaded: left out 3: 3 × not listed."]  # fmt: skip
     assert "&#x27;Dog&#x27;, &#x27;dog&#x27;" in audit(table)._repr_html_()
+
+
+NAMES = {"not UTF-8": "caf\udce9.jpg", "newline and signs": "a\n#%20$c$ 🍎.jpg", "255 bytes": "a" * 251 + ".jpg"}
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+def test_images_of_any_name_are_audited_and_listed(audit_with, name):
+    report = audit_with((name, PHOTO, "can", "test"), ("empty.jpg", b"", "can", "test"))
+    assert count_findings(report) == {"unreadable": 1} | LEAK
+    assert report.leaks["image"].tolist() == [normalize_name(name)] and "leak" in report.describe_image(name)
+    (str(report) + report._repr_html_() + report.describe_image(name)).encode("utf-8")
 
 
 def test_a_report_is_readable_as_text_and_as_html(audit_with, tmp_path):

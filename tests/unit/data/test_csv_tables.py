@@ -41,12 +41,15 @@ def load(folder, text, encoding="utf-8"):
         pytest.param(PLAIN, "utf-8-sig", id="byte order mark"),
         pytest.param(PLAIN.replace(",", "\t"), "utf-16", id="UTF-16 and tabs"),
         pytest.param(PLAIN, "utf-16-le", id="UTF-16 without a mark"),
+        pytest.param(PLAIN, "utf-16-be", id="UTF-16 of the other order"),
         pytest.param(PLAIN.replace(",", ";"), "utf-8", id="semicolons"),
+        pytest.param(PLAIN.replace(",", "\t"), "utf-8", id="tabs"),
         pytest.param("sep=;\n" + PLAIN.replace(",", ";"), "utf-8", id="sep="),
         pytest.param('"sep=\t"\r\n' + PLAIN.replace(",", "\t"), "utf-8", id="sep= in quotes"),
         pytest.param(f"# made by hand\nMy images,,\n{PLAIN}".replace(",", ";"), "utf-8", id="remark and title"),
         pytest.param(PLAIN + "\x1a", "utf-8", id="end of a DOS file"),
         pytest.param(PLAIN.replace("\n", "\r"), "utf-8", id="old Mac lines"),
+        pytest.param(PLAIN.replace("\n", "\r\n"), "utf-8", id="Windows lines"),
         pytest.param(PLAIN.replace("\n", ",\n").replace("label,", "label"), "utf-8", id="rows end with a comma"),
         pytest.param(PLAIN.replace("\n", ",,\n"), "utf-8", id="blank columns"),
         pytest.param(f"\n{PLAIN},\n,\n", "utf-8", id="blank rows"),
@@ -54,6 +57,7 @@ def load(folder, text, encoding="utf-8"):
         pytest.param(PLAIN.replace(",", ', "').replace("\n", '"\n'), "utf-8", id="blanks before quotes"),
         pytest.param(PLAIN.replace("image,label", "Image_Path,CLASS"), "utf-8", id="other names"),
         pytest.param(PLAIN.replace("image,label", "File Name,target"), "utf-8", id="names with blanks"),
+        *(pytest.param(PLAIN.replace("image,", f"{n},"), "utf-8", id=n) for n in ("path", "filename", "file")),
         pytest.param(PLAIN.replace("image,label", "id,breed").replace("breed", "y"), "utf-8", id="id and y"),
         pytest.param(PLAIN.replace(".jpg", ""), "utf-8", id="no extension"),
         pytest.param(PLAIN.replace(".jpg", ".JPG").replace("cat/", "Cat/"), "utf-8", id="another case"),
@@ -130,7 +134,7 @@ def test_a_file_says_that_images_have_several_labels(folder, rows, labels):
 
 
 def test_columns_that_are_partly_empty_mean_what_they_say(folder):
-    splits, groups = ["Train", "dev", "", "te", "tr", "dev", "nan", "Testing"], ["7", "7", "", "NaN", "07", "", "-", ""]
+    splits, groups = ["Train", "dev", "", "tEst", "tr", "dev", "nan", "Tst"], ["7", "7", "", "NaN", "07", "", "-", ""]
     rows = [",".join([*row, split, group]) for row, split, group in zip(ROWS, splits, groups, strict=True)]
     table = load(folder, "\n".join(["image,label,split,group", *rows]))
     assert table["split"].tolist() == ["train", "valid", "", "test"] * 2
@@ -149,6 +153,17 @@ def test_rows_that_repeat_an_image_count_once_and_are_said(folder):
     with pytest.warns(UserWarning, match="left out 9: 9 × rows that list an image again"):
         table = load(folder, PLAIN + PLAIN.split("\n", 1)[1] + "CAT/0,cat\n")
     assert table["image"].tolist() == [image for image, _ in ROWS]
+
+
+@pytest.mark.parametrize("name", ["NULL", "NaN", "None", "NA", "-"])
+def test_words_for_nothing_are_names_of_classes_in_files_and_folders(folder, name):
+    table = load(folder, PLAIN.replace(",cat", f",{name}"))
+    assert table["label"].tolist() == [name] * 4 + ["dog"] * 4
+    save_image_table(table, folder / "labels.csv", overwrite=True)
+    pd.testing.assert_frame_equal(load_image_table(folder), table)
+    (folder / "labels.csv").unlink()
+    (folder / "cat").rename(folder / name)
+    assert sorted(load_image_table(folder)["label"]) == sorted(table["label"])
 
 
 def test_numbers_of_two_spellings_are_one_class_and_leading_zeros_stay(folder):
@@ -221,6 +236,9 @@ def make_zip(name):
         pytest.param(
             PLAIN.replace("2.jpg,cat", "2.jpg,"), r"no label for 1 of 8 images: cat/2.jpg \(row 3\)", id="label"
         ),
+        pytest.param(
+            "image,label,split\ncat/0.jpg,a,train\ndog/0.jpg,,test", "1 of 2 .*: dog/0.jpg", id="unlabeled test"
+        ),
         pytest.param("image,a,b\ncat/0.jpg,1,0\ncat/1.jpg,0,0", r"cat/1.jpg \(row 2\)", id="no 1 in a row"),
         pytest.param(PLAIN + ",dog", "line 10: column 'image' names no image", id="no image"),
         pytest.param(PLAIN.replace("2.jpg,cat", "2.jpg,cat,big"), "line 4: 3 cells, but 2 names .* quotes", id="comma"),
@@ -240,7 +258,9 @@ def make_zip(name):
         pytest.param("", "is empty", id="empty"),
         pytest.param("image,label,label\na,b,c", "two columns 'label'", id="two columns of a name"),
         pytest.param("image,label,split\ncat/0.jpg,a,tset", "line 2: got split 'tset', .* 'test'", id="split"),
+        pytest.param("image,label,split\ncat/0.jpg,a,0\ndog/0.jpg,b,1", "2: got split '0', expected train", id="0, 1"),
         pytest.param("image,label,split\ncat/0.jpg,a,train\ndog/0.jpg,A,test", "classes A .* 'a'", id="only in test"),
+        pytest.param("image,label,split\ncat/0.jpg,a,train\ndog/0.jpg,fox,test", "classes fox have test", id="new"),
         pytest.param(make_zip("a.jpg"), "an archive: unpack it", id="zip"),
         pytest.param(b"\x1f\x8b\x08", "an archive", id="tar.gz"),
         pytest.param(b"a.jpg".ljust(257, b"\0") + b"ustar", "an archive", id="tar"),

@@ -57,6 +57,28 @@ def test_every_format_opens_as_rgb(file_format):
     assert np.abs(np.asarray(image, float) - np.asarray(PHOTO, float)).mean() < 12  # GIF has 256 colors
 
 
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        *(
+            pytest.param(encode(PHOTO, "TIFF", compression=kind), PHOTO, id=f"TIFF, {kind}")
+            for kind in ("jpeg", "zstd", "lzma", "packbits", "tiff_lzw", "tiff_adobe_deflate")
+        ),
+        pytest.param(encode(PHOTO.convert("1"), "TIFF", compression="group4"), PHOTO.convert("1"), id="TIFF, fax"),
+        pytest.param(encode(PHOTO, "TIFF", big_tiff=True), PHOTO, id="BigTIFF"),
+        pytest.param(JPEG + b"junk" * 99, PHOTO, id="junk behind a JPEG"),
+        pytest.param(encode(PHOTO, "PNG", icc_profile=b"bad" * 50), PHOTO, id="bad color profile"),
+        pytest.param(encode(PHOTO, "JPEG", xmp=XMP), PHOTO.transpose(Image.Transpose.ROTATE_270), id="turned by XMP"),
+    ],
+)
+def test_rare_kinds_open_as_they_are_seen(content, expected):
+    difference = np.subtract(open_content(content), np.asarray(expected.convert("RGB"), float))
+    assert np.abs(difference).mean() < 6
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_every_orientation_is_made_upright_once(orientation, file_format):
@@ -279,6 +301,8 @@ BAD_FILES = {
     "JPEG XL": (b"\xff\x0a" + NOISE, "a JPEG XL image"),
     "JPEG XL in a box": (b"\0\0\0\x0cJXL \r\n\x87\n" + NOISE, "a JPEG XL image"),
     "TIFF without a directory": (b"II*\0\xff\xff\0\0" + bytes(30), "a damaged TIFF"),
+    "JSON": (b'{"image": 1}', "a JSON file"),
+    "JPEG behind a newline": (b"\n" + JPEG, "not an image of a known format; it begins with"),
     "MP4 video": (b"\x00\x00\x00\x20ftypisom" + NOISE, "not an image of a known format"),
     "JPEG header alone": (JPEG[:200], "not an image|damaged"),
     "JPEG without its start": (JPEG[2:], "not an image of a known format"),

@@ -30,6 +30,8 @@ def count(table):
         pytest.param(["Train/", "Valid/", "TEST/"], ["train", "valid", "test"], id="any case"),
         pytest.param(["training_set/", "test_set/"], ["train", "test"], id="training_set"),
         pytest.param(["Training/", "Testing/"], ["train", "test"], id="Training"),
+        pytest.param(["tRain/", "tEst/"], ["train", "test"], id="mixed case"),
+        pytest.param(["seg_train/", "seg_test/"], ["train", "test"], id="seg_train"),
         pytest.param(["seg_train/seg_train/", "seg_test/seg_test/"], ["train", "test"], id="nested seg_train"),
         pytest.param(["train/images/", "val/images/"], ["train", "valid"], id="images between"),
         pytest.param(["Train_images/", "dev/"], ["train", "valid"], id="dev"),
@@ -59,9 +61,33 @@ def test_a_vehicle_called_train_is_a_class(tmp_path):
     }
 
 
-@pytest.mark.parametrize("classes", [["de", "tr", "us"], ["part 1", "part 2"], ["cv", "job letter"], ["007", "7"]])
-def test_names_that_could_be_splits_are_classes_beside_others(tmp_path, classes):
+@pytest.mark.parametrize(
+    "classes",
+    [
+        *(["de", "tr", "us"], ["part 1", "part 2"], ["cv", "job letter"], ["007", "7"], ["1", "02", "2", "10"]),
+        *(["mask", "no mask"], ["images", "drawings"], ["true", "false"], ["2024-01-01", "2024-01-02"]),
+    ],
+    ids=", ".join,
+)
+def test_names_that_could_be_splits_or_parts_are_classes_beside_others(tmp_path, classes):
     assert count(load_image_table(make_classes(tmp_path, classes=classes))) == {("", label): 4 for label in classes}
+
+
+@pytest.mark.parametrize("place", ["", "cat/", "train/"], ids=["beside classes", "in a class", "in train"])
+@pytest.mark.parametrize("name", ["@eaDir", "__MACOSX", "lost+found", ".ipynb_checkpoints", "$RECYCLE.BIN"])
+def test_folders_of_systems_and_tools_are_passed_over(tmp_path, place, name):
+    make_classes(tmp_path, "train/" if place == "train/" else "")
+    expected = load_image_table(tmp_path)
+    touch(tmp_path, f"{place}{name}/0.jpg", f"{place}{name}/0.jpg.d/SYNOPHOTO_THUMB_M.jpg")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_image_table(tmp_path).equals(expected)
+
+
+def test_loose_images_beside_classes_are_counted(tmp_path):
+    touch(make_classes(tmp_path), *(f"loose{i}.jpg" for i in range(20)), "cat/a.jpg_large", "cat/b")
+    with pytest.warns(UserWarning, match="left out 22: 20 × beside the folders, 1 × extension .jpg_large, 1 × no ext"):
+        assert len(load_image_table(tmp_path)) == 8
 
 
 def test_folders_of_the_same_names_in_all_classes_are_said(tmp_path):
@@ -127,6 +153,10 @@ def test_names_that_are_not_text_can_be_printed_and_opened(tmp_path):
         pytest.param(["train/dog/1.jpg", "test/Dog/1.jpg"], "classes Dog .* Did you mean 'dog'", id="case"),
         pytest.param(["train/cat/1.jpg", "tset/cat/1.jpg"], "and also tset.* Did you mean 'test'", id="slip"),
         pytest.param(["dog/1.jpg", "cat/1.raw"], "no image in class folder 'cat'.* below it: .raw", id="unknown"),
+        pytest.param(["images/1.jpg", "masks/1.png"], "images, masks look like images and what was drawn", id="masks"),
+        pytest.param(["image/a/1.jpg", "label/a/1.png"], "image, label look like images", id="label images"),
+        pytest.param(["train/images/1.jpg", "train/Annotations/1.png"], "Annotations, images look", id="in a split"),
+        pytest.param(["JPEGImages/1.jpg", "SegmentationClass/1.png"], "SegmentationClass look like", id="Pascal VOC"),
         pytest.param(["pets.csv"], "Found pets.csv: to load what it lists", id="a CSV of another name"),
     ],
 )

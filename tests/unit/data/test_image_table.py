@@ -140,6 +140,23 @@ def test_hand_made_tables_need_no_names_but_labels(image_dir):
         load_table_images(table, 32)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda t: t.astype({"label": "category", "split": "category"}), id="categories"),
+        pytest.param(lambda t: t.astype(object), id="objects"),
+        pytest.param(lambda t: t.assign(path=t["path"].map(Path)), id="paths"),
+        pytest.param(lambda t: pd.concat([t[:9], t[9:].reset_index(drop=True)]), id="two tables with the same index"),
+    ],
+)
+def test_tables_of_other_types_give_the_same_images(image_dir, change):
+    table = complete_splits(load_image_table(image_dir))
+    images, changed = load_table_images(table, 16), change(table)
+    np.testing.assert_array_equal(load_table_images(changed, 16).pixels, images.pixels)
+    assert describe_table(changed) == describe_table(table)
+    assert complete_splits(changed)["split"].tolist() == table["split"].tolist()
+
+
 def test_a_table_is_described_with_what_is_left_out(image_dir):
     assert describe_table(load_image_table(image_dir)) == (
         "20 images of 2 classes, one label per image; without a split 20; nothing left out."

@@ -201,7 +201,8 @@ def test_arrays_of_one_three_and_four_channels_are_seen_like_files(given, expect
 
 
 WRONG = [None, 3, np.zeros((4, 4, 3)), np.zeros((4, 4, 2), np.uint8), np.zeros((0, 4, 3), np.uint8), io.StringIO("a")]
-WRONG_IDS = ["nothing", "number", "floats", "two channels", "no rows", "text file"]
+WRONG += [np.zeros((3, 8, 9), np.uint8), {"a.jpg"}]
+WRONG_IDS = ["nothing", "number", "floats", "two channels", "no rows", "text file", "channels first", "set"]
 
 
 @pytest.mark.parametrize("given", WRONG, ids=WRONG_IDS)

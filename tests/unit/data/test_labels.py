@@ -31,9 +31,9 @@ def test_names_are_composed_trimmed_and_can_be_printed(name, expected):
 @pytest.mark.parametrize(
     ("names", "split"),
     [
-        ("train Train TRAINING training_set seg_train Train_images trainset train2017 Training-Data", "train"),
-        ("val valid Validation val_set dev DEV evaluation eval_images validation-split", "valid"),
-        ("test Testing test_set seg_test TestImages PublicTest Test", "test"),
+        ("train Train TRAINING training_set seg_train Train_images trainset train2017 Training-Data tRain", "train"),
+        ("val valid Validation val_set dev DEV evaluation eval_images validation-split vAL", "valid"),
+        ("test Testing test_set seg_test TestImages PublicTest Test tEst", "test"),
         ("cat traffic trainer testament latest device train_test valley 1 seg set images prétest traintest", ""),
     ],
 )
@@ -65,10 +65,11 @@ def test_a_bar_makes_a_table_multilabel_and_a_missing_label_does_not(labels, exp
     ],
 )
 def test_missing_labels_are_named(labels, message):
-    table = pd.DataFrame({"image": ["0.jpg", "1.jpg", "2.jpg"], "label": labels}, index=[7, 3, 5])
+    table = pd.DataFrame({"image": ["0.jpg", "1.jpg", "2.jpg"], "label": labels}, index=[7, 3, 3])
     with pytest.raises(ValueError, match=message):
         check_labels(table, source="mine.csv")
     check_labels(table.assign(label=["a|b", "", "a"]))  # none of the classes
+    check_labels(table.assign(label=pd.Categorical(["a"] * 3)))
 
 
 def test_labels_become_codes_or_zeros_and_ones():

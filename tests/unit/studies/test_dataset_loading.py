@@ -12,11 +12,11 @@ def read_all(folder):
     return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def make_splits(tmp_path, suffix):
+def make_splits(tmp_path, suffix, size=(160, 120)):
     """12 images of each of two classes: 16 to train, 4 to validate, 4 to test."""
     (tmp_path / "in").mkdir()
     splits = ["train"] * 8 + ["valid"] * 2 + ["test"] * 2
-    rows = [(f"{i}{suffix}", make_photo(i), "can" if i < 12 else "carton", splits[i % 12]) for i in range(24)]
+    rows = [(f"{i}{suffix}", make_photo(i, size), "can" if i < 12 else "carton", splits[i % 12]) for i in range(24)]
     return make_table(tmp_path / "in", rows)
 
 
@@ -25,7 +25,13 @@ def table(tmp_path):
     return make_splits(tmp_path, ".jpg")
 
 
-@pytest.mark.parametrize(("suffix", "seed"), [(".jpg", 0), (".jpg", 1), (".png", 0)])
+NAMES = {"not UTF-8": "caf\udce9.jpg", "254 bytes": "a" * 248 + ".jpg", "newline and signs": "\n#%41$ 🐈.jpg"}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "seed"),
+    [(".jpg", 0), (".jpg", 1), (".png", 0), *(pytest.param(suffix, 0, id=name) for name, suffix in NAMES.items())],
+)
 def test_the_audit_finds_all_ten(tmp_path, suffix, seed):
     corrupted, injected = corrupt_images(make_splits(tmp_path, suffix), tmp_path / "out", seed=seed)
     assert len(corrupted) == 26
@@ -33,6 +39,12 @@ def test_the_audit_finds_all_ten(tmp_path, suffix, seed):
     report = audit_images(corrupted, show_progress=False)
     injected["reported"] = injected["image"].map(report.describe_image)
     assert [row.fault for row in injected.itertuples() if row.expected not in row.reported] == []
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_strips_take_the_faults(tmp_path, suffix):
+    copies, injected = corrupt_images(make_splits(tmp_path, suffix, (900, 30)), tmp_path / "out")
+    assert (len(copies), injected["fault"].nunique()) == (26, 10)
 
 
 def test_the_seed_decides_which_images_are_corrupted_and_the_originals_stay(table, tmp_path):

@@ -164,9 +164,12 @@ def test_the_probe_is_scored_by_what_it_is_balanced_for(small_images, small_prob
     assert probe.learn.dls.balance == balance
 
 
-def test_a_class_without_images_says_so():
+def test_a_class_without_images_says_so(small_images):
     with pytest.raises(ValueError, match=r"Classes \[2\] have no train image"):
         fit_linear_head(*make_features(2), n_classes=3)
+    table = small_images.table.assign(split=small_images.table["label"].map({"can": "test", "carton": "train"}))
+    with pytest.raises(ValueError, match="Classes can have no train image"):
+        linear_probe(dataclasses.replace(small_images, table=table))
 
 
 def test_the_probe_learns_and_its_history_is_its_score(small_images, small_probe):
