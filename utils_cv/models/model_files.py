@@ -230,10 +230,11 @@ def _read_file(folder: Path, name: str, info: ModelInfo) -> bytes:
     path, expected, got = folder / name, info.files.get(name, ""), ""
     # A file may move from its pending to its final name between two looks, so the last look is at that again.
     for place in (path, folder / _name_pending(name, expected), path) if expected else ():
-        if place.is_file():
-            content = place.read_bytes()
-            if (got := hashlib.sha256(content).hexdigest()) == expected:
-                return content
+        content = None
+        with contextlib.suppress(FileNotFoundError):  # moved since the look
+            content = place.read_bytes() if place.is_file() else None
+        if content is not None and (got := hashlib.sha256(content).hexdigest()) == expected:
+            return content
     if not expected or not path.exists():
         has = ", ".join(info.files) or "no files"
         raise FileNotFoundError(f"{path} is missing; {INFO_NAME} lists {has}. Save the model again with it.")

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -152,6 +153,22 @@ def test_readers_get_the_old_model_or_the_new_one_while_it_is_replaced(tmp_path)
             assert content == expected[seen[-1]]
     assert [saver.result() for saver in savers] == [None, None] and set(seen) == {2, 3}
     assert list_names(tmp_path) == ["README.md", "model.json", "model.onnx"]
+
+
+def test_a_file_that_moves_to_its_place_while_it_is_read_is_read_there(tmp_path, monkeypatch):
+    save_tiny_model(tmp_path)
+    final, read = tmp_path / "model.onnx", Path.read_bytes
+    digest = read_model_info(tmp_path).files["model.onnx"]
+    pending = tmp_path / f".{digest[:16]}.model.onnx"
+    final.rename(pending)
+
+    def read_late(path):
+        if path == pending and path.exists():
+            path.rename(final)
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_late)
+    assert read_model(tmp_path, ["model.onnx"])[1] == "model.onnx"
 
 
 def test_versions_name_what_decides_answers():
