@@ -161,12 +161,18 @@ def test_the_command_keeps_what_was_chosen_however_it_ends(new_images, tmp_path,
     csv_path = tmp_path / "labels.csv"
     command = [sys.executable, "-m", "utils_cv", "annotate", new_images, "--output", csv_path, "--by-name", "--json"]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
+    # Whatever starts the tests in the background ignores Ctrl-C, and children would, too.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as process:
+        signal.signal(signal.SIGINT, before)
         url = json.loads(process.stdout.readline())["url"]
         for i in range(3):
             assert ask(f"{url}choices", {"annotator": "Ann", "choices": [[i, "can", "label"]]})[0] == 200
         process.send_signal(end)
-        said = process.communicate(timeout=30)[1]
+        try:
+            said = process.communicate(timeout=30)[1]
+        finally:
+            process.kill()
     assert load_choices(csv_path)["label"].tolist() == ["can"] * 3
     if end == signal.SIGINT:
         assert process.returncode == 130
