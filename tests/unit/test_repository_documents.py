@@ -47,6 +47,8 @@ GIVEN = {
     "2018": "year of a publication",
     "20 %": "the rule that an experiment tests",
     "4 megapixels": "the rule that an experiment tests",
+    "0.5 for all": "the usual threshold",
+    "for rare labels 0.5": "the usual threshold",
     "10 times": "the claim that an experiment tests",
 }
 
