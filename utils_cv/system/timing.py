@@ -6,12 +6,14 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from .machine import count_cpus
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # On an idle machine the median of a network's time lies within a fifth of its minimum, and one run in twenty
 # takes up to 1.6 times as long. Wider spreads mean that something else was running.
@@ -75,7 +77,7 @@ def measure_in_turn(
     n_threads: int | None = None,
     settle_ms: float = _SETTLE_MS,
     warn: bool = True,
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """Time several functions in turn: a, b, c, a, b, c, ...
 
     A machine whose speed drifts (heat, other users) then disturbs all of them alike, and their ratios hold.
@@ -124,6 +126,8 @@ def measure_in_turn(
             function()
             wait()
             times_ms[name].append((time.perf_counter_ns() - start) / 1e6)
+    import pandas as pd
+
     table = pd.DataFrame([_summarize(name, times) for name, times in times_ms.items()])
     busy = table.loc[table["busy"], "name"].tolist()
     if busy and warn:
