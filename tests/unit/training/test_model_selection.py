@@ -9,7 +9,12 @@ from scipy.special import softmax
 
 from utils_cv.training import model_selection
 from utils_cv.training.learner import compute_logits, make_learner, predict_images
-from utils_cv.training.model_selection import _scale_head_by_temperature, predict_out_of_fold, select_recipe
+from utils_cv.training.model_selection import (
+    _scale_head_by_temperature,
+    predict_out_of_fold,
+    predict_to_check_labels,
+    select_recipe,
+)
 
 OPTIONS = {"epochs": 1, "batch_size": 8, "n_folds": 2, "show_progress": False}
 
@@ -295,3 +300,17 @@ def test_folds_for_a_selection_always_learn_a_class_of_one_image(small_images):
         *held_out
     )
     assert all(fold.table["split"][row] == "train" for fold in folds)
+
+
+def test_labels_are_checked_by_a_model_that_knows_the_group_and_one_that_does_not():
+    rng = np.random.default_rng(0)
+    labels, groups = np.repeat([0, 1], 20), np.arange(40) // 2
+    features = rng.normal(size=(40, 3)).astype(np.float32) + labels[:, None]
+    alone, grouped = (
+        predict_out_of_fold(features, labels, n_classes=2, groups=way, Cs=(1.0,)).probabilities
+        for way in (None, groups)
+    )
+    found = predict_to_check_labels(features, labels, n_classes=2, groups=groups, Cs=(1.0,))
+    assert abs(alone - grouped).max() > 0.01
+    np.testing.assert_allclose(found, (alone + grouped) / 2)
+    np.testing.assert_array_equal(predict_to_check_labels(features, labels, n_classes=2, Cs=(1.0,)), alone)
