@@ -1,10 +1,12 @@
 """The table of notebooks: parameters that make each one fast, what changes each parameter, and what must hold."""
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 # Stands for another folder of images, and for none.
 OTHER_SET = "another set"
+PROCESS = os.environ.get("PYTEST_XDIST_WORKER", "")  # processes that test side by side write into folders of their own
 
 
 class Case(NamedTuple):
@@ -271,10 +273,10 @@ CASES = {
         },
     ),
     "20_annotation": Case(
-        fast={"IM_SIZE": 64, "N_GRID": 8, "OUT_DIR": "outputs/tested_annotation"},
+        fast={"IM_SIZE": 64, "N_GRID": 8, "OUT_DIR": f"outputs/tested_annotation{PROCESS}"},
         changes={
             "DATA_DIR": OTHER_SET,
-            "OUT_DIR": "outputs/other_annotation",
+            "OUT_DIR": f"outputs/other_annotation{PROCESS}",
             "MY_NAME": "Ann",
             "BACKBONE": "efficientnet_lite1",
             "IM_SIZE": 48,
