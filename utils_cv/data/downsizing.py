@@ -150,7 +150,7 @@ def _describe_existing(content: bytes, out_path: Path, row: _Row) -> _Row:
     try:
         views, sizes = [], []
         for encoded in (content, out_path.read_bytes()):
-            image, header = decode_image(encoded, target_px=_VIEW_PX)
+            image, header = decode_image(encoded, target_px=8 * _VIEW_PX)  # smaller, JPEG's own reduction would show
             views.append(np.asarray(image.convert("L").resize((_VIEW_PX, _VIEW_PX), Image.Resampling.BOX), np.float32))
             sizes.append((header.width_px, header.height_px))
         is_ours = sizes[1] == (row.new_width_px, row.new_height_px) and np.abs(views[0] - views[1]).mean() < _MAX_CHANGE
