@@ -71,6 +71,8 @@ def expand_images(images: ImageLike | Iterable[ImageLike]) -> ImageLike | Iterab
     """List the image files of a folder, or the files that fit a pattern; anything else stays as it is."""
     if not isinstance(images, str | Path):
         return images
+    if not str(images).strip():
+        raise ValueError("Got an empty path. Expected an image, a folder (. is this one) or a pattern.")
     path = expand_home(images)
     if path.is_dir():
         return list_image_files(path)

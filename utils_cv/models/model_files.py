@@ -155,6 +155,8 @@ def _name_pending(name: str, digest: str) -> str:
 def check_folder(folder: str | Path, *, overwrite: bool = False) -> None:
     """Check, before a training, that `save_classifier` may write into a folder; FileExistsError if not."""
     folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file, expected a folder for the model. Choose another name.")
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     found = {name for name in names if not _LEFTOVER.fullmatch(name)}
     is_model = INFO_NAME in found or found <= set(MODEL_FILES)  # the latter when version 1 was stopped half-way

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from utils_cv.data.image_files import find_image_files, list_dirs, list_image_files
+from utils_cv.data.image_files import expand_images, find_image_files, list_dirs, list_image_files
 
 
 def touch(folder, *names):
@@ -57,3 +57,9 @@ def test_links_into_the_set_or_above_it_are_left_out(tmp_path):
     (tmp_path / "data/loop").symlink_to(".", target_is_directory=True)
     (tmp_path / "data/dog2").symlink_to("dog", target_is_directory=True)
     assert [path.name for path in list_dirs(tmp_path / "data")] == ["cat", "dog", "dog2"]
+
+
+@pytest.mark.parametrize("empty", ["", " "])
+def test_an_empty_path_is_not_the_current_folder(empty):
+    with pytest.raises(ValueError, match="empty path"):
+        expand_images(empty)

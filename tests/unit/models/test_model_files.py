@@ -14,7 +14,14 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.unit.models.tiny_models import change_info, make_tiny_network, save_tiny_model
-from utils_cv.models.model_files import ModelInfo, commit_model, list_versions, read_model, read_model_info
+from utils_cv.models.model_files import (
+    ModelInfo,
+    check_folder,
+    commit_model,
+    list_versions,
+    read_model,
+    read_model_info,
+)
 from utils_cv.system.files import hash_file
 
 INFO = ModelInfo(
@@ -169,6 +176,12 @@ def test_a_file_that_moves_to_its_place_while_it_is_read_is_read_there(tmp_path,
 
     monkeypatch.setattr(Path, "read_bytes", read_late)
     assert read_model(tmp_path, ["model.onnx"])[1] == "model.onnx"
+
+
+def test_a_file_in_the_place_of_the_folder_is_told_before_a_training(tmp_path):
+    (tmp_path / "model").write_text("notes")
+    with pytest.raises(FileExistsError, match="is a file, expected a folder"):
+        check_folder(tmp_path / "model", overwrite=True)
 
 
 def test_versions_name_what_decides_answers():
