@@ -6,7 +6,8 @@ as a draw makes them. Of 100 images 20 come into the test split, give or take 4.
 
 Every class gets an image in every part, or a ValueError says why not. Where the hashes leave a part without a class (a
 fifth of the classes of 10 images, 1 in 400 of those of 30), the image or group of lowest hash that no other part needs
-is moved there. Only such an image may move again when images of its class come or go. A saved table keeps all splits:
+is moved there, and may move again when images of its class come or go. Where that does not help, as with many classes
+of few groups, all hashes are drawn anew, so other splits may change, too. A saved table keeps all splits:
 `utils_cv.data.csv_tables.save_image_table`.
 """
 
