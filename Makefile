@@ -60,7 +60,7 @@ lint: $(STAMP) ## Check style, imports and annotations
 	"$(VENV_PYTHON)" -m mypy
 
 test: lint ## Run lint and every test, notebooks included (no network needed)
-	"$(VENV_PYTHON)" -m pytest -n 2 --dist loadgroup
+	"$(VENV_PYTHON)" -m pytest -n 2
 
 lab: $(STAMP) ## Open JupyterLab in notebooks/
 	"$(VENV_PYTHON)" -m jupyterlab --notebook-dir . notebooks/00_dataset_loading.ipynb

@@ -2,6 +2,7 @@
 
 import doctest
 import os
+import re
 
 # Before anything imports these libraries: no window, no bars, and proof that no test needs a hub. One thread for each
 # process of the tests, because threads that wait for each other make small networks ten times slower.
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from xdist.scheduler import LoadScopeScheduling
 
 # One core for each process of pytest-xdist, for what counts the cores itself, such as ONNX Runtime.
 _WORKER = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
@@ -80,9 +82,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--data-dir", default=None, help="folder of images for the notebooks instead of the demo set")
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out examples without a line to run, and keep the tests of one file, or notebook, in one process."""
+    """Leave out examples without a line to run."""
     shown_only = [
         item
         for item in items
@@ -91,6 +92,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     ]
     config.hook.pytest_deselected(items=shown_only)
     items[:] = [item for item in items if item not in shown_only]
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
+
+
+class FileScheduling(LoadScopeScheduling):
+    """The tests of one file, or of one notebook, run in one process: they share fixtures and folders."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path, _, test = nodeid.partition("::")
+        notebook = re.search(r"\[(\d\d)", test) if path.endswith("notebooks/test_execution.py") else None
+        return f"{path}[{notebook[1]}" if notebook else path
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> FileScheduling:
+    """Send whole files to processes; `--dist loadgroup` of xdist 3.8 does nothing with pytest 9.2."""
+    return FileScheduling(config, log)

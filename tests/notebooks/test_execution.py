@@ -8,13 +8,13 @@ from tests.notebooks.table import CASES, OTHER_SET
 from utils_cv.notebooks import list_parameters, run_notebook
 
 
-def grouped(name, *values):
-    """Keep the tests of one notebook in one process, where they share its results."""
-    return pytest.param(name, *values, marks=pytest.mark.xdist_group(name), id="-".join([name[:2], *values]))
+def param(name, *values):
+    """A case whose id begins with the notebook's number: the tests of a number share one process and its results."""
+    return pytest.param(name, *values, id="-".join([name[:2], *values]))
 
 
 @pytest.mark.notebooks
-@pytest.mark.parametrize("name", [grouped(name) for name in CASES])
+@pytest.mark.parametrize("name", [param(name) for name in CASES])
 def test_it_runs_as_papermill_runs_it(name, fast_parameters, tmp_path):
     parameters = {**fast_parameters(name), **CASES[name].run}
     in_path, out_path = NOTEBOOKS_DIR / f"{name}.ipynb", tmp_path / f"{name}.ipynb"
@@ -23,7 +23,7 @@ def test_it_runs_as_papermill_runs_it(name, fast_parameters, tmp_path):
 
 
 @pytest.mark.notebooks
-@pytest.mark.parametrize("name", [grouped("00_dataset_loading"), grouped("02_training_accuracy_vs_speed")])
+@pytest.mark.parametrize("name", [param("00_dataset_loading"), param("02_training_accuracy_vs_speed")])
 def test_broken_files_in_every_split_stop_nothing(name, tmp_path):
     in_path, out_path = NOTEBOOKS_DIR / f"{name}.ipynb", tmp_path / f"{name}.ipynb"
     parameters = {**CASES[name].fast, "DATA_DIR": str(make_broken_dir(tmp_path / "data"))}
@@ -34,7 +34,7 @@ def test_broken_files_in_every_split_stop_nothing(name, tmp_path):
         assert results["settings"][0]["n_valid"] == results["test_accuracy_n"] == 9  # 4 + 4 + 1 in each of the two
 
 
-@pytest.mark.parametrize(("name", "parameter"), [grouped(name, key) for name in CASES for key in CASES[name].changes])
+@pytest.mark.parametrize(("name", "parameter"), [param(name, key) for name in CASES for key in CASES[name].changes])
 def test_each_parameter_changes_the_results(name, parameter, fast_parameters, base_results, other_data_dir):
     value = CASES[name].changes[parameter]
     changed = {**fast_parameters(name), parameter: other_data_dir if value == OTHER_SET else value}
