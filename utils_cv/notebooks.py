@@ -102,20 +102,7 @@ def _format_column(values: pd.Series) -> list[str]:
 
 
 def read_results(path: str | Path) -> Results:
-    """Read what `show_results` recorded in an executed notebook.
-
-    Args:
-        path: The executed notebook.
-
-    Returns:
-        The names and values of its last results cell; a table is a list of rows.
-
-    Raises:
-        ValueError: If no cell has recorded results, which means that the notebook was not run to its end.
-
-    Example:
-        >>> read_results("outputs/01_training_introduction.ipynb")["accuracy"]  # doctest: +SKIP
-    """
+    """Read the names and values of the last `show_results` of an executed notebook; a table is a list of rows."""
     content = _find_results(path)[RESULTS_MIME]
     return {**content["headlines"], **content["recorded"]}
 
@@ -138,11 +125,7 @@ def _find_results(path: str | Path) -> Results:
 
 
 def list_parameters(path: str | Path) -> dict[str, Any]:
-    """Read the parameters of a notebook, name to default, from its cell tagged `parameters`.
-
-    Raises:
-        ValueError: If there is not exactly one such cell, or it holds anything but literals.
-    """
+    """Read the parameters of a notebook, name to default, from its cell of literals tagged `parameters`."""
     cells = [
         cell
         for cell in nbformat.read(path, as_version=4).cells
@@ -173,28 +156,10 @@ def run_notebook(
     timeout_s: float = 3600.0,
     show_progress: bool = True,
 ) -> Results:
-    """Execute a notebook with papermill, strictly, and return its results.
+    """Execute a notebook with papermill, strictly, and return its results; the executed copy is written in any case.
 
-    Papermill only logs a warning for a misspelled parameter and then runs with the default; here that, a wrong
-    type and a missing `parameters` tag are errors before anything runs.
-
-    Args:
-        path: The notebook; it is not changed.
-        out_path: Where the executed copy goes; it is written even when a cell fails.
-        parameters: Names and values that replace those of the parameters cell.
-        timeout_s: Limit for the whole notebook, in seconds.
-        show_progress: Show a bar that counts cells.
-
-    Returns:
-        What the notebook recorded with `show_results`.
-
-    Raises:
-        FileNotFoundError: If there is no such notebook.
-        ValueError: If a parameter is unknown or of the wrong type, or nothing was recorded.
-        NotebookError: If a cell fails or the time is up; names the cell and the executed copy.
-
-    Example:
-        >>> run_notebook("notebooks/00_dataset_loading.ipynb", "outputs/00.ipynb", {"SEED": 1})  # doctest: +SKIP
+    Papermill only logs a warning for a misspelled parameter and then runs with the default; here that, a wrong type and
+    a missing `parameters` tag are errors before anything runs. `timeout_s` is the limit for the whole notebook.
     """
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError

@@ -45,8 +45,7 @@ _PAIRS_PER_STEP = 64  # larger steps leave the processor's cache and take severa
 def find_duplicates(hashes: np.ndarray, thumbnails: np.ndarray, aspects: np.ndarray) -> np.ndarray:
     """Number the groups (n,) of images that are the same file, re-encoded, brighter, cropped, mirrored or turned.
 
-    Takes the hash (n,) of each file, empty where it cannot be opened, gray thumbnails (n, 32, 32) uint8, and each
-    image's width / height (n,).
+    Of each image: the hash of its file, empty where it cannot be opened, a gray thumbnail (32, 32), and width / height.
     """
     positions = np.arange(len(hashes))
     first = pd.Series(positions).groupby(hashes).transform("min").to_numpy()

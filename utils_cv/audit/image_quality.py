@@ -36,10 +36,7 @@ class ImageFacts(NamedTuple):
 
 
 def measure_image(path: str | Path, value_range: int = FULL_RANGE) -> tuple[ImageFacts, np.ndarray]:
-    """Read a file once: its facts, and a gray thumbnail (32, 32) uint8, black where the file cannot be opened.
-
-    `value_range` is the value of 16-bit files that becomes white.
-    """
+    """Read a file once: its facts, and a gray thumbnail (32, 32) uint8, black where the file cannot be opened."""
     path = Path(path)
     black = np.zeros((THUMBNAIL_PX, THUMBNAIL_PX), np.uint8)
     try:
@@ -94,12 +91,10 @@ def _shrink_to_view(gray: Image.Image) -> Image.Image:
 
 
 def measure_blur(values: np.ndarray) -> float:
-    """Measure how little an image changes when it is blurred once more: a sharp one changes much, a blurred one little.
+    """Measure how little gray values (height, width) change when blurred once more: 0 sharp to 1 blurred.
 
-    Takes gray values (height, width) of any scale. Returns 0 sharp to 1 blurred; 0 also for images without any detail,
-    or with a side below 12 pixels. By hand, because scikit-image, which has the same measure, would be one more
-    dependency. Source: Crété, Dolmiere, Ladret and Nicolas, "The blur effect: perception and estimation with a new
-    no-reference perceptual blur metric", 2007.
+    The measure of Crété, Dolmiere, Ladret and Nicolas, "The blur effect", 2007, by hand: scikit-image has it, but would
+    be one more dependency.
     """
     if min(values.shape) <= _BLUR_PX:
         return 0.0

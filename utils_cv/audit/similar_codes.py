@@ -25,16 +25,12 @@ def make_index(codes: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarr
 
 
 def find_similar_codes(queries: np.ndarray, index: list[tuple]) -> np.ndarray:
-    """Find pairs of codes that differ in at most 14 bits, without comparing all with all.
+    """Find pairs of codes, (n,) uint64, that differ in at most 14 bits: (n_pairs, 2), never the same image.
 
     The 64 bits are dealt into 4 bands of 16. Codes that differ in at most 7 bits share one band up to a single bit, so
     all such pairs are found; of pairs that differ in more, a part. Of a query the nearest 50 are kept, and where more
     than 500 codes share a band, only those nearest in the order of their bits are compared. Memory grows with the
-    number of codes, not of pairs.
-
-    Takes a code of each image, (n,) uint64, and the index of another code of each. Returns positions in both,
-    (n_pairs, 2), never the same image twice, without repeats. Source: Norouzi, Punjani and Fleet, "Fast search in
-    Hamming space with multi-index hashing", 2012.
+    number of codes, not of pairs. Source: Norouzi, Punjani and Fleet, "Fast search in Hamming space", 2012.
     """
     nearest, waiting = np.empty((0, 3), np.int64), []  # query, bits that differ, code
     for rows, bits, columns in _propose_pairs(queries, index):

@@ -130,10 +130,6 @@ def adjust_logits(logits: Any, class_counts: Any, *, strength: float = 1.0) -> n
 
     The answers become those for images whose classes are equally frequent: rare ones are found more often, and more
     others are called by their names. `class_counts`, (n_classes,), are train images; `strength` is tau in the paper.
-
-    Example:
-        >>> adjust_logits([[2.0, 1.0]], [90, 10]).argmax()  # 9 times fewer images: log(9) = 2.2 more
-        np.int64(1)
     """
     logits, counts = _check_logits(logits), np.asarray(class_counts, dtype=float)
     if counts.shape != logits.shape[1:] or not (counts > 0).all():

@@ -151,27 +151,11 @@ def select_ridge(features: np.ndarray, codes: np.ndarray, *, groups: Any = None)
 def measure_rejected(
     scores: Any, known_scores: Any, *, expected: float = 0.05, groups: Any = None, known_groups: Any = None
 ) -> Score:
-    """Measure the share of images that is rejected at the threshold which rejects few images of the classes.
+    """Measure the share of `scores` above the threshold that rejects the share `expected` of `known_scores`.
 
-    The threshold is a quantile of few images, so the interval allows for another one (order statistics and MOVER,
-    Zou and Donner 2008): it is that of the share at exactly `expected` false alarms.
-
-    Args:
-        scores: (n,), higher is more unusual.
-        known_scores: (n_known,), the same score of images of the classes that were not learned.
-        expected: Share of these to reject, in [0, 1]: the false alarms to live with.
-        groups: (n,), images of one group, such as a scene, do not count as independent. Default: all do.
-        known_groups: (n_known,), likewise.
-
-    Returns:
-        The share, in [0, 1], with its 95 % interval over both kinds of images; `n` counts `scores`, or their groups.
-
-    Raises:
-        ValueError: If there is no image.
-
-    Example:
-        >>> round(measure_rejected([0.5, 0.6, 0.1], [0.1, 0.2, 0.3, 0.2]).value, 3)  # (3,) and (4,)
-        0.667
+    The threshold is a quantile of few images, so the interval allows for another one (order statistics and MOVER, Zou
+    and Donner 2008): it is that of the share at exactly `expected` false alarms. Images of equal `groups` do not count
+    as independent; `n` counts `scores`, or their groups.
     """
     from scipy.stats import binom
 
@@ -193,27 +177,11 @@ def measure_rejected(
 
 
 def measure_auroc(scores_in: Any, scores_ood: Any, *, groups_in: Any = None, groups_ood: Any = None) -> Score:
-    """Measure the area under the ROC curve, with a 95 % interval from the variance of DeLong et al. 1988.
+    """Measure how often an OOD image has the higher score, the area under the ROC curve; `n` counts images or groups.
 
-    It is Wilson's interval of as many images as that variance is worth, at most twice the smaller kind, so that it
-    stays in range and keeps a width where the two kinds are told apart without a mistake.
-
-    Args:
-        scores_in: (n,), scores of in-distribution images.
-        scores_ood: (m,), scores of OOD images.
-        groups_in: (n,), images of one group, such as a scene, do not count as independent. Default: all do.
-        groups_ood: (m,), likewise.
-
-    Returns:
-        The probability, in [0, 1], that an OOD image has the higher score: 0.5 is a coin toss; `n` counts all images,
-        or groups.
-
-    Raises:
-        ValueError: If either kind has no image.
-
-    Example:
-        >>> round(measure_auroc([0.1, 0.2, 0.3], [0.25, 0.9]).value, 3)  # (3,) and (2,); 5 of 6 pairs are in order
-        0.833
+    The interval comes from the variance of DeLong et al. 1988. It is Wilson's of as many images as that variance is
+    worth, at most twice the smaller kind, so that it stays in range and keeps a width where the two kinds are told
+    apart without a mistake.
     """
     from scipy.stats import rankdata
 

@@ -108,21 +108,9 @@ def run_trials(
 ) -> list[Any]:
     """Call `trial(**setting)` for every setting through joblib, and return the results in the order of the settings.
 
-    Args:
-        trial: Returns anything that can be pickled. One process does all trials, unless `joblib.parallel_config` around
-            the call says otherwise; then the trial itself must be picklable: a function of a module, or
-            `functools.partial` of one that holds the data.
-        settings: One mapping per trial.
-        description: Name of the progress bar.
-        show_progress: Show that bar.
-
-    Raises:
-        ValueError: If there is no setting.
-        TrialError: If a trial fails.
-
-    Example:
-        >>> run_trials(pow, [{"base": 2, "exp": 3}, {"base": 3, "exp": 2}], show_progress=False)
-        [8, 9]
+    One process does all trials, unless `joblib.parallel_config` around the call says otherwise; then the trial itself
+    must be picklable: a function of a module, or `functools.partial` of one that holds the data. One that fails is a
+    TrialError.
     """
     from joblib import Parallel, delayed
     from tqdm.auto import tqdm

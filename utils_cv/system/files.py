@@ -13,27 +13,10 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def write_atomic(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside `path` that becomes `path` once it is written completely.
+    """Give a temporary path beside `path`, of the same extension, that becomes `path` once it is written completely.
 
-    Readers see the old file or the new one, never a half. When the block raises, the temporary file is removed
-    and `path` stays as it was. Missing parent folders are made.
-
-    Args:
-        path: The file to write. It is replaced when it exists.
-
-    Yields:
-        A path in the same folder with the same extension, for the block to write to.
-
-    Raises:
-        FileNotFoundError: The block ended without writing the file.
-
-    Example:
-        >>> import tempfile
-        >>> folder = Path(tempfile.mkdtemp())
-        >>> with write_atomic(folder / "scores.csv") as temporary_path:
-        ...     n_characters = temporary_path.write_text("accuracy")
-        >>> [path.name for path in folder.iterdir()]
-        ['scores.csv']
+    Readers see the old file or the new one, never a half. When the block raises, or ends without having written the
+    file (FileNotFoundError), `path` stays as it was. Missing parent folders are made.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,18 +64,10 @@ def hash_file(path: str | Path) -> str:
 
 
 def get_cache_dir(name: str) -> Path:
-    """Find (and make) the folder in which this package keeps what it can compute again.
+    """Find (and make) the folder `name` in which this package keeps what it can compute again.
 
-    Args:
-        name: What is kept there, for example `"onnx"`.
-
-    Returns:
-        `$UTILS_CV_CACHE/name` where that variable is set, else `utils_cv/name` in the user's cache folder. Where
-        nothing can be written there, a temporary folder that ends with the process, with a warning.
-
-    Raises:
-        ValueError: `name` is not a plain folder name.
-        OSError: No temporary folder can be written either.
+    It is `$UTILS_CV_CACHE/name` where that variable is set, else `utils_cv/name` in the user's cache folder. Where
+    nothing can be written there, it is a temporary folder that ends with the process, with a warning.
     """
     from platformdirs import user_cache_path
 

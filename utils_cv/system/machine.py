@@ -149,17 +149,12 @@ def set_seed(seed: int) -> None:
 
 
 def tune_allocator() -> bool:
-    """Tell the C library's allocator to keep freed memory for the next large tensor.
+    """Tell the C library's allocator to keep freed memory for the next large tensor; False where there is no glibc.
 
-    By default glibc gives large blocks back to the system and faults them in again, page by page, at every
-    step of a network. Keeping them makes training steps with large batches two to three times faster on a
-    CPU, for 10 to 25 percent more peak memory. Call it once, before the first large tensor; calling it again
-    is harmless.
-
-    False means that there is no glibc, and nothing changes.
-
-    Source:
-        The manual page mallopt(3). Blocks above 32 MB ignore M_MMAP_THRESHOLD, hence M_MMAP_MAX = 0.
+    glibc gives large blocks back to the system and faults them in again, page by page, at every step of a network.
+    Keeping them makes training steps with large batches two to three times faster on a CPU, for 10 to 25 percent more
+    peak memory. Call it before the first large tensor. Source: the manual page mallopt(3); blocks above 32 MB ignore
+    M_MMAP_THRESHOLD, hence M_MMAP_MAX = 0.
     """
     if not sys.platform.startswith("linux") or platform.libc_ver()[0] != "glibc":
         return False

@@ -23,14 +23,9 @@ def map_in_threads(
 ) -> Iterator[Result]:
     """Apply a function to every item in threads, and give the results in the order of the items.
 
-    Threads help where the function mostly waits or works in C without Python's lock, as decoding an image does. Unlike
-    `ThreadPoolExecutor.map` it holds only a few results that nobody has taken yet, `n_ahead` per thread, and an
+    Unlike `ThreadPoolExecutor.map` it holds only a few results that nobody has taken yet, `n_ahead` per thread, and an
     interruption (or the first exception, which is raised here) drops the work that has not begun. The bar asks a
     generator's caller for `n_items`.
-
-    Example:
-        >>> list(map_in_threads(abs, [-1, 2, -3], n_threads=2))
-        [1, 2, 3]
     """
     n_items = len(items) if n_items is None and isinstance(items, Sized) else n_items
     waiting: deque[Future[Result]] = deque()

@@ -174,15 +174,7 @@ class FreshProcess(NamedTuple):
 
 
 def measure_fresh_process(script: str, *, timeout_s: float = 600, folder: Path | None = None) -> FreshProcess:
-    """Run Python code in a fresh interpreter and measure its time and peak memory.
-
-    Only a fresh process shows a cold start, and memory that earlier work has not already taken. A script
-    that fails is a RuntimeError with its last lines.
-
-    Example:
-        >>> int(measure_fresh_process("print(1 + 1)").output)
-        2
-    """
+    """Run Python code in a fresh interpreter: its time and peak memory; code that fails is a RuntimeError."""
     with Timer() as timer:
         result = subprocess.run(
             [sys.executable, "-c", script + _REPORT_PEAK_MEMORY],
@@ -196,12 +188,7 @@ def measure_fresh_process(script: str, *, timeout_s: float = 600, folder: Path |
 
 
 def format_duration(seconds: float) -> str:
-    """Say a time in the unit that suits it.
-
-    Example:
-        >>> [format_duration(seconds) for seconds in (3.2, 600, 36_000)]
-        ['3 s', '10 minutes', '10.0 hours']
-    """
+    """Say a time in the unit that suits it: seconds, minutes or hours."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"

@@ -40,11 +40,7 @@ AUGMENTATIONS: dict[str, tuple[str, ...]] = {
 
 
 def make_augmentation(augment: str, size_px: int) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Make the function that changes one image, uint8 (3, size, size); it draws from torch's random numbers.
-
-    Raises:
-        ValueError: If there is no augmentation of that name.
-    """
+    """Make the function that changes one image, uint8 (3, size, size); it draws from torch's random numbers."""
     if augment not in AUGMENTATIONS:
         raise ValueError(f"Got augment={augment!r}; expected one of {', '.join(AUGMENTATIONS)}.")
     return v2.Compose([v2.Identity(), *(step for name in AUGMENTATIONS[augment] for step in _CHANGES[name](size_px))])

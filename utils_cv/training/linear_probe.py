@@ -111,18 +111,12 @@ def fit_linear_head(
     """Fit a regularized linear classifier, scikit-learn's LogisticRegression, its C chosen by cross-validated log loss.
 
     Features are centered and divided by the geometric mean of their own spread and that of all: halfway between
-    features as they come and standardized ones, which had a lower cross-validated loss than either on two sets of
-    about 250 images. The scaling is folded into the returned weights, so that they apply to features as they come.
+    features as they come and standardized ones, which had a lower cross-validated loss than either on two sets of about
+    250 images. The scaling is folded into the returned weight (n_classes, n_features) and bias (n_classes,).
 
-    `targets` are class codes (n_images,), or 0 and 1 (n_images, n_classes). `C` is scikit-learn's; None chooses one of
-    `C_GRID`, in ten times the time, by 20,000 images where there are more, with equal `groups` in one fold: a fold that
-    knows the scene asks for too little regularization. `balanced` lets every class count alike, in that choice, too. A
-    class without an image is a ValueError. Returns weight (n_classes, n_features) and bias (n_classes,), float32.
-
-    Example:
-        >>> weight, bias = fit_linear_head(np.eye(4), np.array([0, 0, 1, 1]), n_classes=2, C=1.0)
-        >>> weight.shape, bias.shape
-        ((2, 4), (2,))
+    `targets` are class codes (n_images,), or 0 and 1 (n_images, n_classes). Without `C` one of `C_GRID` is chosen, in
+    ten times the time, by 20,000 images where there are more, with equal `groups` in one fold: a fold that knows the
+    scene asks for too little regularization. `balanced` lets every class count alike, in that choice, too.
     """
     present = targets.any(axis=0) if targets.ndim == 2 else np.bincount(targets, minlength=n_classes) > 0
     if not present.all():
