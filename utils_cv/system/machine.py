@@ -23,19 +23,18 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 _LARGEST_INT = 2**31 - 1
 
 
-def choose_device(name: str | None = None) -> str:
-    """Choose a device: `name`, else the environment variable `UTILS_CV_DEVICE`, else `cuda`, `mps` or `cpu`."""
-    wanted = name or os.environ.get(DEVICE_VARIABLE) or None
+def choose_device() -> str:
+    """Choose a device: that of the environment variable `UTILS_CV_DEVICE`, else `cuda`, `mps` or `cpu`."""
+    wanted = os.environ.get(DEVICE_VARIABLE)
     if wanted == "cpu":
         return wanted
     available = _list_devices()
-    if wanted is None:
+    if not wanted:
         return available[0]
     kind, _, index = wanted.partition(":")
     if kind not in available or (index and not _has_device_index(kind, index)):
-        source = "" if name else f" (from {DEVICE_VARIABLE})"
         raise ValueError(
-            f"device {wanted!r}{source} is not available; this machine and its torch have: "
+            f"device {wanted!r} (from {DEVICE_VARIABLE}) is not available; this machine and its torch have: "
             f"{', '.join(available)}. Choose one of these, or leave the choice open."
         )
     return wanted

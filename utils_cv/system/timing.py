@@ -5,7 +5,6 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -73,8 +72,6 @@ def measure_in_turn(
     *,
     n_warmup: int = 5,
     n_repeats: int = 30,
-    synchronize: Callable[[], object] | None = None,
-    n_threads: int | None = None,
     settle_ms: float = _SETTLE_MS,
     warn: bool = True,
 ) -> "pd.DataFrame":
@@ -86,13 +83,10 @@ def measure_in_turn(
     after a call. On 2 cores a network in ONNX Runtime took 13.7 instead of 7.9 ms when its turn came right after.
 
     Args:
-        functions: Each called without arguments; the keys name the rows.
+        functions: Each called without arguments; the keys name the rows. A GPU works on after a call has returned: end
+            such a function with `torch.cuda.synchronize()`.
         n_warmup: Calls of each before the timed ones.
         n_repeats: Timed calls of each.
-        synchronize: Called inside the timed region, after each function. A GPU works on after the call has returned;
-            pass `torch.cuda.synchronize` to wait for it.
-        n_threads: Threads that the functions use, if you set them yourself, such as in an ONNX Runtime session.
-            Default: torch's setting if torch is loaded, otherwise the processors of this process.
         settle_ms: Each timed call comes right after untimed calls of the same function that take at least this long
             together, so that neither the threads nor the caches of the function before are in its time. 0 makes none,
             and neither does one function alone.
@@ -100,7 +94,8 @@ def measure_in_turn(
 
     Returns:
         One row per function, in the given order: `name`, `min_ms`, `median_ms`, `p95_ms`, `n_repeats`, `busy` (True
-        when the spread says that something else was running), `n_threads`.
+        when the spread says that something else was running), `n_threads` (of torch if it is loaded, otherwise the
+        processors of this process).
 
     Raises:
         ValueError: There is nothing to time.
@@ -112,19 +107,16 @@ def measure_in_turn(
     """
     if not functions or n_repeats < 1:
         raise ValueError(f"nothing to time: {len(functions)} functions, {n_repeats} repeats; expected 1 or more")
-    wait = synchronize or (lambda: None)
     for _ in range(n_warmup):
         for function in functions.values():
             function()
-            wait()
     times_ms: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(n_repeats):
         for name, function in functions.items():
             if len(functions) > 1:
-                _settle(function, wait, settle_ms)
+                _settle(function, settle_ms)
             start = time.perf_counter_ns()
             function()
-            wait()
             times_ms[name].append((time.perf_counter_ns() - start) / 1e6)
     import pandas as pd
 
@@ -136,16 +128,16 @@ def measure_in_turn(
             "Close other programs and measure again, or compare the `min_ms` column only.",
             stacklevel=2,
         )
-    return table.assign(n_threads=n_threads or _count_threads())
+    torch = sys.modules.get("torch")
+    return table.assign(n_threads=torch.get_num_threads() if torch else count_cpus())
 
 
-def _settle(function: Callable[[], object], wait: Callable[[], object], settle_ms: float) -> None:
+def _settle(function: Callable[[], object], settle_ms: float) -> None:
     start = time.perf_counter_ns()
     for _ in range(_MAX_SETTLING_CALLS):
         if time.perf_counter_ns() - start >= settle_ms * 1e6:
             break
         function()
-        wait()
 
 
 def _summarize(name: str, times_ms: list[float]) -> dict[str, Any]:
@@ -154,31 +146,20 @@ def _summarize(name: str, times_ms: list[float]) -> dict[str, Any]:
     return {"name": name, "min_ms": low, "median_ms": middle, "p95_ms": high, "n_repeats": len(times_ms), "busy": busy}
 
 
-def _count_threads() -> int:
-    torch = sys.modules.get("torch")
-    return count_cpus() if torch is None else torch.get_num_threads()
-
-
 class FreshProcess(NamedTuple):
-    """What a script took in a process of its own.
+    """What a script took in a process of its own."""
 
-    Attributes:
-        seconds: Wall time from the start of the interpreter to its end, imports included.
-        peak_memory_mb: Largest memory held at any time, in units of 10**6 bytes.
-        output: What the script printed.
-    """
-
-    seconds: float
-    peak_memory_mb: float
-    output: str
+    seconds: float  # wall time from the start of the interpreter to its end, imports included
+    peak_memory_mb: float  # largest memory held at any time, in units of 10**6 bytes
+    output: str  # what the script printed
 
 
-def measure_fresh_process(script: str, *, timeout_s: float = 600, folder: Path | None = None) -> FreshProcess:
+def measure_fresh_process(script: str) -> FreshProcess:
     """Run Python code in a fresh interpreter: its time and peak memory; code that fails is a RuntimeError."""
     with Timer() as timer:
         result = subprocess.run(
             [sys.executable, "-c", script + _REPORT_PEAK_MEMORY],
-            capture_output=True, text=True, encoding="utf-8", timeout=timeout_s, cwd=folder, check=False,
+            capture_output=True, text=True, encoding="utf-8", timeout=600, check=False,
         )  # fmt: skip
     if result.returncode:
         last_lines = "\n".join(result.stderr.strip().splitlines()[-8:])

@@ -26,21 +26,20 @@ def without_variable(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("devices", "variable", "name", "chosen"),
+    ("devices", "variable", "chosen"),
     [
-        pytest.param(["mps", "cpu"], None, None, "mps", id="the fastest kind"),
-        pytest.param(["cuda", "cpu"], "cpu", None, "cpu", id="the variable decides"),
-        pytest.param(["cuda", "cpu"], "cpu", "cuda", "cuda", id="the argument decides over the variable"),
-        pytest.param(["cuda", "cpu"], "", None, "cuda", id="an empty variable"),
-        pytest.param(["cuda", "cpu"], None, "cuda:1", "cuda:1", id="a numbered device"),
+        pytest.param(["mps", "cpu"], None, "mps", id="the fastest kind"),
+        pytest.param(["cuda", "cpu"], "cpu", "cpu", id="the variable decides"),
+        pytest.param(["cuda", "cpu"], "", "cuda", id="an empty variable"),
+        pytest.param(["cuda", "cpu"], "cuda:1", "cuda:1", id="a numbered device"),
     ],
 )
-def test_a_device_is_chosen(monkeypatch, devices, variable, name, chosen):
+def test_a_device_is_chosen(monkeypatch, devices, variable, chosen):
     monkeypatch.setattr(machine, "_list_devices", lambda: devices)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     if variable is not None:
         monkeypatch.setenv(machine.DEVICE_VARIABLE, variable)
-    assert choose_device(name) == chosen
+    assert choose_device() == chosen
 
 
 @pytest.mark.parametrize(
@@ -51,10 +50,8 @@ def test_a_device_is_chosen(monkeypatch, devices, variable, name, chosen):
 def test_a_device_that_is_not_there_is_named_with_those_that_are_and_with_the_variable(monkeypatch, devices, name):
     monkeypatch.setattr(machine, "_list_devices", lambda: devices.split(", "))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(ValueError, match=rf"'{name}' is not available.*: {devices}\."):
-        choose_device(name)
     monkeypatch.setenv(machine.DEVICE_VARIABLE, name)
-    with pytest.raises(ValueError, match=rf"'{name}' \(from {machine.DEVICE_VARIABLE}\)"):
+    with pytest.raises(ValueError, match=rf"'{name}' \(from {machine.DEVICE_VARIABLE}\) is not.*: {devices}\."):
         choose_device()
 
 

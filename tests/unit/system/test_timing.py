@@ -1,6 +1,5 @@
 """Times: what is called, how often and in which order; never how long it took."""
 
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -9,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from utils_cv.system import timing
-from utils_cv.system.timing import Timer, measure_fresh_process, measure_in_turn
+from utils_cv.system.timing import Timer, format_duration, measure_fresh_process, measure_in_turn
 
 
 @pytest.fixture
@@ -72,11 +71,6 @@ def test_times_are_minimum_median_and_95th_percentile(make_work):
     assert (row["min_ms"], row["median_ms"]) == (10, 25) and row["p95_ms"] == pytest.approx(38.5)
 
 
-def test_waiting_for_a_gpu_is_part_of_the_time(make_work):
-    times = measure_in_turn({"a": lambda: None}, n_warmup=2, n_repeats=3, synchronize=make_work(*[7] * 5))
-    assert times["median_ms"].item() == 7
-
-
 @pytest.mark.parametrize(
     ("milliseconds", "is_busy"),
     [([10] * 20, False), ([10, *[14] * 19], True), ([*[10] * 17, 30, 30, 30], True), ([*[10] * 19, 11], False)],
@@ -89,10 +83,9 @@ def test_wide_spread_warns_once_where_wanted_and_names_the_function(make_work, r
     assert [("lite0" in str(warning.message)) for warning in recwarn] == [True] * is_busy
 
 
-def test_threads_are_stated_as_given_or_as_torch_has_them():
+def test_threads_are_stated_as_torch_has_them():
     import torch
 
-    assert measure_in_turn({"a": int}, n_repeats=1, n_threads=7, warn=False)["n_threads"].item() == 7
     assert measure_in_turn({"a": int}, n_repeats=1, warn=False)["n_threads"].item() == torch.get_num_threads()
 
 
@@ -105,10 +98,6 @@ def test_threads_are_stated_as_given_or_as_torch_has_them():
         pytest.param(
             lambda: measure_fresh_process("raise ValueError('too hot')"),
             RuntimeError, r"status 1:[\s\S]*ValueError: too hot", id="a script that fails",
-        ),
-        pytest.param(
-            lambda: measure_fresh_process("import time; time.sleep(60)", timeout_s=0.5),
-            subprocess.TimeoutExpired, "timed out", id="a script that hangs",
         ),
     ],
 )  # fmt: skip
@@ -124,9 +113,13 @@ def test_fresh_process_gives_output_and_memory_of_its_own():
     assert small.seconds > 0 and large.peak_memory_mb - small.peak_memory_mb > 150
 
 
-def test_fresh_process_knows_nothing_of_this_one(tmp_path):
-    done = measure_fresh_process("import os, sys; print('pytest' in sys.modules, os.getcwd())", folder=tmp_path)
-    assert done.output.split(maxsplit=1) == ["False", f"{tmp_path.resolve()}\n"]
+def test_fresh_process_knows_nothing_of_this_one():
+    assert measure_fresh_process("import sys; print('pytest' in sys.modules)").output == "False\n"
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(3.2, "3 s"), (600, "10 minutes"), (36_000, "10.0 hours")], ids=str)
+def test_a_duration_is_said_in_the_unit_that_suits_it(seconds, text):
+    assert format_duration(seconds) == text
 
 
 @pytest.mark.parametrize(("platform", "n_bytes"), [("win32", 77), ("darwin", 88)])
