@@ -41,7 +41,6 @@ def compare_augmentations(
     n_draws: int = 20,
     backbone: str = DEFAULT_BACKBONE,
     seed: int = 0,
-    show_progress: bool = True,
 ) -> pd.DataFrame:
     """Train a linear head with each augmentation and without, under three conditions, and compare on the test images.
 
@@ -53,7 +52,6 @@ def compare_augmentations(
         n_draws: Draws of train images.
         backbone: Any name that `utils_cv.models.backbones.load_backbone` takes.
         seed: Seed of draws, angles and views.
-        show_progress: Show progress bars.
 
     Returns:
         One row per condition and augmentation: `condition`, `augmentation`, `accuracy`, and the difference to no
@@ -70,7 +68,7 @@ def compare_augmentations(
     codes = encode_labels(images.table["label"], images.class_names, multilabel=False)
     is_test = (images.table["split"] == "test").to_numpy()
     test_groups = list_groups(images.table[is_test])
-    compute = functools.partial(compute_features, backbone=backbone, show_progress=show_progress)
+    compute = functools.partial(compute_features, backbone=backbone, show_progress=True)
     pixels = {False: images.pixels, True: augment_pixels(images.pixels, "rotate_any", seed=10_000 + seed)}
     train, test = {}, {}
     for is_turned in pixels:
@@ -83,7 +81,7 @@ def compare_augmentations(
         settings = [
             {"augmentation": name, "draw": seed * 1000 + draw} for name in (NONE, *names) for draw in range(n_draws)
         ]
-        results = run_trials(trial, settings, description=condition, show_progress=show_progress)
+        results = run_trials(trial, settings, description=condition)
         trials = join_results(settings, results)
         right = {name: np.stack(part["right"]) for name, part in trials.groupby("augmentation")}
         plain = right[NONE] if plain is None else plain

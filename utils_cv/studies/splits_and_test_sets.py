@@ -25,25 +25,18 @@ from utils_cv.training.linear_probe import fit_linear_head
 from .experiment import FIXED_C, join_results, run_trials
 
 RANDOM, GROUPED = "random split", "scenes kept together"
+SHARES = (0.1, 0.25, 0.5, 1.0)  # of the test images, that are copied
 
 
 @dataclass(frozen=True)
 class ScoredImages:
-    """Images with the answers of a classifier that learned those of the `train` split.
+    """Images with the answers of a classifier that learned those of the `train` split."""
 
-    Attributes:
-        table: The image table of the opened images, with the columns `predicted` and `right`.
-        pixels: Their pixels, (n_images, size, size, 3), uint8.
-        features: (n_images, n_features).
-        codes: Their class codes, (n_images,).
-        value_range: As in `utils_cv.data.image_table.TableImages`.
-    """
-
-    table: pd.DataFrame
-    pixels: np.ndarray
-    features: np.ndarray
-    codes: np.ndarray
-    value_range: int
+    table: pd.DataFrame  # of the opened images, with the columns `predicted` and `right`
+    pixels: np.ndarray  # (n_images, size, size, 3), uint8
+    features: np.ndarray  # (n_images, n_features)
+    codes: np.ndarray  # class codes, (n_images,)
+    value_range: int  # as in `utils_cv.data.image_table.TableImages`
 
 
 def score_images(
@@ -98,7 +91,6 @@ def compare_splits(
     n_folds: int = 5,
     n_repeats: int = 4,
     seed: int = 0,
-    show_progress: bool = True,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Score the same images with a random split and with one that keeps groups together, and see which score holds.
 
@@ -114,7 +106,6 @@ def compare_splits(
         n_folds: Parts of a split, each scored once; fewer where a class has fewer groups.
         n_repeats: Repeats with other random numbers.
         seed: Seed of the splits.
-        show_progress: Show a bar.
 
     Returns:
         Two tables with `name`, `value`, `low`, `high`, `n`: what each split claims and what its models score on the
@@ -135,7 +126,7 @@ def compare_splits(
     settings = [
         {"split": split, "seed": seed * 1000 + repeat} for repeat in range(n_repeats) for split in (RANDOM, GROUPED)
     ]
-    trials = join_results(settings, run_trials(trial, settings, description="splits", show_progress=show_progress))
+    trials = join_results(settings, run_trials(trial, settings, description="splits"))
     right, other_right = (
         {split: np.stack(part[name]) for split, part in trials.groupby("split")} for name in ("right", "other")
     )
@@ -174,10 +165,8 @@ def measure_injected_duplicates(
     copies: np.ndarray,
     *,
     groups: np.ndarray | None = None,
-    shares: Sequence[float] = (0.1, 0.25, 0.5, 1.0),
     n_draws: int = 5,
     seed: int = 0,
-    show_progress: bool = True,
 ) -> pd.DataFrame:
     """Put near-copies of some test images among the training images and see what the test score then claims.
 
@@ -186,10 +175,8 @@ def measure_injected_duplicates(
         test: Features (n_test, n_features) and classes (n_test,).
         copies: (n_test, n_features), features of a near-copy of each test image.
         groups: (n_test,), images of one group do not count as independent. Default: all do.
-        shares: Shares of the test images to copy, in (0, 1].
         n_draws: Draws of the images that are copied.
         seed: Seed of the draws.
-        show_progress: Show a bar.
 
     Returns:
         One row per share: `share`, `n_copies`, `accuracy`, and the difference to no copies: `value`, `low`, `high`
@@ -199,11 +186,11 @@ def measure_injected_duplicates(
         >>> rows = measure_injected_duplicates((features, codes), (test_features, test_codes), copies)  # doctest: +SKIP
     """
     trial = functools.partial(_score_with_copies, train, test, copies)
-    settings = [{"share": share, "seed": seed * 1000 + draw} for share in (0.0, *shares) for draw in range(n_draws)]
-    trials = join_results(settings, run_trials(trial, settings, description="duplicates", show_progress=show_progress))
+    settings = [{"share": share, "seed": seed * 1000 + draw} for share in (0.0, *SHARES) for draw in range(n_draws)]
+    trials = join_results(settings, run_trials(trial, settings, description="duplicates"))
     right = {share: np.stack(part["right"]) for share, part in trials.groupby("share")}
     rows = []
-    for share in shares:
+    for share in SHARES:
         row = {"share": share, "n_copies": round(share * len(copies)), "accuracy": float(right[share].mean())}
         rows.append(row | compare_means(right[share], right[0.0], groups=groups)._asdict())
     return pd.DataFrame(rows)

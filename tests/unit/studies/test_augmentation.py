@@ -34,7 +34,7 @@ def test_mirrors_hurt_where_left_and_right_are_the_classes(shrunk_features, monk
         return pixels[:, :, ::-1] if name == "always mirror" else pixels
 
     monkeypatch.setattr(augmentation, "augment_pixels", change)
-    options = {"n_per_class": 10, "n_draws": 3, "show_progress": False}
+    options = {"n_per_class": 10, "n_draws": 3}
     rows = compare_augmentations(make_images(40), ["always mirror", "color"], **options)
     upright = rows[rows["condition"] == "upright"].set_index("augmentation")
     assert upright.loc["none", "effect"] == "baseline" and upright.loc["none", "accuracy"] == 1.0
@@ -48,7 +48,7 @@ def test_only_test_images_are_turned_under_the_third_condition(shrunk_features, 
         return pixels if name == "color" else pixels[:, :, ::-1]  # half a turn and a mirror swap the classes
 
     monkeypatch.setattr(augmentation, "augment_pixels", turn)
-    options = {"n_per_class": 8, "n_draws": 5, "n_views": 1, "show_progress": False}
+    options = {"n_per_class": 8, "n_draws": 5, "n_views": 1}
     rows = compare_augmentations(make_images(40), ["color", "always mirror"], **options)
     assert rows[rows["augmentation"] == "always mirror"]["effect"].tolist() == ["hurts", "hurts", "helps"]
     none = rows[rows["augmentation"] == "none"]
@@ -68,13 +68,13 @@ def test_draws_and_intervals_take_groups_as_a_whole(shrunk_features, monkeypatch
     monkeypatch.setattr(augmentation, "fit_linear_head", note)
     monkeypatch.setattr(augmentation, "augment_pixels", lambda pixels, *_, **__: pixels)
     images.table["group"] = groups
-    rows = compare_augmentations(images, ["crop"], n_per_class=6, n_views=1, n_draws=3, show_progress=False)
+    rows = compare_augmentations(images, ["crop"], n_per_class=6, n_views=1, n_draws=3)
     assert rows["n"].unique().tolist() == [20]
     assert all(len(np.unique(drawn)) == 4 for drawn in taken) and len(taken) == 18  # two groups of each class
 
 
 def test_every_condition_has_its_rows_and_a_seed_gives_them_again(shrunk_features):
-    options = {"n_per_class": 4, "n_draws": 2, "n_views": 1, "show_progress": False}
+    options = {"n_per_class": 4, "n_draws": 2, "n_views": 1}
     first, again = (compare_augmentations(make_images(), ["crop"], **options) for _ in range(2))
     assert first.equals(again)
     assert first["condition"].unique().tolist() == list(CONDITIONS) and len(first) == 6
@@ -90,4 +90,4 @@ def test_every_condition_has_its_rows_and_a_seed_gives_them_again(shrunk_feature
 )
 def test_what_cannot_be_compared_is_refused(name, n_per_class, multilabel, message, shrunk_features):
     with pytest.raises(ValueError, match=message):
-        compare_augmentations(make_images(multilabel=multilabel), [name], n_per_class=n_per_class, show_progress=False)
+        compare_augmentations(make_images(multilabel=multilabel), [name], n_per_class=n_per_class)

@@ -16,7 +16,6 @@ from utils_cv.studies.how_many_images.imbalance import measure_imbalance
 from utils_cv.studies.how_many_images.learning_curve import measure_fine_tuning, measure_learning_curve
 from utils_cv.studies.splits_and_test_sets import score_images
 
-QUIET = {"show_progress": False}
 N_TEST = 9  # of 4 + 4 + 1 images of the test split that can be opened; 6 are broken
 
 
@@ -41,10 +40,10 @@ def task(images):
 @pytest.mark.parametrize(
     "study",
     [
-        pytest.param(lambda task: measure_learning_curve(task, [1, 2], n_seeds=1, **QUIET), id="learning curve"),
-        pytest.param(lambda task: measure_imbalance(task, ratio=2, n_seeds=1, **QUIET), id="imbalance"),
-        pytest.param(lambda task: measure_label_noise(task, [0.2], n_seeds=1, **QUIET), id="label noise"),
-        pytest.param(lambda task: measure_correction(task, n_rounds=1, n_seeds=1, **QUIET), id="correction"),
+        pytest.param(lambda task: measure_learning_curve(task, [1, 2], n_seeds=1), id="learning curve"),
+        pytest.param(lambda task: measure_imbalance(task, ratio=2, n_seeds=1), id="imbalance"),
+        pytest.param(lambda task: measure_label_noise(task, [0.2], n_seeds=1), id="label noise"),
+        pytest.param(lambda task: measure_correction(task, n_rounds=1, n_seeds=1), id="correction"),
     ],
 )
 def test_studies_of_features_score_every_test_image_that_opens(task, study):
@@ -52,9 +51,9 @@ def test_studies_of_features_score_every_test_image_that_opens(task, study):
 
 
 def test_studies_of_pixels_score_every_test_image_that_opens(task, images):
-    tuned = measure_fine_tuning(task, images, [1], backbone="efficientnet_lite0", n_seeds=1, **QUIET)
+    tuned = measure_fine_tuning(task, images, [1], backbone="efficientnet_lite0", n_seeds=1)
     assert {len(right) for right in tuned["right"]} == {N_TEST}
-    assert set(compare_augmentations(images, ["mirror"], n_per_class=2, n_views=1, n_draws=1, **QUIET)["n"]) == {N_TEST}
+    assert set(compare_augmentations(images, ["mirror"], n_per_class=2, n_views=1, n_draws=1)["n"]) == {N_TEST}
 
 
 @pytest.mark.filterwarnings("ignore:Skipped")

@@ -11,6 +11,9 @@ from utils_cv.evaluation.metrics import check_same_length, compare_accuracy
 
 from .wrong_labels import inject_wrong_labels
 
+N_SIMULATED = 300  # test sets for each share of wrong labels
+POWER = 0.8  # chance that a difference shows
+
 
 def simulate_test_noise(
     y_true: np.ndarray,
@@ -18,7 +21,6 @@ def simulate_test_noise(
     wrong_fractions: Sequence[float],
     *,
     n_classes: int,
-    n_repeats: int = 300,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Inject wrong labels into the test set of a finished model, many times, and measure its accuracy each time.
@@ -28,7 +30,6 @@ def simulate_test_noise(
         y_pred: Predicted class codes, (n_test,).
         wrong_fractions: Shares of labels that become wrong at random, in [0, 1].
         n_classes: Number of classes.
-        n_repeats: Simulated test sets for each share.
         seed: Seed of the simulation.
 
     Returns:
@@ -45,7 +46,7 @@ def simulate_test_noise(
     accuracy = float((y_true == y_pred).mean())
     rows = []
     for fraction in wrong_fractions:
-        draws = range(seed, seed + n_repeats)
+        draws = range(seed, seed + N_SIMULATED)
         noisy = [inject_wrong_labels(y_true, fraction, n_classes=n_classes, seed=draw) for draw in draws]
         measured = (np.stack(noisy) == y_pred).mean(axis=1)
         expected = accuracy * (1 - fraction) + (1 - accuracy) * fraction / (n_classes - 1)
@@ -72,17 +73,17 @@ def count_images_for_width(accuracy: float, half_width: float) -> int:
     return math.ceil(Z_95**2 * accuracy * (1 - accuracy) / half_width**2)
 
 
-def count_images_to_tell_apart(difference: float, discordance: float, *, power: float = 0.8) -> int:
+def count_images_to_tell_apart(difference: float, discordance: float) -> int:
     """Test images on which two models must be compared so that their difference shows.
 
     Args:
         difference: True difference of the two accuracies, above 0.
         discordance: Share of images on which exactly one of the two is right: about 0.05 for similar models, 0.15 for
             different ones. Models that make the same mistakes need fewer images.
-        power: Chance that the paired 95 % interval leaves out 0.
 
     Returns:
-        Number of images (Connor 1987, the sample size of McNemar's test), rounded up.
+        Number of images with which the paired 95 % interval leaves out 0 in four of five cases (Connor 1987, the sample
+        size of McNemar's test for a power of 0.8), rounded up.
 
     Raises:
         ValueError: If the discordance is below the difference, which cannot be: it then was measured on too few images.
@@ -93,18 +94,18 @@ def count_images_to_tell_apart(difference: float, discordance: float, *, power: 
     """
     from scipy.stats import norm
 
-    if not 0 < difference <= discordance <= 1 or not 0 < power < 1:
+    if not 0 < difference <= discordance <= 1:
         raise ValueError(
-            f"Got difference={difference}, discordance={discordance}, power={power}; expected "
-            "0 < difference <= discordance <= 1 and a power between 0 and 1. Two models differ by at most the share "
-            "of images on which exactly one is right; where that was measured on few images, try 0.05 to 0.15."
+            f"Got difference={difference}, discordance={discordance}; expected 0 < difference <= discordance <= 1. Two "
+            "models differ by at most the share of images on which exactly one is right; where that was measured on "
+            "few images, try 0.05 to 0.15."
         )
     spread = math.sqrt(max(discordance - difference**2, 0.0))
-    return math.ceil(((Z_95 * math.sqrt(discordance) + norm.ppf(power) * spread) / difference) ** 2)
+    return math.ceil(((Z_95 * math.sqrt(discordance) + norm.ppf(POWER) * spread) / difference) ** 2)
 
 
 def simulate_test_sizes(
-    right_a: np.ndarray, right_b: np.ndarray, sizes: Sequence[int], *, n_repeats: int = 300, seed: int = 0
+    right_a: np.ndarray, right_b: np.ndarray, sizes: Sequence[int], *, n_repeats: int = N_SIMULATED, seed: int = 0
 ) -> pd.DataFrame:
     """Compare two models on many test sets of each size, drawn with replacement from the images at hand.
 

@@ -71,7 +71,6 @@ def measure_label_noise(
     *,
     n_seeds: int = 4,
     seed: int = 0,
-    show_progress: bool = True,
 ) -> pd.DataFrame:
     """Train a probe on labels of which some are wrong, for every kind of `KINDS`, rate and seed.
 
@@ -83,7 +82,6 @@ def measure_label_noise(
         rates: Shares of wrong labels, in [0, 1]: of all training images, or of those of the one class. 0 is added.
         n_seeds: Draws of the images with wrong labels.
         seed: The first seed.
-        show_progress: Show a bar with the time left.
 
     Returns:
         One row per trial: `kind`, `rate`, `source` and `target` (class names, empty unless one class), `seed`,
@@ -102,7 +100,7 @@ def measure_label_noise(
                 source, target = pairs[i % len(pairs)] if kind == "one class" else ("", "")
                 settings.append({"kind": kind, "rate": rate, "source": source, "target": target, "seed": i})
     trial = functools.partial(_score_noise, task)
-    results = run_trials(trial, settings, description="label noise", show_progress=show_progress)
+    results = run_trials(trial, settings, description="label noise")
     return join_results(settings, results)
 
 
@@ -137,7 +135,6 @@ def measure_correction(
     n_rounds: int = 4,
     n_seeds: int = 3,
     seed: int = 0,
-    show_progress: bool = True,
 ) -> pd.DataFrame:
     """Inject wrong labels, then check some images per round, correct what is wrong, train again, and score.
 
@@ -150,7 +147,6 @@ def measure_correction(
         n_rounds: Rounds.
         n_seeds: Draws of the wrong labels.
         seed: The first seed.
-        show_progress: Show a bar with the time left.
 
     Returns:
         One row per policy (one of `POLICIES`), seed and round, round 0 before anything is corrected: `policy`,
@@ -172,7 +168,7 @@ def measure_correction(
         )
     settings = [{"policy": policy, "seed": seed + i} for policy in POLICIES for i in range(n_seeds)]
     trial = functools.partial(_score_rounds, task, wrong_fraction, n_per_round, n_rounds)
-    results = run_trials(trial, settings, description="correction", show_progress=show_progress)
+    results = run_trials(trial, settings, description="correction")
     return pd.DataFrame([{**setting, **row} for setting, rows in zip(settings, results, strict=True) for row in rows])
 
 

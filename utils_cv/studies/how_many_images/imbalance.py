@@ -19,9 +19,7 @@ METHODS = ("plain", "class weights", "logit adjustment", "undersampling", "balan
 MAX_TURNS = 12  # classes that take their turn as the rare one; of more than these, evenly spaced ones
 
 
-def measure_imbalance(
-    task: Task, *, ratio: int = 10, n_seeds: int = 5, seed: int = 0, show_progress: bool = True
-) -> pd.DataFrame:
+def measure_imbalance(task: Task, *, ratio: int = 10, n_seeds: int = 5, seed: int = 0) -> pd.DataFrame:
     """Train a probe with one rare class, by every method of `METHODS`, for every class (of many, 12) and seed.
 
     Class weights let every class count alike in the loss; for a probe that is the same as repeating images of the rare
@@ -33,7 +31,6 @@ def measure_imbalance(
         ratio: How many images each other class has for one of the rare class.
         n_seeds: Draws of the images.
         seed: The first seed.
-        show_progress: Show a bar with the time left.
 
     Returns:
         One row per trial: `method`, `rare` (class name), `seed`, `n_rare` and `n_other` (images learned from, of the
@@ -62,7 +59,7 @@ def measure_imbalance(
         for method in METHODS
     ]
     trial = functools.partial(_score_method, task, n_other // ratio)
-    results = run_trials(trial, settings, description="imbalance", show_progress=show_progress)
+    results = run_trials(trial, settings, description="imbalance")
     return join_results(settings, results)
 
 

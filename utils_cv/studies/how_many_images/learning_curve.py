@@ -62,9 +62,7 @@ def list_sizes(task: Task, *, smallest: int = 5) -> list[int]:
     return sizes
 
 
-def measure_learning_curve(
-    task: Task, sizes: Sequence[int], *, n_seeds: int = 5, seed: int = 0, show_progress: bool = True
-) -> pd.DataFrame:
+def measure_learning_curve(task: Task, sizes: Sequence[int], *, n_seeds: int = 5, seed: int = 0) -> pd.DataFrame:
     """Train a linear probe on some images of each class, for every size and seed, and score the whole test split.
 
     A seed decides which images are taken; for one seed smaller sets lie within larger ones. At the largest size
@@ -75,7 +73,6 @@ def measure_learning_curve(
         sizes: Images of each class.
         n_seeds: Draws of each size.
         seed: The first seed.
-        show_progress: Show a bar with the time left.
 
     Returns:
         One row per trial: `n_per_class`, `seed`, and `right`, bool (n_test,): for `summarize`.
@@ -89,7 +86,7 @@ def measure_learning_curve(
     """
     settings = [{"n_per_class": int(n), "seed": seed + i} for n in sorted(sizes) for i in range(n_seeds)]
     trial = functools.partial(_score_probe, task)
-    results = run_trials(trial, settings, description="learning curve", show_progress=show_progress)
+    results = run_trials(trial, settings, description="learning curve")
     return join_results(settings, results)
 
 
@@ -106,7 +103,6 @@ def measure_fine_tuning(
     backbone: str,
     n_seeds: int = 3,
     seed: int = 0,
-    show_progress: bool = True,
 ) -> pd.DataFrame:
     """Train a probe and, starting from it, the last stage of the network on the same few images, and score them.
 
@@ -120,7 +116,6 @@ def measure_fine_tuning(
         backbone: The network that the features of the task are from.
         n_seeds: Draws of each size.
         seed: The first seed.
-        show_progress: Show a bar with the time left.
 
     Returns:
         One row per size, seed and recipe ("probe", "averaged", "last_stage"): `n_per_class`, `seed`, `recipe`, `right`.
@@ -131,7 +126,7 @@ def measure_fine_tuning(
     """
     settings = [{"n_per_class": int(n), "seed": seed + i} for n in sizes for i in range(n_seeds)]
     trial = functools.partial(_score_recipes, task, images, backbone)
-    results = run_trials(trial, settings, description="fine-tuning", show_progress=show_progress)
+    results = run_trials(trial, settings, description="fine-tuning")
     rows = zip(settings, results, strict=True)
     return pd.DataFrame([{**setting, **scored} for setting, row in rows for scored in row])
 

@@ -22,7 +22,7 @@ def make_answers(n=500, accuracy=0.9, *, n_classes=4, seed=0):
 @pytest.mark.parametrize("fraction", [0.0, 0.1, 0.4])
 def test_formula_agrees_with_the_simulation(n_classes, fraction):
     y_true, y_pred = make_answers(n_classes=n_classes)
-    row = simulate_test_noise(y_true, y_pred, [fraction], n_classes=n_classes, n_repeats=200).iloc[0]
+    row = simulate_test_noise(y_true, y_pred, [fraction], n_classes=n_classes).iloc[0]
     assert row["accuracy"] == pytest.approx(row["expected"], abs=0.005)
     assert row["accuracy_low"] <= row["expected"] <= row["accuracy_high"]
 
@@ -53,7 +53,6 @@ def test_models_with_the_same_mistakes_need_fewer_images():
     [
         pytest.param(lambda: count_images_to_tell_apart(0.0, 0.1), id="no difference"),
         pytest.param(lambda: count_images_to_tell_apart(0.2, 0.1), id="difference above discordance"),
-        pytest.param(lambda: count_images_to_tell_apart(0.1, 0.2, power=1.0), id="certainty"),
         pytest.param(lambda: count_images_for_width(1.0, 0.02), id="accuracy 1"),
     ],
 )

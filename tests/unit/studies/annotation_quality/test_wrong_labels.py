@@ -53,14 +53,14 @@ def test_no_classes_are_paired_by_a_model_that_knows_the_group_of_an_image(monke
         return predict(*arguments, **options)
 
     monkeypatch.setattr(wrong_labels, "predict_out_of_fold", note)
-    measure_label_noise(task, [0.4], n_seeds=1, show_progress=False)
+    measure_label_noise(task, [0.4], n_seeds=1)
     assert seen == [task.groups[task.pool_rows].tolist()]
 
 
 @pytest.fixture(scope="module")
 def noise():
     task = make_task(*make_data(n_train=40, n_features=60, distance=0.5))
-    return measure_label_noise(task, [0.4], n_seeds=3, show_progress=False)
+    return measure_label_noise(task, [0.4], n_seeds=3)
 
 
 def test_every_kind_is_measured_with_and_without_its_number_of_wrong_labels(noise):
@@ -86,7 +86,7 @@ def test_the_confused_class_is_the_most_similar_one():
     table, features = make_data(n_classes=3, distance=3)
     can, carton = ((table["label"] == name).to_numpy() for name in ("can", "carton"))
     features[carton] += 0.8 * (features[can].mean(axis=0) - features[carton].mean(axis=0))
-    rows = measure_label_noise(make_task(table, features), [0.2], n_seeds=3, show_progress=False)
+    rows = measure_label_noise(make_task(table, features), [0.2], n_seeds=3)
     pairs = set(rows.loc[rows["kind"] == "one class", ["source", "target"]].itertuples(index=False, name=None))
     assert {("can", "carton"), ("carton", "can")} < pairs
 
@@ -99,14 +99,14 @@ def test_c_is_chosen_on_the_wrong_labels_unless_the_kind_says_otherwise(monkeypa
         return np.zeros((len(task.test_rows), 3))
 
     monkeypatch.setattr(Task, "predict", record)
-    measure_label_noise(make_task(*make_data()), [], n_seeds=1, show_progress=False)
+    measure_label_noise(make_task(*make_data()), [], n_seeds=1)
     assert seen == [None, FIXED_C, None]
 
 
 def test_rounds_correct_what_they_check_and_suspects_find_far_more_than_chance():
     task = make_task(*make_data(n_train=40, distance=1.2))
     options = {"wrong_fraction": 0.3, "round_fraction": 0.2, "n_rounds": 2, "n_seeds": 2}
-    rows = measure_correction(task, **options, show_progress=False)
+    rows = measure_correction(task, **options)
     rounds = rows.groupby(["policy", "round"], sort=False)[["n_checked", "n_wrong"]].mean()
     assert rounds["n_checked"].tolist() == [0, 24, 48] * 2
     assert rounds.xs(0, level="round")["n_wrong"].eq(36).all()
@@ -123,7 +123,7 @@ def test_copies_of_a_group_do_not_vouch_for_each_other():
     table, features = make_data(n_train=12, n_features=60, distance=1.2)
     table = table.loc[np.repeat(table.index, 5)].reset_index(drop=True)
     task = make_task(table.assign(group=table["image"]), np.repeat(features, 5, axis=0))
-    options = {"wrong_fraction": 0.1, "round_fraction": 0.4, "n_rounds": 1, "n_seeds": 1, "show_progress": False}
+    options = {"wrong_fraction": 0.1, "round_fraction": 0.4, "n_rounds": 1, "n_seeds": 1}
     rows = measure_correction(task, **options)
     assert rows[rows["policy"] == POLICIES[0]]["n_wrong"].tolist()[1] < 6
 

@@ -12,7 +12,7 @@ from utils_cv.studies.how_many_images.imbalance import METHODS, measure_imbalanc
 @pytest.fixture(scope="module")
 def rows():
     task = make_task(*make_data(n_train=40, distance=0.7))
-    return measure_imbalance(task, ratio=10, n_seeds=2, show_progress=False)
+    return measure_imbalance(task, ratio=10, n_seeds=2)
 
 
 def test_every_class_is_rare_in_turn_with_the_numbers_of_images_of_every_method(rows):
@@ -38,7 +38,7 @@ def test_a_rare_class_is_missed_and_every_remedy_has_its_price(rows):
 def test_of_many_classes_some_take_their_turn_and_only_they_count_for_recall(rows, monkeypatch):
     monkeypatch.setattr(imbalance, "MAX_TURNS", 2)
     task = make_task(*make_data(n_train=40, distance=0.7))
-    some = measure_imbalance(task, ratio=10, n_seeds=2, show_progress=False)
+    some = measure_imbalance(task, ratio=10, n_seeds=2)
     assert some["rare"].unique().tolist() == [task.class_names[0], task.class_names[-1]]
     summary, part = summarize_imbalance(some).set_index("method"), some[some["method"] == "undersampling"]
     is_rare, is_called = (np.concatenate(part[name].tolist()) for name in ("is_rare", "is_called"))

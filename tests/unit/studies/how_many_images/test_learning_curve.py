@@ -22,7 +22,7 @@ def make_rows(sizes, error, *, n_seeds=3, n_test=4000, seed=0):
 
 
 def test_more_images_score_better_and_the_largest_size_leaves_nothing_to_draw():
-    rows = measure_learning_curve(make_task(*make_data()), [40, 2], n_seeds=3, seed=5, show_progress=False)
+    rows = measure_learning_curve(make_task(*make_data()), [40, 2], n_seeds=3, seed=5)
     curve = summarize(rows, ["n_per_class"])
     assert rows["seed"].tolist() == [5, 6, 7] * 2 and curve["n_per_class"].tolist() == [2, 40]
     assert curve["accuracy"].is_monotonic_increasing and curve["accuracy"].iloc[-1] > 0.8
@@ -141,7 +141,7 @@ def test_probe_and_fine_tuning_learn_the_same_images_and_none_is_held_out(monkey
 
     monkeypatch.setattr(fine_tuning, "fine_tune", fine_tune)
     task = make_task(table, np.random.default_rng(1).normal(size=(len(table), 1280)).astype(np.float32))
-    options = {"backbone": "efficientnet_lite0", "n_seeds": 2, "seed": 3, "show_progress": False}
+    options = {"backbone": "efficientnet_lite0", "n_seeds": 2, "seed": 3}
     rows = measure_fine_tuning(task, images, [4], **options)
     assert rows["recipe"].tolist() == ["probe", "averaged", "last_stage"] * 2
     assert rows["seed"].tolist() == [3] * 3 + [4] * 3
