@@ -15,9 +15,7 @@ from .metrics import check_probabilities, check_same_length, read_labels
 TEMPERATURE_LIMITS = (0.05, 20.0)
 
 
-def measure_calibration_error(
-    y_true: Any, probabilities: Any, *, n_bins: int = 15, n_bootstrap: int = 1000, seed: int = 0
-) -> Score:
+def measure_calibration_error(y_true: Any, probabilities: Any, *, n_bins: int = 15, n_bootstrap: int = 1000) -> Score:
     """Measure the expected calibration error: the mean distance of confidence and accuracy in bins of confidence.
 
     The error of few images comes out too high: of 160 images 0.09 on average where the truth is 0. So the interval lies
@@ -31,7 +29,6 @@ def measure_calibration_error(
         probabilities: (n_images, n_classes), rows add up to 1.
         n_bins: Number of bins of equal width.
         n_bootstrap: Resamples behind the interval.
-        seed: Seed of the resamples.
 
     Returns:
         The error, in [0, 1]; 0 is perfect.
@@ -46,7 +43,7 @@ def measure_calibration_error(
     confidence, is_right = _compare_confidence(y_true, probabilities)
     in_bin = np.eye(n_bins)[_find_bins(confidence, n_bins)]  # (n_images, n_bins)
     surplus = in_bin * (confidence - is_right)[:, None]
-    n, rng = len(confidence), np.random.default_rng(seed)
+    n, rng = len(confidence), np.random.default_rng(0)
 
     def statistic(counts: np.ndarray) -> np.ndarray:
         return np.abs(counts @ surplus).sum(axis=1) / n
@@ -57,7 +54,7 @@ def measure_calibration_error(
 
     value = float(statistic(np.ones((1, n)))[0])
     resampled = resample_statistic(statistic, n, n_bootstrap=n_bootstrap, seed=rng)
-    by_chance = resample_statistic(simulate_calibrated, n, n_bootstrap=n_bootstrap, seed=seed)
+    by_chance = resample_statistic(simulate_calibrated, n, n_bootstrap=n_bootstrap)
     # half as much again, because the images themselves carry some of the bias that their resamples show
     center = value - 1.5 * max(float(resampled.mean()) - value, 0.0)
     half, (worst, best) = Z_95 * float(resampled.std()), compute_wilson_interval(is_right.sum(), n)

@@ -13,21 +13,15 @@ Z_95 = 1.959963984540054  # 97.5 % quantile of the normal distribution: two-side
 class Score(NamedTuple):
     """A score and its 95 % interval.
 
-    Attributes:
-        value: The score on these images, in [0, 1]; a difference of two scores is in [-1, 1].
-        low: Lower limit of the interval, like `value` a fraction.
-        high: Upper limit of the interval.
-        n: Number of images behind the score.
-
     Example:
         >>> print(Score(0.9, 0.8, 0.95, n=40))
         0.900 (0.800 to 0.950, n = 40)
     """
 
-    value: float
-    low: float
+    value: float  # on these images, in [0, 1]; a difference of two scores is in [-1, 1]
+    low: float  # limits of the interval
     high: float
-    n: int
+    n: int  # images behind the score
 
     def __str__(self) -> str:
         return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f}, n = {self.n})"
@@ -100,9 +94,9 @@ def resample_statistic(statistic: Statistic, n: int, *, n_bootstrap: int = 1000,
     return np.concatenate([statistic(_draw_counts(n, size, rng)) for size in sizes])
 
 
-def measure_resampled(statistic: Statistic, n: int, *, n_bootstrap: int = 1000, seed: int = 0) -> Score:
+def measure_resampled(statistic: Statistic, n: int, *, n_bootstrap: int = 1000) -> Score:
     """Measure a statistic in [0, 1] of `n` images with its bootstrap interval; NaN marks an undefined resample."""
-    values = resample_statistic(statistic, n, n_bootstrap=n_bootstrap, seed=seed)
+    values = resample_statistic(statistic, n, n_bootstrap=n_bootstrap)
     values = values[np.isfinite(values)]
     standard_error = float(values.std(ddof=1)) if values.size > 1 else 0.0
     return make_score(float(statistic(np.ones((1, n)))[0]), standard_error, n)
@@ -245,19 +239,18 @@ def count_effective(values: Any, groups: Any) -> float:
     return _count_effective(array, codes, float(array.mean() * (1 - array.mean())))[1]
 
 
-def resample_means(right: Any, *, groups: Any = None, n_bootstrap: int = 1000, seed: int = 0) -> np.ndarray:
-    """Compute means (n_bootstrap, n_settings) of `right` (n_settings, n_seeds, n_images), all from the same draws.
-
-    Where there are `groups`, (n_images,), whole groups are drawn.
-    """
-    right = _check_right(right, n_axes=3).astype(float)
+def resample_means(right: Any, *, groups: Any = None, n_bootstrap: int = 1000) -> np.ndarray:
+    """Compute means (n_bootstrap, n_settings) of bool (n_settings, n_seeds, n_images), from draws of whole groups."""
+    right = np.asarray(right)
+    if right.ndim != 3 or right.size == 0 or right.dtype != bool:
+        raise ValueError(f"Expected bool (n_settings, n_seeds, n_images), not empty; got {right.dtype} {right.shape}.")
     _, n_seeds, n_images = right.shape
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     codes = np.arange(n_images) if groups is None else np.unique(groups, return_inverse=True)[1]
     drawn_images = _draw_counts(int(codes.max()) + 1, n_bootstrap, rng)[:, codes]
     drawn_images = drawn_images / drawn_images.sum(axis=1, keepdims=True)
     drawn_seeds = _draw_counts(n_seeds, n_bootstrap, rng) / n_seeds
-    of_seed = right @ drawn_images.T  # (n_settings, n_seeds, n_bootstrap)
+    of_seed = right.astype(float) @ drawn_images.T  # (n_settings, n_seeds, n_bootstrap)
     return np.einsum("ksb,bs->bk", of_seed, drawn_seeds)
 
 
@@ -265,11 +258,3 @@ def _draw_counts(n: int, n_bootstrap: int, rng: np.random.Generator) -> np.ndarr
     """Draw how often each of `n` images occurs in each resample, int (n_bootstrap, n); every row sums to `n`."""
     drawn = rng.integers(0, n, size=(n_bootstrap, n)) + np.arange(n_bootstrap)[:, None] * n
     return np.bincount(drawn.ravel(), minlength=n_bootstrap * n).reshape(n_bootstrap, n)
-
-
-def _check_right(right: Any, *, n_axes: int) -> np.ndarray:
-    array = np.asarray(right)
-    if array.ndim != n_axes or array.size == 0 or array.dtype != bool:
-        axes = ("n_settings", "n_seeds", "n_images")[-n_axes:]
-        raise ValueError(f"Expected bool ({', '.join(axes)}), not empty; got {array.dtype} {array.shape}.")
-    return array
