@@ -27,9 +27,7 @@ class NotebookError(RuntimeError):
     """A notebook did not run to its end; the message names the cell and the executed copy."""
 
 
-def show_results(
-    headlines: Mapping[str, Any], *, recorded: Mapping[str, Any] | None = None, title: str = "Results"
-) -> None:
+def show_results(headlines: Mapping[str, Any], *, recorded: Mapping[str, Any] | None = None) -> None:
     """Show the headline results of a notebook, and record everything that documents and tests read.
 
     Args:
@@ -38,7 +36,6 @@ def show_results(
             as `accuracy`, `accuracy_low`, `accuracy_high` and `accuracy_n`.
         recorded: More of the same, and tables (a DataFrame, or a list of flat rows), which are not shown. A missing
             value of a table is recorded as null.
-        title: Heading above the table.
 
     Raises:
         ValueError: If a value is of another kind or not finite, or both hold the same name.
@@ -53,13 +50,13 @@ def show_results(
     if repeated:
         raise ValueError(f"Got {', '.join(repeated)} as headline and as recorded result; expected each name once.")
     rows = {name: _format(value) for name, value in headlines.items()}
-    text = "\n".join([title, *(f"  {name}: {value}" for name, value in rows.items())])
+    text = "\n".join(["Results", *(f"  {name}: {value}" for name, value in rows.items())])
     cells = "".join(
         f'<tr><th style="text-align: left">{html.escape(name)}</th>'
         f'<td style="text-align: left">{html.escape(value)}</td></tr>'
         for name, value in rows.items()
     )
-    shown = f"<p><b>{html.escape(title)}</b></p><table><tbody>{cells}</tbody></table>"
+    shown = f"<p><b>Results</b></p><table><tbody>{cells}</tbody></table>"
     display({"text/plain": text, "text/html": shown, RESULTS_MIME: content}, raw=True)
 
 

@@ -220,15 +220,15 @@ def audit_images(table: pd.DataFrame, *, limits: AuditLimits | None = None, show
     )
 
 
-def drop_duplicates(table: pd.DataFrame, report: AuditReport, *, drop_label_conflicts: bool = True) -> pd.DataFrame:
+def drop_duplicates(table: pd.DataFrame, report: AuditReport) -> pd.DataFrame:
     """Keep one image of each group of exact and near duplicates; files stay where they are.
 
-    Kept is the first in the test split, else in valid, else in train, so that a test set stays as it is.
+    Kept is the first in the test split, else in valid, else in train, so that a test set stays as it is. Of a group
+    with two labels none is kept, because one of them is wrong.
 
     Args:
         table: The audited table, or rows of it.
         report: From `audit_images`.
-        drop_label_conflicts: Keep none of a group with two labels, because one of them is wrong. False keeps the first.
 
     Returns:
         A new table, the kept rows in their old order.
@@ -240,8 +240,7 @@ def drop_duplicates(table: pd.DataFrame, report: AuditReport, *, drop_label_conf
     split = table["split"] if "split" in table else pd.Series("", index=table.index)
     last_split_first = np.argsort(-split.map(_SPLIT_ORDER).fillna(-1).to_numpy(), kind="stable")
     is_kept = ~groups.iloc[last_split_first].duplicated().sort_index()
-    if drop_label_conflicts:
-        is_kept &= table["label"].reset_index(drop=True).groupby(groups).transform("nunique") == 1
+    is_kept &= table["label"].reset_index(drop=True).groupby(groups).transform("nunique") == 1
     return table[is_kept.to_numpy()].reset_index(drop=True)
 
 

@@ -27,7 +27,7 @@ from utils_cv.system.timing import Timer
 from .fine_tuning import Activations, compute_activations, fine_tune
 from .label_heads import split_label_folds
 from .learner import Predictions, TrainedModel, compute_logits, find_rows, make_dataloaders, make_learner
-from .linear_probe import C_GRID, compute_rows_features, count_units, find_right, fit_linear_head, linear_probe
+from .linear_probe import C_GRID, N_FOLDS, compute_rows_features, count_units, find_right, fit_linear_head, linear_probe
 
 RECIPES = ("probe", "averaged", "last_stage", "all")
 NEED_A_CUT = {"averaged", "last_stage"}
@@ -159,15 +159,10 @@ def _scale_head_by_temperature(network: Normalized, temperature: float) -> None:
 
 
 class OutOfFold(NamedTuple):
-    """Predictions for every image by a model that did not learn it.
+    """Predictions for every image by a model that did not learn it; one alone in its class was learned all the same."""
 
-    Attributes:
-        probabilities: (n_images, n_classes), rows sum to 1. An image alone in its class was learned all the same.
-        C: The regularization with the lowest log loss, as in scikit-learn.
-    """
-
-    probabilities: np.ndarray
-    C: float
+    probabilities: np.ndarray  # (n_images, n_classes), rows sum to 1
+    C: float  # the regularization with the lowest log loss, as in scikit-learn
 
 
 def predict_out_of_fold(
@@ -177,7 +172,6 @@ def predict_out_of_fold(
     n_classes: int,
     groups: np.ndarray | None = None,
     Cs: Sequence[float] = C_GRID,
-    n_folds: int = 5,
     seed: int = 0,
 ) -> OutOfFold:
     """Predict each image by a linear probe that learned the other folds.
@@ -192,8 +186,7 @@ def predict_out_of_fold(
         groups: Group of each image (scene, video, patient): near-duplicates, which share their wrong label, must
             not vouch for each other. None where there are none.
         Cs: Values of C to choose from.
-        n_folds: Parts; fewer where a class has fewer images.
-        seed: Seed of the folds.
+        seed: Seed of the folds: 5, or fewer where a class has fewer images.
 
     Raises:
         ValueError: If fewer than two classes have two images (or groups), or the lengths differ.
@@ -202,7 +195,7 @@ def predict_out_of_fold(
         >>> found = predict_out_of_fold(features, labels, n_classes=4)  # doctest: +SKIP
     """
     check_same_length(features=features, labels=labels)
-    folds = _split_two(labels, groups, n_folds, seed)
+    folds = _split_two(labels, groups, N_FOLDS, seed)
     is_judged = np.isin(np.arange(len(labels)), np.concatenate([held_out for _, held_out in folds]))
     alone = np.flatnonzero(~is_judged)
     found, losses = [], []

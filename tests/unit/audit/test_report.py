@@ -166,14 +166,13 @@ def test_a_report_is_readable_as_text_and_as_html(audit_with, tmp_path):
     assert str(tmp_path) not in str(report) + report._repr_html_()
 
 
-@pytest.mark.parametrize("drop_label_conflicts", [True, False])
-def test_drop_duplicates_keeps_the_test_image(tmp_path, drop_label_conflicts):
+def test_drop_duplicates_keeps_the_test_image_and_none_of_two_labels(tmp_path):
     copies = [("copy.jpg", PHOTO, "can", "test"), ("other_label.jpg", OTHER_PHOTO, "carton", "train")]
     table = make_table(tmp_path, [*CLEAN_ROWS, *copies])
     before = table.copy()
-    kept = drop_duplicates(table, audit(table), drop_label_conflicts=drop_label_conflicts)
+    kept = drop_duplicates(table, audit(table))
     gone = set(table["image"]) - set(kept["image"])
-    assert gone == {"train_can_0.jpg", "other_label.jpg"} | ({"train_can_1.jpg"} if drop_label_conflicts else set())
+    assert gone == {"train_can_0.jpg", "train_can_1.jpg", "other_label.jpg"}
     assert table.equals(before)
     assert count_findings(audit(kept)) == {}
 
