@@ -11,6 +11,7 @@ from utils_cv.apps.commands import DONE, WRONG_USE, add_commands, say
 from utils_cv.apps.notebook_command import add_notebook_command
 
 INTERRUPTED = 130  # what shells expect after Ctrl-C
+_EXTRAS = {"serve": ("fastapi", "uvicorn", "python_multipart"), "notebooks": ("papermill", "nbclient", "nbformat")}
 _CODES = "exit codes: 0 done; 1 something could not be opened, or a notebook failed; 2 wrong use"
 
 
@@ -21,6 +22,8 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files may hold what the terminal cannot show
     with warnings.catch_warnings():
+        # Large photographs, which are opened; what is too large is refused.
+        warnings.filterwarnings("ignore", message="Image size .* could be decompression bomb")
         warnings.showwarning = lambda message, *_, **__: say(f"Note: {message}")  # without a line of our source
         try:
             code: int = options.run(options)
@@ -48,7 +51,7 @@ def _make_parser() -> argparse.ArgumentParser:
 
 def _explain(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
-        extra = "serve" if error.name in ("fastapi", "uvicorn", "python_multipart") else "notebooks"
+        extra = next((extra for extra, names in _EXTRAS.items() if error.name.split(".")[0] in names), "train")
         return f"This command needs the package {error.name}: pip install 'utils_cv[{extra}]'."
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}."

@@ -37,6 +37,18 @@ def add_command(
     return add_argument
 
 
+def in_range(kind: Callable[[str], Any], low: float, high: float) -> Callable[[str], Any]:
+    """Make the type of an option that takes numbers from `low` to `high`; the text to number is `int` or `float`."""
+
+    def read(text: str) -> Any:
+        with contextlib.suppress(ValueError):
+            if low <= (value := kind(text)) <= high:  # so not NaN
+                return value
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number from {low} to {high}")
+
+    return read
+
+
 def say(text: str) -> None:
     """Tell the person in front of the screen something that is no result."""
     print(text, file=sys.stderr, flush=True)
@@ -67,7 +79,7 @@ def add_commands(commands: Any) -> None:
     )  # fmt: skip
     add("model", metavar="MODEL", help="the folder of the finished model; loaded anew when it changes")
     add("--host", default="127.0.0.1", help="default: this computer only; 0.0.0.0 lets others ask")
-    add("--port", type=int, default=8000, help="default: 8000; 0 takes any free one")
+    add("--port", type=in_range(int, 0, 65535), default=8000, help="default: 8000; 0 takes any free one")
     add("--runtime", default="auto", help=_RUNTIME_HELP)
     add("--max-file-mb", type=float, default=20.0, help="largest image in MB (default: 20)")
     add("--max-total-mb", type=float, default=100.0, help="largest upload in MB (default: 100)")
@@ -81,8 +93,8 @@ def add_commands(commands: Any) -> None:
     add("model", metavar="MODEL", type=Path, help="the folder of the finished model; it is made")
     add("--recipe", choices=["select", "probe"], default="select", help="probe: seconds, without fine-tuning")
     add("--backbone", default="efficientnet_lite0", help="pretrained network (efficientnet_lite0)")
-    add("--size", type=int, default=224, help="side of the square images in pixels (224)")
-    add("--seed", type=int, default=0, help="seed of split and training (0)")
+    add("--size", type=in_range(int, 16, 4096), default=224, help="side of the square images in pixels (224)")
+    add("--seed", type=in_range(int, 0, 2**32 - 1), default=0, help="seed of split and training (0)")
     add("--license", default="other", help="license of the model, for its card, such as mit")
     add("--overwrite", action="store_true", help="replace the model that lies in MODEL")
     add = add_command(

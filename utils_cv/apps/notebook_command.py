@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .commands import DONE, PARTLY, add_command, print_json, say
+from .commands import DONE, PARTLY, add_command, in_range, print_json, say
 
 
 def add_notebook_command(commands: Any) -> None:
@@ -22,7 +22,7 @@ def add_notebook_command(commands: Any) -> None:
     add("--parameter", action="append", default=[], metavar="NAME=VALUE", help="for all notebooks that have it")
     add("--list-parameters", action="store_true", help="show the parameters, run nothing")
     add("--output-dir", type=Path, default=Path("outputs"), help="where executed copies go")
-    add("--timeout-s", type=float, default=3600.0, help="limit for each notebook, in seconds")
+    add("--timeout-s", type=in_range(float, 1, 10**7), default=3600.0, help="limit for each notebook, in seconds")
 
 
 def _run(options: argparse.Namespace) -> int:

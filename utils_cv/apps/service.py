@@ -5,6 +5,7 @@
 
 import contextlib
 import dataclasses
+import math
 import re
 import socket
 import threading
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import python_multipart  # noqa: F401  FastAPI reads uploads with it, and would only say so at the first one
 import uvicorn
 from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI, HTTPException, Request, UploadFile
@@ -63,14 +65,18 @@ class _LimitBody:
         self.app, self.max_mb = app, max_mb
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        n_bytes = 0
+        n_bytes, promised = 0, dict(scope.get("headers", [])).get(b"content-length", b"0")
+        detail = f"The upload is larger than {self.max_mb:g} MB. Send fewer or smaller images."
+        if promised.isdigit() and int(promised) > self.max_mb * 1e6:  # before any of it is sent
+            await JSONResponse({"detail": detail}, 413, {"connection": "close"})(scope, receive, send)
+            return
 
         async def receive_some() -> Message:
             nonlocal n_bytes
             message = await receive()
             n_bytes += len(message.get("body", b""))
             if n_bytes > self.max_mb * 1e6:
-                raise HTTPException(413, f"The upload is larger than {self.max_mb:g} MB. Send fewer or smaller images.")
+                raise HTTPException(413, detail)
             return message
 
         await self.app(scope, receive_some if scope["type"] == "http" else receive, send)
@@ -86,6 +92,10 @@ def make_app(
     one is larger than `max_file_mb`, or all than `max_total_mb` (10**6 bytes), 413. `GET /model` tells what is known of
     the model, which may be replaced meanwhile, `GET /health` whether the newest one answers.
     """
+    if not all(0 < limit_mb < math.inf for limit_mb in (max_file_mb, max_total_mb)):
+        raise ValueError(
+            f"Got limits of {max_file_mb:g} MB for a file, {max_total_mb:g} for all; expected more than 0."
+        )
     model, limiter = _LiveModel(Path(folder), runtime), CapacityLimiter(count_cpus())
     # The usual pages of documentation fetch their scripts from another server, so there are none.
     app = FastAPI(title="Image classifier", docs_url=None, redoc_url=None)

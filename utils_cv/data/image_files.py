@@ -78,7 +78,8 @@ def expand_images(images: ImageLike | Iterable[ImageLike]) -> ImageLike | Iterab
         return list_image_files(path)
     if not (set("*?[") & set(str(path))) or path.exists():
         return images
-    found = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+    base = next(parent for parent in (*path.parents, Path(path.anchor)) if parent.is_dir())  # such as "[1]"
+    found = sorted(base.glob(str(path.relative_to(base))))
     if not (files := [file for file in found if not (file.is_dir() or file.name.startswith("."))]):
         raise FileNotFoundError(f"No file fits the pattern {path}.")
     return files

@@ -203,7 +203,9 @@ def read_model_info(folder: str | Path) -> ModelInfo:
             f"{path} has schema version {version!r}, this utils_cv reads {READ_VERSIONS[0]} to {READ_VERSIONS[-1]}. "
             "A newer version wrote it: update utils_cv, or save the model again with this one."
         )
-    if version > 1 and content.pop(HASH_KEY, None) != _hash_content(content):
+    # Models of version 1 had neither the hash nor this fact: where one is there, somebody edited the version.
+    is_hashed = version > 1 or bool({HASH_KEY, "unknown"} & content.keys())
+    if is_hashed and content.pop(HASH_KEY, None) != _hash_content(content):
         raise ModelFileError(
             f"{path} is not what was saved: its content does not fit {HASH_KEY}. Somebody edited it, or it is damaged. "
             "Save the model again."

@@ -199,8 +199,11 @@ class ImageClassifier:
 
     def _list_columns(self) -> list[str]:
         fixed = ["image", "label", "probability", "is_unknown", "problem"]
-        classes = [f"{name} (class)" if name in fixed else name for name in self.info.class_names]
-        return [*fixed[:3], *classes, *fixed[3:]]
+        names = list(self.info.class_names)
+        for i in range(len(names)):
+            while names[i] in fixed or names.count(names[i]) > 1:
+                names[i] += " (class)"
+        return [*fixed[:3], *names, *fixed[3:]]
 
     def _choose_labels(self, probabilities: np.ndarray) -> list[str]:
         names = np.array(self.info.class_names)

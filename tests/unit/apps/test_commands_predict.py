@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT, draw_image
+from utils_cv.__main__ import main
 from utils_cv.apps.commands import copy_image
 from utils_cv.evaluation.out_of_distribution import OodDetector
 from utils_cv.models.saved_classifier import save_classifier
@@ -137,3 +138,40 @@ def test_a_reader_who_has_seen_enough_is_no_error(model_dir, new_images):
     process.stdout.close()  # before anything is printed
     said = process.stderr.read()
     assert process.wait() == 0 and "Error" not in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "train a b --size -3",
+        "train a b --size big",
+        "train a b --seed -1",
+        "serve m --port 65536",
+        "run 01 --timeout-s nan",
+    ],
+)
+def test_numbers_out_of_range_are_told_before_anything_runs(words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(words.split())
+    assert stop.value.code == 2 and "expected a number from" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "extra"),
+    [("fastapi", "serve"), ("papermill", "notebooks"), ("torch", "train"), ("scipy.special", "train")],
+)
+def test_the_smallest_extra_that_brings_a_missing_package_is_named(model_dir, run, monkeypatch, name, extra):
+    def fail(*_, **__):
+        raise ModuleNotFoundError("missing", name=name)
+
+    monkeypatch.setattr("utils_cv.models.saved_classifier.load_classifier", fail)
+    code, _, said = run("predict", model_dir, ".")
+    assert code == 2 and f"needs the package {name}: pip install 'utils_cv[{extra}]'" in said
+    assert f'"{name.split(".")[0]}' in (ROOT / "setup.py").read_text()
+
+
+def test_a_large_photograph_is_labeled_without_a_warning(model_dir, tmp_path, run, monkeypatch):
+    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 5000)
+    draw_image("can", seed=1).resize((90, 90)).save(tmp_path / "a.png")
+    code, _, said = run("predict", model_dir, tmp_path)
+    assert code == 0 and "bomb" not in said

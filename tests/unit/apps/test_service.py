@@ -1,8 +1,10 @@
 """The service: what it answers, what it refuses, and that it goes on while its model is replaced."""
 
 import dataclasses
+import math
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -71,6 +73,13 @@ def test_bad_uploads_are_told_what_is_wrong_and_stop_nothing(url, images, reques
     assert httpx.post(f"{url}/predict", files=list_uploads(images[0])).status_code == 200
 
 
+def test_a_body_that_will_be_too_large_is_refused_before_it_is_sent(url):
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(b"POST /predict HTTP/1.1\r\nHost: here\r\nContent-Length: 99999999999\r\n\r\n")
+        assert connection.recv(1000).startswith(b"HTTP/1.1 413")
+
+
 def test_model_and_health_tell_what_is_there(url):
     model = httpx.get(f"{url}/model").json()
     assert (model["class_names"], model["license"], model["runtime"]) == (["can", "carton"], "mit", "onnx")
@@ -113,9 +122,12 @@ def test_a_port_that_is_taken_is_named():
             open_socket("127.0.0.1", port)
 
 
-def test_a_missing_model_is_told_at_the_start(tmp_path):
+def test_a_missing_model_and_impossible_limits_are_told_at_the_start(model_dir, tmp_path):
     with pytest.raises(FileNotFoundError, match="No finished model"):
         make_app(tmp_path)
+    for limits in ({"max_file_mb": -3}, {"max_total_mb": 0}, {"max_file_mb": math.nan}):
+        with pytest.raises(ValueError, match="expected more than 0"):
+            make_app(model_dir, **limits)
 
 
 def read_extra(name):

@@ -82,7 +82,8 @@ def test_a_file_that_was_not_written_cannot_be_listed(tmp_path):
 def test_unknown_facts_are_passed_over_and_version_1_is_read_without_a_hash_and_without_later_facts(folder):
     change_info(folder, mood="good")
     assert read_model_info(folder).class_names == INFO.class_names
-    change_info(folder, version=1, without="value_range")
+    for name in ("value_range", "unknown"):
+        change_info(folder, version=1, without=name)
     assert read_model_info(folder).value_range == 65535
 
 

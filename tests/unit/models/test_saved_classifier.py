@@ -157,8 +157,10 @@ def test_a_table_of_nothing_is_empty_and_a_mistyped_path_is_named(saved_folder, 
         classifier.predict_table(f"{tmp_path}/*.jpg")
     with pytest.raises(ImageError, match=r"00\.png: the file is empty"):
         classifier.predict(partly_broken)
-    (tmp_path / "[a].png").write_bytes((tmp_path / "01.png").read_bytes())
-    assert len(classifier.predict_table(f"{tmp_path}/[a].png")) == 1  # a name that looks like a pattern is a name
+    (tmp_path / "[x]").mkdir()
+    (tmp_path / "[x]/[a].png").write_bytes((tmp_path / "01.png").read_bytes())
+    for name in ("[a].png", "*.png", "[[]a[]].png"):  # a name that looks like a pattern is a name
+        assert len(classifier.predict_table(f"{tmp_path}/[x]/{name}")) == 1
 
 
 def test_each_file_is_opened_once_and_only_a_few_are_ahead_of_the_rows(saved_folder, paths, monkeypatch):
@@ -176,9 +178,10 @@ def test_each_file_is_opened_once_and_only_a_few_are_ahead_of_the_rows(saved_fol
 
 
 def test_classes_that_are_called_like_other_columns_have_columns_of_their_own(saved_folder):
-    classifier = make_classifier(saved_folder, [[0.0, 1.0]] * 2, class_names=["problem", "can"])
-    row = classifier.predict_table(np.zeros((1, 64, 64, 3), np.uint8)).iloc[0]
-    assert row["problem"] == "" and row["problem (class)"] == pytest.approx(1 - row["can"]) != row["can"]
+    for other, own in {"can": "problem (class)", "problem (class)": "problem (class) (class)"}.items():
+        classifier = make_classifier(saved_folder, [[0.0, 1.0]] * 2, class_names=["problem", other])
+        row = classifier.predict_table(np.zeros((1, 64, 64, 3), np.uint8)).iloc[0]
+        assert row["problem"] == "" and row[own] == pytest.approx(1 - row[other]) != row[other]
 
 
 def test_16_bit_files_are_opened_at_prediction_as_in_training(trained, tmp_path):
@@ -336,6 +339,10 @@ TAMPERED = {
     "mean and std swapped": lambda folder: change_info(folder, mean=[0.2] * 3, std=[0.4] * 3, is_hashed=False),
     "classes swapped": fact("class_names", ["class 1", "class 0"], is_hashed=False),
     "hash of model.json removed": lambda folder: change_info(folder, without="content_sha256", is_hashed=False),
+    "hash and version changed": fact("mean", [0.2] * 3, version=1),
+    "version changed": lambda folder: (folder / "model.json").write_text(
+        (folder / "model.json").read_text().replace('"schema_version": 2', '"schema_version": 1')
+    ),
     "empty model.json": content("model.json", lambda _: b""),
     "model.json cut short": content("model.json", lambda before: before[:-10]),
     "model.json with a list": content("model.json", lambda _: b"[]"),
@@ -411,7 +418,7 @@ def test_weights_that_fit_their_hash_but_not_the_network_are_refused(saved_folde
 
 
 def test_a_model_of_version_1_is_loaded_in_every_runtime_and_replaced(trained, copied, paths, expected):
-    change_info(copied, version=1)  # as it was written before `model.json` had a hash of its own
+    change_info(copied, version=1, without="unknown")  # as it was written before `model.json` had a hash of its own
     for runtime in ("onnx", "openvino", "torch"):
         np.testing.assert_allclose(load_classifier(copied, runtime=runtime).predict(paths), expected, atol=1e-4)
     save_classifier(trained, copied, onnx=False, overwrite=True)
