@@ -20,7 +20,7 @@ from utils_cv.system.files import hash_file, write_atomic
 
 DONE, PARTLY, WRONG_USE = 0, 1, 2  # exit codes
 LABEL_SEPARATOR, NO_LABEL = "|", "no label"  # of a multi-label model; the folder of images without a label
-_IMAGES_HELP = "a folder per class, train/val/test folders, or a CSV file"
+IMAGES_HELP = "a folder per class, train/val/test folders, or a CSV file"
 _RUNTIME_HELP = "what runs the network: onnx (default), int8, openvino, ..."
 
 
@@ -89,21 +89,26 @@ def add_commands(commands: Any) -> None:
         "my_images my_classifier", "my_images my_classifier --recipe probe --overwrite",
         "labels.csv my_classifier --backbone efficientnet_lite2 --size 260 --json",
     )  # fmt: skip
-    add("images", metavar="FOLDER", help=_IMAGES_HELP)
+    add("images", metavar="FOLDER", help=IMAGES_HELP)
     add("model", metavar="MODEL", type=Path, help="the folder of the finished model; it is made")
-    add("--recipe", choices=["select", "probe"], default="select", help="probe: seconds, without fine-tuning")
-    add("--backbone", default="efficientnet_lite0", help="pretrained network (efficientnet_lite0)")
-    add("--size", type=in_range(int, 16, 4096), default=224, help="side of the square images in pixels (224)")
-    add("--seed", type=in_range(int, 0, 2**32 - 1), default=0, help="seed of split and training (0)")
-    add("--license", default="other", help="license of the model, for its card, such as mit")
+    add_training_options(add)
     add("--overwrite", action="store_true", help="replace the model that lies in MODEL")
     add = add_command(
         commands, "audit", _audit, "Look for damaged files, duplicates, leaks and wrong labels",
         "Nothing is\nchanged.", "my_images", "my_images --html report.html", "labels.csv --json",
     )  # fmt: skip
-    add("images", metavar="FOLDER", help=_IMAGES_HELP)
+    add("images", metavar="FOLDER", help=IMAGES_HELP)
     add("--html", type=Path, metavar="FILE", help="also write a page with the images that need a look")
     add("--overwrite", action="store_true", help="replace FILE if it exists")
+
+
+def add_training_options(add: Callable[..., Any]) -> None:
+    """Add the options of commands that train."""
+    add("--recipe", choices=["select", "probe"], default="select", help="probe: seconds, without fine-tuning")
+    add("--backbone", default="efficientnet_lite0", help="pretrained network (efficientnet_lite0)")
+    add("--size", type=in_range(int, 16, 4096), default=224, help="side of the square images in pixels (224)")
+    add("--seed", type=in_range(int, 0, 2**32 - 1), default=0, help="seed of split and training (0)")
+    add("--license", default="other", help="license of the model, for its card, such as mit")
 
 
 def _predict(options: argparse.Namespace) -> int:
@@ -209,12 +214,9 @@ def _serve(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace) -> int:
     from utils_cv.data.image_table import describe_table, load_image_table, load_table_images
     from utils_cv.data.splits import complete_splits
-    from utils_cv.evaluation.metrics import measure_accuracy
-    from utils_cv.evaluation.multilabel import measure_multilabel, select_thresholds
     from utils_cv.models.model_files import check_folder
-    from utils_cv.models.saved_classifier import save_classifier
-    from utils_cv.training.learner import predict_images
-    from utils_cv.training.model_selection import select_recipe
+
+    from .training import RECIPES, train_and_save
 
     try:
         check_folder(options.model, overwrite=options.overwrite)  # before the minutes of training
@@ -223,23 +225,14 @@ def _train(options: argparse.Namespace) -> int:
     table = complete_splits(load_image_table(options.images), seed=options.seed)
     say(describe_table(table))
     images = load_table_images(table, options.size)
-    recipes = ["probe"] if options.recipe == "probe" else ["probe", "averaged", "last_stage"]
-    selection = select_recipe(images, recipes=recipes, backbone=options.backbone, seed=options.seed)
-    predictions, held_out = predict_images(selection.model, images, split="test"), selection.held_out
-    written = {"images": images, "license": options.license, "overwrite": options.overwrite}
-    groups, written["detector"] = predictions.groups, selection.detector
-    if images.is_multilabel:
-        thresholds = select_thresholds(held_out.y_true, held_out.probabilities)
-        scores = measure_multilabel(predictions.y_true, predictions.probabilities, thresholds, groups=groups)
-        name, score, written["thresholds"] = "macro F1", scores["macro_f1"], thresholds.tolist()
-    else:
-        name, score = "accuracy", measure_accuracy(predictions.y_true, predictions.y_pred, groups=groups)
-    info = save_classifier(selection.model, options.model, scores={name: score}, **written)
+    settings = {name: getattr(options, name) for name in ("backbone", "seed", "license", "overwrite")}
+    done = train_and_save(images, options.model, recipes=RECIPES[options.recipe], **settings)
+    recipe = done.selection.recipe
     if options.json:
-        facts = {"n_images": len(images.table), "n_skipped": len(images.skipped), "classes": info.class_names}
-        print_json({"model": str(options.model), "recipe": selection.recipe, "scores": info.scores} | facts)
+        facts = {"n_images": len(images.table), "n_skipped": len(images.skipped), "classes": images.class_names}
+        print_json({"model": str(options.model), "recipe": recipe, "scores": done.info.scores} | facts)
     else:
-        print(f"{name} on the test images: {score} ({selection.recipe})\nThe model: {options.model}")
+        print(f"{done.score_name} on the test images: {done.score} ({recipe})\nThe model: {options.model}")
     say(f"Label new images with it: python -m utils_cv predict {options.model} FOLDER")
     return DONE
 
@@ -248,13 +241,14 @@ def _audit(options: argparse.Namespace) -> int:
     from utils_cv.audit.report import audit_images
     from utils_cv.data.image_table import load_image_table
 
-    from .audit_page import make_audit_page
+    from .audit_page import make_audit_sections, make_page
 
     _check_output(options.html, options.overwrite)
     report = audit_images(load_image_table(options.images, min_classes=1))
     if options.html:
         with write_atomic(options.html) as temporary_path:
-            temporary_path.write_text(make_audit_page(report), encoding="utf-8", errors="backslashreplace")
+            page = make_page("Audit of images", make_audit_sections(report))
+            temporary_path.write_text(page, encoding="utf-8", errors="backslashreplace")
         say(f"The page with pictures: {options.html}")
     if options.json:
         print_json({"n_images": len(report.facts), "checks": report.summary.to_dict("records")})

@@ -1,0 +1,77 @@
+"""The report: one page and a finished model, made step by step, and gone on with after a stop."""
+
+import json
+
+import pytest
+
+from tests.conftest import draw_image
+from utils_cv.apps import report as made
+from utils_cv.data.image_table import load_image_table
+
+QUICK = {"recipe": "probe", "im_size_px": 48}
+
+
+@pytest.fixture
+def page(image_dir, tmp_path):
+    """The text of a finished report on two classes, of which one image is labeled wrong and one file is broken."""
+    draw_image("carton", seed=500).save(image_dir / "can" / "<wrong>.png")
+    (image_dir / "can" / "broken.png").write_text("no image")
+    return made.make_report(image_dir, tmp_path / "report", **QUICK).read_text(encoding="utf-8")
+
+
+def test_the_page_holds_what_a_decision_needs(page, tmp_path):
+    for words in ("accuracy on the test images: ", "95 %", "Recipes, by cross-validation", "recall_low", "median_ms"):
+        assert words in page
+    assert "broken.png (not an image of a known format" in page
+    assert f"predict {tmp_path}/report/model FOLDER" in page and "license: other" in page
+    assert "&lt;wrong&gt;" in page and "<wrong>" not in page
+
+
+def test_the_page_asks_nobody_and_runs_nothing(page):
+    assert "<script" not in page and 'src="http' not in page and "default-src 'none'" in page
+
+
+def test_what_finished_is_not_done_again(page, image_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(made, "train_and_save", None)
+    (tmp_path / "report/steps/speed.json").unlink()  # as after a stop within the last step
+    again = made.make_report(image_dir, tmp_path / "report", **QUICK).read_text(encoding="utf-8")
+    assert page[: page.index("Speed of")].split("<p>Made in")[0] == again.split("<p>Made in")[0]
+
+
+def test_another_set_is_refused_and_replaces_the_report_when_told_to(page, image_dir, tmp_path):
+    draw_image("can", seed=501).save(image_dir / "can" / "new.png")
+    with pytest.raises(FileExistsError, match="other images or settings"):
+        made.make_report(image_dir, tmp_path / "report", **QUICK)
+    made.make_report(image_dir, tmp_path / "report", **QUICK, overwrite=True)
+    assert json.loads((tmp_path / "report/steps/audit.json").read_text())["found"]["unreadable"] == 1
+
+
+def test_files_of_others_are_never_replaced(image_dir, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="choose another folder"):
+        made.make_report(image_dir, tmp_path / "mine", overwrite=True)
+
+
+def test_near_duplicates_are_not_split_apart(image_dir):
+    for i in range(10):
+        (image_dir / "can" / f"copy{i}.png").write_bytes((image_dir / "can" / f"{i}.png").read_bytes())
+    table = load_image_table(image_dir)
+    groups = dict(zip(table["image"], made._audit(table)["groups"], strict=True))
+    assert all(groups[f"can/copy{i}.png"] == groups[f"can/{i}.png"] for i in range(10))
+
+
+def test_several_labels_are_scored_by_f1(image_dir, tmp_path, run):
+    names = [path.relative_to(image_dir).as_posix() for path in sorted(image_dir.rglob("*.png"))]
+    rows = [f"{name},{name.split('/')[0]}{'|both' if i % 2 else ''}" for i, name in enumerate(names)]
+    (image_dir / "labels.csv").write_text("\n".join(["image,label", *rows]))
+    code, printed, _ = run("report", image_dir, "--output", tmp_path / "out", "--recipe", "probe", "--size", 48)
+    assert code == 0 and str(tmp_path / "out/model") in printed
+    assert "macro F1 on the test images" in (tmp_path / "out/report.html").read_text(encoding="utf-8")
+
+
+def test_the_command_says_how_to_replace_a_report(image_dir, tmp_path, run):
+    words = ["report", image_dir, "--output", tmp_path / "out", "--recipe", "probe", "--size", 48, "--json"]
+    code, printed, _ = run(*words)
+    assert (code, json.loads(printed)["page"]) == (0, str(tmp_path / "out/report.html"))
+    assert "pass --overwrite to replace it" in run(*words, "--seed", 1)[2]
