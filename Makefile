@@ -1,7 +1,7 @@
 # Everything runs in .venv, which the first command makes. Paths are relative, so a folder with a space in its name works.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install notebooks test lint lab refresh clean
+.PHONY: help install notebooks test lint lab refresh site clean
 
 PYTHON ?= python3
 # Any folder of images: one folder per class, train/val/test folders, or a labels.csv. Empty: the images in data/.
@@ -69,6 +69,9 @@ refresh: $(STAMP) ## Execute the committed notebooks in place; fill their number
 	"$(VENV_PYTHON)" -m tools.refresh_notebooks $(if $(ONLY_STALE),--only-stale) \
 		--document README.md --document FAQ.md --document notebooks/README.md --document benchmarks/README.md \
 		notebooks/*.ipynb
+
+site: $(STAMP) ## Build outputs/site from the executed notebooks, the documents and the docstrings; check its links
+	"$(VENV_PYTHON)" -m tools.build_site
 
 clean: ## Remove .venv and outputs/ (nothing else)
 	rm -rf .venv outputs

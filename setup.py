@@ -56,6 +56,11 @@ NOTEBOOKS = [
 
 HEIC = ["pillow-heif>=0.18,<2"]  # photographs from phones; its codecs are LGPL, hence not in the core
 OPENVINO = ["openvino>=2025,<2027"]  # one more runtime in the accuracy-vs-speed study
+SITE = [
+    "sphinx>=9.0,<10",  # builds the site, with a search that needs no server
+    "myst-nb>=1.4,<2",  # reads Markdown and executed notebooks for it
+    "furo>=2025.9",  # its look: light and dark, good on a phone, nothing fetched from elsewhere
+]
 CLUSTER = ["dask[distributed]>=2025.1"]  # sends the trials of a study to a cluster, through joblib
 
 EXTRAS = {
@@ -65,6 +70,7 @@ EXTRAS = {
     "heic": HEIC,
     "openvino": OPENVINO,
     "cluster": CLUSTER,
+    "site": [*NOTEBOOKS, *SITE],  # its pages about the library are read from the imported modules
     "benchmarks": [
         *NOTEBOOKS,
         "accelerate>=1,<2",  # transformers' trainer needs it
@@ -76,6 +82,7 @@ EXTRAS = {
         *HEIC,  # the tests cover every extra
         *OPENVINO,
         *CLUSTER,
+        *SITE,
         "pytest>=8,<10",  # the tests
         "pytest-xdist>=3.6,<4",  # runs them on all cores
         "cleanlab>=2.8,<3",  # the oracle of our own ranking of suspected labels

@@ -93,7 +93,7 @@ class ImageClassifier:
         Args:
             images: A file, its bytes, a file opened in binary mode, a Pillow image or an array of uint8: grey (height,
                 width), RGB (height, width, 3) or RGBA; many of these in a list, generator or array; a folder, with all
-                folders below it; or a pattern such as "photos/*.jpg". A Pillow image that was already loaded can differ
+                folders below it; or a pattern such as `photos/*.jpg`. A Pillow image that was already loaded can differ
                 a little, see `utils_cv.data.images.load_pixels`.
 
         Returns:
