@@ -8,6 +8,7 @@ import numpy as np
 
 Statistic = Callable[[np.ndarray], np.ndarray]  # counts (n_resamples, n) of the images, to values (n_resamples,)
 Z_95 = 1.959963984540054  # 97.5 % quantile of the normal distribution: two-sided 95 % intervals
+N_DIFFERING = 10  # images that must be wrong, or differ, so that those show how much others would
 
 
 class Score(NamedTuple):
@@ -142,6 +143,9 @@ def measure_mean(values: Any, *, groups: Any = None) -> Score:
     n, n_effective = _count_effective(values, codes, mean * (1 - mean))
     # many seeds on few images see no more kinds of images: halfway, as a factor, to no more than the images
     n_effective /= math.sqrt(max(n_effective / values.shape[1], 1.0))
+    if _are_few(1 - values if mean > 0.5 else values, codes):
+        alone = [_count_effective(row[None], codes, row.mean() * (1 - row.mean()))[1] for row in values]
+        n_effective = min(n_effective, float(np.mean(alone)))
     return Score(mean, *compute_wilson_interval(mean * n_effective, n_effective), n)
 
 
@@ -152,8 +156,9 @@ def compare_means(values_a: Any, values_b: Any, *, groups: Any = None) -> Score:
     2014 recommend; it keeps a width when no image differs. For several the variance is that of a two-way layout of
     images and seeds with random effects, never below the one over images alone, with degrees of freedom after
     Satterthwaite. In simulations (`benchmarks/README.md`) it held the truth in 92 to 100 % of studies: in 93 to 98 %
-    with 10 or 20 seeds, in more with 3 or 5 seeds that act alike on both, where it errs on the wide side. Do not
-    trust it where models differ on 1 or 2 of 60 images only: there it held the truth with 20 seeds in 69 to 100 %.
+    with 10 or 20 seeds, in more with 3 or 5 seeds that act alike on both, where it errs on the wide side. Where fewer
+    than 10 images (or groups) differ, several seeds do not make it narrower than that of one: they do not show how much
+    other images would differ.
 
     Args:
         values_a: Of A, as in `measure_mean`.
@@ -185,6 +190,9 @@ def compare_means(values_a: Any, values_b: Any, *, groups: Any = None) -> Score:
     center = mean * n_effective / (n_effective + n_added)
     spread = (mean_square * n_effective + added * n_added) / (n_effective + n_added) - center**2
     half = Z_95 * math.sqrt(spread / (n_effective + n_added))
+    if _are_few(difference, codes):
+        alone = [compare_means(*pair, groups=groups) for pair in zip(a, b, strict=True)]
+        half = max(half, float(np.mean([(score.high - score.low) / 2 for score in alone])))
     return Score(mean, max(center - half, -1.0), min(center + half, 1.0), n)
 
 
@@ -199,6 +207,12 @@ def _read_values(values: Any, groups: Any) -> tuple[np.ndarray, np.ndarray | Non
     if codes is not None and codes.max() + 1 == array.shape[1]:
         codes = None  # every image is a group of its own
     return array, codes
+
+
+def _are_few(values: np.ndarray, codes: np.ndarray | None) -> bool:
+    """Whether several seeds have too few images or groups that are not 0, counted by how much each of them is."""
+    of_unit = np.abs(values.mean(axis=0) if codes is None else np.bincount(codes, weights=values.mean(axis=0)))
+    return len(values) > 1 and bool(of_unit.sum() ** 2 < N_DIFFERING * max((of_unit**2).sum(), 1e-12))
 
 
 def _count_effective(values: np.ndarray, codes: np.ndarray | None, spread: float) -> tuple[int, float]:
