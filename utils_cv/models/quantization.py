@@ -201,16 +201,16 @@ def _give(pixels: np.ndarray) -> SimpleNamespace:
 
 def _compare(float_network: Network, int8_network: Network, images: "TableImages") -> dict[str, Any]:
     """Compare both networks on the validation images."""
-    is_valid = (images.table["split"] == "valid").to_numpy()
-    pixels, y_true = images.pixels[is_valid], [_sort(label) for label in images.table.loc[is_valid, "label"]]
-    if not len(pixels):
+    rows = np.flatnonzero(images.table["split"] == "valid")
+    if not len(rows):
         return {"is_offered": False, "reason": "no image of split 'valid' to compare on", "n": 0}
-    logits = [run_in_batches(network, pixels) for network in (float_network, int8_network)]
+    y_true = [_sort(label) for label in images.table["label"].iloc[rows]]
+    logits = [run_in_batches(network, images.pixels, rows) for network in (float_network, int8_network)]
     labels = [_name(part, images) for part in logits]
-    one = np.ascontiguousarray(pixels[:1])
+    one = images.pixels[rows[:1]]
     times = measure_in_turn({"float": lambda: float_network(one), "int8": lambda: int8_network(one)}, warn=False)
     float_ms, int8_ms = times["median_ms"].tolist()
-    options = {"float_ms": float_ms, "int8_ms": int8_ms, "groups": list_groups(images.table[is_valid])}
+    options = {"float_ms": float_ms, "int8_ms": int8_ms, "groups": list_groups(images.table.iloc[rows])}
     return check_int8(y_true, *labels, logit_error=measure_logit_error(*logits), **options)
 
 

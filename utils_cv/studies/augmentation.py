@@ -18,7 +18,7 @@ from utils_cv.data.splits import list_groups, take_per_class
 from utils_cv.evaluation.intervals import Score, compare_means
 from utils_cv.models.backbones import DEFAULT_BACKBONE
 from utils_cv.models.features import compute_features
-from utils_cv.training.augmentation import augment_pixels
+from utils_cv.training.augmentation import BatchAugmentation, augment_pixels
 from utils_cv.training.linear_probe import fit_linear_head
 
 from .experiment import FIXED_C, join_results, run_trials
@@ -69,11 +69,11 @@ def compare_augmentations(
     is_test = (images.table["split"] == "test").to_numpy()
     test_groups = list_groups(images.table[is_test])
     compute = functools.partial(compute_features, backbone=backbone, show_progress=True)
-    pixels = {False: images.pixels, True: augment_pixels(images.pixels, "rotate_any", seed=10_000 + seed)}
-    train, test = {}, {}
-    for is_turned in pixels:
-        test[is_turned] = compute(pixels[is_turned][is_test])
-        train[is_turned] = _compute_views(compute, pixels[is_turned][pool], names, n_views, seed)
+    test_rows = np.flatnonzero(is_test)
+    turned = _turn(images.pixels, np.concatenate([test_rows, pool]), 10_000 + seed)
+    test = {False: compute(images.pixels, test_rows), True: compute(turned[: len(test_rows)])}
+    pools = {False: images.pixels[pool], True: turned[len(test_rows) :]}
+    train = {key: _compute_views(compute, pixels, names, n_views, seed) for key, pixels in pools.items()}
     rows, plain = [], None
     for condition, (train_is_turned, test_is_turned) in CONDITIONS.items():
         data = (train[train_is_turned], images.table.iloc[pool], codes[pool], test[test_is_turned], codes[is_test])
@@ -102,6 +102,17 @@ def _choose_pool(images: TableImages, n_per_class: int, seed: int) -> np.ndarray
             f"least n_per_class = {n_per_class} and 1. Ask for fewer, or split with complete_splits."
         )
     return take_per_class(train, min(2 * n_per_class, smallest), seed=seed, split=None)["row"].to_numpy()
+
+
+def _turn(pixels: np.ndarray, rows: np.ndarray, seed: int) -> np.ndarray:
+    """Turn images by random angles, some at a time, and keep rows of them, in that order."""
+    turn = BatchAugmentation("rotate_any", pixels.shape[1], seed)
+    found = np.empty((len(rows), *pixels.shape[1:]), np.uint8)
+    for start in range(0, len(pixels), 256):
+        turned = turn(pixels[start : start + 256])
+        is_here = rows // 256 == start // 256
+        found[is_here] = turned[rows[is_here] - start]
+    return found
 
 
 def _compute_views(

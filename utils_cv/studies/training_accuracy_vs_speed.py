@@ -207,8 +207,8 @@ def _answer(images: TableImages, setting: Mapping[str, Any], models_dir: Path, s
     file = folder / RUNTIME_FILES[runtime]
     if runtime in INT8_RUNTIMES and not (file.is_file() and file.name in read_model_info(folder).files):
         add_int8(folder, images, is_checked=False)
-    pixels = images.pixels[(images.table["split"] == "valid").to_numpy()]
-    logits = run_in_batches(load_network(folder, runtime), pixels)
+    valid_rows = np.flatnonzero(images.table["split"] == "valid")
+    logits = run_in_batches(load_network(folder, runtime), images.pixels, valid_rows)
     script = _PEAK_MEMORY_SCRIPT.format(folder=str(folder), runtime=runtime, size=size_px)
     return {
         "answers": np.array(images.class_names)[logits.argmax(axis=1)],

@@ -24,9 +24,11 @@ def make_images(n_per_class=12, size=24, *, multilabel=False):
 @pytest.fixture
 def shrunk_features(monkeypatch):
     """Features that see where an image is bright, in place of a network."""
-    monkeypatch.setattr(
-        augmentation, "compute_features", lambda pixels, **_: pixels.reshape(len(pixels), -1)[:, ::7].astype(np.float32)
-    )
+
+    def compute(pixels, rows=slice(None), **_):
+        return pixels[rows].reshape(len(pixels[rows]), -1)[:, ::7].astype(np.float32)
+
+    monkeypatch.setattr(augmentation, "compute_features", compute)
 
 
 def test_mirrors_hurt_where_left_and_right_are_the_classes(shrunk_features, monkeypatch):
@@ -43,11 +45,18 @@ def test_mirrors_hurt_where_left_and_right_are_the_classes(shrunk_features, monk
     assert upright["n"].unique().tolist() == [20]
 
 
+def test_images_are_turned_some_at_a_time_as_all_at_once():
+    pixels, rows = np.random.default_rng(0).integers(0, 256, (300, 8, 8, 3), dtype=np.uint8), np.array([299, 3, 256])
+    expected = augmentation.augment_pixels(pixels, "rotate_any", seed=5)[rows]
+    np.testing.assert_array_equal(augmentation._turn(pixels, rows, 5), expected)
+
+
 def test_only_test_images_are_turned_under_the_third_condition(shrunk_features, monkeypatch):
     def turn(pixels, name, *, seed):
         return pixels if name == "color" else pixels[:, :, ::-1]  # half a turn and a mirror swap the classes
 
     monkeypatch.setattr(augmentation, "augment_pixels", turn)
+    monkeypatch.setattr(augmentation, "BatchAugmentation", lambda *_: lambda pixels: turn(pixels, "rotate_any", seed=0))
     options = {"n_per_class": 8, "n_draws": 5, "n_views": 1}
     rows = compare_augmentations(make_images(40), ["color", "always mirror"], **options)
     assert rows[rows["augmentation"] == "always mirror"]["effect"].tolist() == ["hurts", "hurts", "helps"]
@@ -67,6 +76,7 @@ def test_draws_and_intervals_take_groups_as_a_whole(shrunk_features, monkeypatch
 
     monkeypatch.setattr(augmentation, "fit_linear_head", note)
     monkeypatch.setattr(augmentation, "augment_pixels", lambda pixels, *_, **__: pixels)
+    monkeypatch.setattr(augmentation, "BatchAugmentation", lambda *_: lambda pixels: pixels)
     images.table["group"] = groups
     rows = compare_augmentations(images, ["crop"], n_per_class=6, n_views=1, n_draws=3)
     assert rows["n"].unique().tolist() == [20]
