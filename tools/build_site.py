@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 import nbformat
 
+from tools.hosted import TAG
 from tools.measure_house import PACKAGE, list_modules
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -133,6 +134,7 @@ def move_link(target: str, document: str, page: str) -> str:
 def make_notebook_page(path: Path, figures: Mapping[str, str], repository: str) -> nbformat.NotebookNode:
     """Make a notebook ready for the site; `figures` has the alternative text of each exported figure."""
     notebook, name = nbformat.read(path, as_version=4), f"notebooks/{path.name}"
+    notebook.cells = [cell for cell in notebook.cells if TAG not in cell.metadata.get("tags", [])]
     for i, cell in enumerate(notebook.cells):
         if cell.cell_type == "markdown":
             cell.source = clean_text(cell.source, name, name)
