@@ -105,7 +105,7 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["utils_cv", "utils_cv.*"]),
-    package_data={"utils_cv": ["py.typed", "apps/browser_page/*", "apps/annotation_page/*", "apps/error_page/*"]},
+    package_data={"utils_cv": ["py.typed", "apps/*_page/*"]},
     install_requires=CORE,
     extras_require=EXTRAS,
 )

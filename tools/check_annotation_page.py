@@ -7,6 +7,7 @@ grid, several labels and corrections follow. Looks are to be judged by a person,
 """
 
 import argparse
+import hashlib
 import json
 import shutil
 import subprocess
@@ -15,14 +16,15 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from utils_cv.apps.annotation import PAGE_DIR
+from utils_cv.apps.pages import read_page_file
 from utils_cv.data.choices import load_choices
 from utils_cv.data.image_table import load_image_table
-from utils_cv.system.files import hash_file, write_atomic
+from utils_cv.system.files import write_atomic
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT_DIR = ROOT / "outputs" / "annotation_page"
 RESULTS = ROOT / "benchmarks" / "results" / "annotation_page.json"
-PAGE_DIR = ROOT / "utils_cv/apps/annotation_page"
 CLASSES = ["can", "carton", "milk_bottle", "water_bottle"]
 N_IMAGES, N_BROKEN = 30, 2
 
@@ -86,7 +88,7 @@ def main() -> None:
     print(json.dumps({key: found[key] for key in ("texts", "errors", "widths")}, indent=1, ensure_ascii=False))
     if wrong:
         raise SystemExit("; ".join(wrong))
-    pages = {name: hash_file(PAGE_DIR / name) for name in ("index.html", "page.js", "style.css")}
+    pages = {p.name: hashlib.sha256(read_page_file(p)).hexdigest() for p in sorted(PAGE_DIR.iterdir())}
     content = {"browser": f"Chromium {found['version']}", "sha256": pages, "texts": found["texts"], "n_labeled": 20}
     with write_atomic(RESULTS) as path:
         path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -7,6 +7,7 @@ outputs/error_browser; what was found to benchmarks/results/error_browser.json, 
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -18,13 +19,14 @@ import numpy as np
 from scipy.special import softmax
 
 from utils_cv.apps.error_browser import PAGE_DIR, save_error_browser
+from utils_cv.apps.pages import read_page_file
 from utils_cv.data.corrections import apply_corrections
 from utils_cv.data.image_table import TableImages, load_image_table, load_table_images
 from utils_cv.data.splits import complete_splits
 from utils_cv.models.features import compute_features
 from utils_cv.studies.annotation_quality.wrong_labels import inject_wrong_labels
 from utils_cv.studies.experiment import make_task
-from utils_cv.system.files import hash_file, write_atomic
+from utils_cv.system.files import write_atomic
 from utils_cv.system.machine import describe_machine
 from utils_cv.training.model_selection import predict_to_check_labels
 
@@ -32,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[1]
 OUT_DIR = ROOT / "outputs" / "error_browser"
 RESULTS = ROOT / "benchmarks" / "results" / "error_browser.json"
 PICTURE = ROOT / "notebooks" / "figures" / "21_page.jpg"
-EVIL = '</script><img src=x onerror=alert(1)>"quoted" \'😀, & <!--'
+EVIL = 'two\nlines,\ttab </script><img src=x onerror=alert(1)>"quoted" \'😀, & <!--'
 N_LARGE = 5_000
 
 
@@ -134,7 +136,7 @@ def main() -> None:
     found = json.loads(done.stdout)
     shutil.copyfile(OUT_DIR / "screenshots/light_1280.jpg", PICTURE)
     content = {
-        "sha256": {path.name: hash_file(path) for path in PAGE_DIR.iterdir()},
+        "sha256": {p.name: hashlib.sha256(read_page_file(p)).hexdigest() for p in sorted(PAGE_DIR.iterdir())},
         "browser": f"Chromium {found['version']}",
         "machine": describe_machine(),
         "load_average": round(os.getloadavg()[0], 1),

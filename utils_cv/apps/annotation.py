@@ -23,6 +23,8 @@ from utils_cv.data.choices import KINDS, append_choices, load_choices, name_imag
 from utils_cv.data.images import ImageError, find_value_range, load_image
 from utils_cv.data.labels import LABEL_SEPARATOR, list_class_names, normalize_name
 
+from .pages import read_page_file
+
 PAGE_DIR = Path(__file__).parent / "annotation_page"
 SIZES_PX = {"small": 256, "large": 1280}
 MAX_BYTES = 1_000_000  # of a request: some 20,000 choices at once
@@ -104,7 +106,7 @@ class AnnotationServer(http.server.ThreadingHTTPServer):
         annotator: str = "",
     ) -> None:
         self.paths, self.csv_path = [Path(path).absolute() for path in paths], Path(csv_path).expanduser().absolute()
-        self.given, self.class_names = list(labels) or [""] * len(self.paths), list(class_names)
+        self.given, self.class_names = list(labels) or [""] * len(self.paths), [normalize_name(n) for n in class_names]
         if len(self.given) != len(self.paths) or not self.paths:
             raise ValueError(f"Got {len(self.paths)} images and {len(self.given)} labels; expected one for each image.")
         self.csv_path.parent.mkdir(parents=True, exist_ok=True)
@@ -159,7 +161,7 @@ class AnnotationServer(http.server.ThreadingHTTPServer):
             return {"time": append_choices(self.csv_path, [("", time, "undo")], annotator.strip())}
         rows = content.get("choices")
         if not rows or not isinstance(rows, list) or not all(map(self._is_choice, rows)):
-            names = "label: printable, no blanks around it, only to join several ones '|'"
+            names = "label: no blanks around it, only to join several ones '|'"
             raise ValueError(f"Expected choices, each an image, a label and a kind of {KINDS[:-1]}; {names}.")
         return {"time": append_choices(self.csv_path, [(self.cells[i], *row) for i, *row in rows], annotator.strip())}
 
@@ -169,7 +171,7 @@ class AnnotationServer(http.server.ThreadingHTTPServer):
         place, text, kind = row
         names = text.split(LABEL_SEPARATOR) if text else []
         n_most = {"label": 1, "labels": 100, "none": 0, "unclear": 0}.get(kind, -1)
-        is_name = all(name and name == name.strip() and name.isprintable() and len(name) <= 100 for name in names)
+        is_name = all(name and name == name.strip() and len(name) <= 100 for name in names)
         return 0 <= place < len(self.cells) and is_name and min(n_most, 1) <= len(names) <= n_most
 
     def draw(self, place: int, size_px: int) -> bytes:
@@ -190,7 +192,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         match path.split("/"):
             case [name] if name in _FILES:
                 name, kind = _FILES[name]
-                self._answer(200, (PAGE_DIR / name).read_bytes(), f"text/{kind}; charset=utf-8")
+                self._answer(200, read_page_file(PAGE_DIR / name), f"text/{kind}; charset=utf-8")
             case ["state"]:
                 annotator = dict(urllib.parse.parse_qsl(query)).get("annotator", "")
                 self._answer(200, self.server.describe(annotator))

@@ -21,6 +21,8 @@ import PIL
 from utils_cv.models.model_files import CARD_NAME, ONNX_NAME, ModelInfo, read_model
 from utils_cv.system.files import get_cache_dir, hash_file, write_atomic
 
+from .pages import read_page_file
+
 PAGE_DIR = Path(__file__).parent / "browser_page"
 PAGE_FILES = ("index.html", "style.css", "jpeg.js", "pixels.js", "page.js", "LICENSE-onnxruntime-web.txt")
 GENERATED_FILES = ("model.js", "runtime.js")
@@ -69,7 +71,7 @@ def export_browser(model_folder: str | Path, folder: str | Path, *, ort_dir: str
     if others:
         raise FileExistsError(f"{folder} holds {sorted(others)[0]!r}; choose a new folder, or one with a page in it.")
     runtime_dir = _find_runtime(None if ort_dir is None else Path(ort_dir))
-    contents = {name: (PAGE_DIR / name).read_bytes() for name in reversed(PAGE_FILES)}
+    contents = {name: read_page_file(PAGE_DIR / name) for name in reversed(PAGE_FILES)}
     runtime = {name: _pack((runtime_dir / name).read_bytes()) for name in RUNTIME_FILES}
     page = {"model.js": _assign("MODEL", _describe(info, model_folder) | {"network": _pack(network)})}
     page["runtime.js"] = _assign("RUNTIME", {"version": RUNTIME_VERSION, "files": runtime, "sha256": RUNTIME_FILES})

@@ -25,6 +25,7 @@ from utils_cv.system.machine import count_cpus
 from utils_cv.system.threads import map_in_threads
 
 from .audit_page import load_thumbnail
+from .pages import read_page_file
 
 PAGE_DIR = Path(__file__).parent / "error_page"
 MAX_IMAGES = 5_000  # what a browser scrolls through smoothly
@@ -148,7 +149,7 @@ def _make_thumbnails(paths: list[str]) -> list[str]:
 
 def _fill_page(content: dict[str, Any]) -> str:
     """Put style, data and script into the page; only this script may run, and no host may be contacted."""
-    index, style, script = ((PAGE_DIR / name).read_text("utf-8") for name in ("index.html", "style.css", "page.js"))
+    index, style, script = (read_page_file(PAGE_DIR / name).decode() for name in ("index.html", "style.css", "page.js"))
     # No name can end the script element or begin another one: JSON spells "<" another way.
     data = json.dumps(content, ensure_ascii=True, separators=(",", ":")).replace("<", r"\u003c")
     sources = {"style": style, "script": script, "data": data}

@@ -1,8 +1,9 @@
 """The choices of people who label images: a CSV file that only grows, and the labels that it comes to.
 
-A line per choice: `image` (as in an image table), `label` (several joined by `|`), `kind` (see `KINDS`), `annotator`,
-`time`. An "undo" withdraws the choices of that person whose time stands in its column `label`. The time comes last and
-has a fixed form, so that a line which was cut off is noticed.
+A line per choice: `image` (as in an image table), `label` (several joined by `|`; with `%` codes where it cannot be
+printed, such as one of two lines), `kind` (see `KINDS`), `annotator`, `time`. An "undo" withdraws the choices of that
+person whose time stands in its column `label`. The time comes last and has a fixed form, so that a line which was cut
+off is noticed.
 """
 
 import csv
@@ -24,6 +25,7 @@ COLUMNS = ["image", "label", "kind", "annotator", "time"]
 # One label; several labels, or a single one where there may be several; none of the classes; cannot tell.
 KINDS = ("label", "labels", "none", "unclear", "undo")
 _HEADER = ",".join(COLUMNS).encode()
+_SAFE = "/ !#$&'()+,;=@[]|"
 _TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
 
 
@@ -47,7 +49,10 @@ def append_choices(csv_path: Path, rows: Iterable[Sequence[str]], annotator: str
             time = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
             text = io.StringIO(before)
             text.seek(0, io.SEEK_END)
-            csv.writer(text, lineterminator="\n").writerows([*row, annotator, time] for row in rows)
+            csv.writer(text, lineterminator="\n").writerows(
+                [image, urllib.parse.quote(label, _SAFE) if _needs_codes(label) else label, kind, annotator, time]
+                for image, label, kind in rows
+            )
             content = text.getvalue().encode()
             while content:  # a disk may be full in between
                 content = content[os.write(descriptor, content) :]
@@ -70,7 +75,14 @@ def name_image(path: str | Path, folder: Path) -> str:
     except ValueError:  # another drive of Windows
         name = Path(path).as_posix()
     is_plain = name.isprintable() and name == name.strip()
-    return name if is_plain else urllib.parse.quote(os.fsencode(name), safe="/ !#$&'()+,;=@[]")
+    return name if is_plain else urllib.parse.quote(os.fsencode(name), safe=_SAFE)
+
+
+def _needs_codes(label: str) -> bool:
+    """Tell whether a label cannot be printed, or is the code of one that cannot: so every code means one label."""
+    while (plain := urllib.parse.unquote(label)) != label:
+        label = plain
+    return not label.isprintable()
 
 
 def load_choices(csv_path: str | Path) -> pd.DataFrame:
@@ -99,7 +111,8 @@ def load_choices(csv_path: str | Path) -> pd.DataFrame:
     for number, line in enumerate(csv_path.read_bytes().decode(errors="replace").split("\n")[1:], start=2):
         cells = next(csv.reader([line.rstrip("\r")]), [])
         if len(cells) == len(COLUMNS) and cells[2] in KINDS and re.fullmatch(_TIME, cells[4]):
-            rows[number] = cells
+            label = urllib.parse.unquote(cells[1]) if _needs_codes(cells[1]) else cells[1]
+            rows[number] = [cells[0], label, *cells[2:]]
         elif line.strip():
             torn.append(number)
     table = pd.DataFrame(rows.values(), index=list(rows), columns=COLUMNS, dtype=object)

@@ -3,6 +3,7 @@
 `tools/check_annotation_page.py` labels images by keyboard in Chromium; its result names the page that it checked.
 """
 
+import hashlib
 import io
 import json
 import os
@@ -19,10 +20,10 @@ from PIL import Image
 
 from tests.conftest import ROOT
 from utils_cv.apps.annotation import PAGE_DIR, AnnotationServer, sort_by_likeness
+from utils_cv.apps.pages import read_page_file
 from utils_cv.data.choices import append_choices, load_choices
 from utils_cv.data.image_files import list_image_files
 from utils_cv.data.image_table import load_image_table
-from utils_cv.system.files import hash_file
 
 
 @pytest.fixture
@@ -64,6 +65,15 @@ def test_choices_come_back_and_load_as_an_image_table(server):
         str(server.paths[0]): "can",
         str(server.paths[1]): "carton",
     }
+
+
+def test_classes_of_two_lines_are_chosen_and_load_again(new_images, tmp_path):
+    names = ["two\nlines", "tab\tbed"]
+    server = AnnotationServer(list_image_files(new_images), tmp_path / "labels.csv", [*names, "end\n"]).start()
+    assert choose(server, [0, names[0], "label"], [1, names[1], "label"], [2, names[0], "label"])[0] == 200
+    assert ask(f"{server.url}state")[1]["classes"] == [*names, "end"]
+    server.close()
+    assert load_image_table(server.csv_path)["label"].tolist() == [*names, names[0]]
 
 
 def test_images_are_shown_as_jpeg_and_broken_ones_say_why(server):
@@ -115,13 +125,7 @@ def test_only_the_secret_address_shows_anything(server):
         ),
         *(
             pytest.param({"annotator": "Ann", "choices": [row]}, id=repr(row))
-            for row in (
-                [0, "a|b", "label"],
-                [0, "a\nb", "label"],
-                [0, "can", "none"],
-                [0, "a||b", "labels"],
-                [0, "", "undo"],
-            )
+            for row in ([0, "a|b", "label"], [0, "can", "none"], [0, "a||b", "labels"], [0, "", "undo"])
         ),
     ],
 )
@@ -201,5 +205,5 @@ def test_the_command_sorts_by_likeness_and_shows_labels_to_correct(image_dir, tm
 
 def test_chromium_has_checked_this_page():
     kept = json.loads((ROOT / "benchmarks/results/annotation_page.json").read_text(encoding="utf-8"))
-    pages = {name: hash_file(PAGE_DIR / name) for name in ("index.html", "page.js", "style.css")}
+    pages = {p.name: hashlib.sha256(read_page_file(p)).hexdigest() for p in PAGE_DIR.iterdir()}
     assert kept["sha256"] == pages, "run tools/check_annotation_page.py again"

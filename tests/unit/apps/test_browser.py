@@ -17,6 +17,7 @@ import pytest
 from tests.conftest import ROOT
 from utils_cv.apps import browser
 from utils_cv.apps.browser import BrowserRuntimeError, export_browser
+from utils_cv.apps.pages import read_page_file
 from utils_cv.data import decoding, images
 from utils_cv.evaluation.intervals import make_fraction_score
 from utils_cv.models.saved_classifier import save_classifier
@@ -170,7 +171,7 @@ def test_another_version_of_the_runtime_is_refused(model_dir, ort_dir, tmp_path)
 
 
 def test_the_page_may_contact_no_host_and_names_none():
-    index = (browser.PAGE_DIR / "index.html").read_text(encoding="utf-8")
+    index = read_page_file(browser.PAGE_DIR / "index.html").decode()
     (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]+)"', index)
     rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
     assert rules["default-src"] == "'none'"
@@ -180,7 +181,7 @@ def test_the_page_may_contact_no_host_and_names_none():
     }  # fmt: skip
     assert re.findall(r'<script src="([^"]+)">', index) == ["model.js", "runtime.js", "jpeg.js", "pixels.js", "page.js"]
     for name in browser.PAGE_FILES:
-        text = (browser.PAGE_DIR / name).read_text(encoding="utf-8")
+        text = read_page_file(browser.PAGE_DIR / name).decode()
         assert not re.search(r"https?://[a-z]|innerHTML|outerHTML|insertAdjacent|document\.write|\beval\(", text), name
 
 

@@ -28,6 +28,15 @@ def csv_path(tmp_path):
     return tmp_path / "labels.csv"
 
 
+@pytest.mark.parametrize(
+    "label", ["two\nlines", "tab\tbed", "a\r|\x00b", "n\u00a0b %41", "50%", "100%25", "a%0Ab", "a%250Ab %"], ids=repr
+)
+def test_any_label_comes_back_and_takes_one_line(tmp_path, label):
+    append_choices(tmp_path / "labels.csv", [("a.png", label, "label")], "Ann")
+    assert load_choices(tmp_path / "labels.csv")["label"].tolist() == [label]
+    assert len((tmp_path / "labels.csv").read_bytes().splitlines()) == 2
+
+
 def choose(csv_path, annotator="Ann", **labels):
     """Make choices of one person at once: names without extension, and "unclear" and "" for none of the classes."""
     kinds = {"": "none", "unclear": "unclear"}

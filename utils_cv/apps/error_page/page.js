@@ -168,7 +168,7 @@ function drawConfusion(rows, label, answer) {
     if (n) {
       cell.append(makeButton(a * K + b, n));
       const share = Math.round(12 + 50 * n / totals.get(a));
-      cell.firstChild.style.background = `color-mix(in srgb, var(${a === b ? '--accent' : '--wrong'}) ${share}%, transparent)`;
+      cell.firstChild.style.background = `color-mix(in srgb, var(${a === b ? '--accent' : '--problem'}) ${share}%, transparent)`;
     }
     return cell;
   })));
