@@ -26,20 +26,13 @@ class AuditLimits:
 
     Of 480 rendered images and 398 photographs of insects none is of low quality by these limits. Of 240 and 199 of
     them, blurred on purpose (standard deviation 4 of 256 pixels), the limit of blur finds at least 95 and 99 %.
-
-    Attributes:
-        min_brightness: Mean gray value, 0 black to 1 white, below which an image is dark.
-        min_contrast: Standard deviation of the gray values, below which it is nearly empty.
-        max_blur: From 0 sharp to 1 blurred, see `utils_cv.audit.image_quality.measure_blur`.
-        min_side_px: Shorter side below which it is tiny.
-        max_megapixels: Width × height in 10**6 above which it is worth downsizing.
     """
 
-    min_brightness: float = 0.1
-    min_contrast: float = 0.02
-    max_blur: float = 0.58
-    min_side_px: int = 64
-    max_megapixels: float = 4.0
+    min_brightness: float = 0.1  # mean gray value, 0 black to 1 white, below which an image is dark
+    min_contrast: float = 0.02  # standard deviation of the gray values, below which it is nearly empty
+    max_blur: float = 0.58  # from 0 sharp to 1 blurred, see `utils_cv.audit.image_quality.measure_blur`
+    min_side_px: int = 64  # shorter side below which it is tiny
+    max_megapixels: float = 4.0  # width × height in 10**6 above which it is worth downsizing
 
 
 @dataclass(frozen=True, repr=False, eq=False)  # tables compare cell by cell
@@ -48,34 +41,20 @@ class AuditReport:
 
     `duplicates`, `leaks` and `label_conflicts` have the columns `image`, `split`, `label`, `duplicate`,
     `duplicate_split`, `duplicate_label`, `kind` ("exact" or "near") and `overlap`, how well the two fit, at most 1.
-
-    Attributes:
-        facts: One row per image: `image`, `path`, and the fields of `utils_cv.audit.image_quality.ImageFacts`.
-        groups: Number of the group of each image; exact and near duplicates share one.
-        unreadable: `image` and `cause`.
-        file_issues: `image` and `file_issues`: extension, EXIF, transparency, CMYK, 16 bits, animation.
-        large: `image`, `megapixels` and `size_mb`, worth downsizing.
-        low_quality: `image` and `problem`: dark, nearly empty, blurred, tiny; with the measured values.
-        duplicates: Every image with a duplicate earlier in the table.
-        leaks: Every image with a duplicate in an earlier split (train, valid, test).
-        label_conflicts: Every image with a duplicate of another label.
-        classes: Images of each class in each split.
-        value_range: The value of 16-bit files that becomes white, see `utils_cv.data.images.find_value_range`.
-        left_out: How many files were left out when the table was loaded, and why.
     """
 
-    facts: pd.DataFrame
-    groups: pd.Series
-    unreadable: pd.DataFrame
-    file_issues: pd.DataFrame
-    large: pd.DataFrame
-    low_quality: pd.DataFrame
-    duplicates: pd.DataFrame
-    leaks: pd.DataFrame
-    label_conflicts: pd.DataFrame
-    classes: pd.DataFrame
-    value_range: int
-    left_out: str
+    facts: pd.DataFrame  # per image: `image`, `path`, and the fields of `utils_cv.audit.image_quality.ImageFacts`
+    groups: pd.Series  # number of the group of each image; exact and near duplicates share one
+    unreadable: pd.DataFrame  # `image` and `cause`
+    file_issues: pd.DataFrame  # `image` and `file_issues`: extension, EXIF, transparency, CMYK, 16 bits, animation
+    large: pd.DataFrame  # `image`, `megapixels` and `size_mb`, worth downsizing
+    low_quality: pd.DataFrame  # `image` and `problem`: dark, nearly empty, blurred, tiny; with the measured values
+    duplicates: pd.DataFrame  # every image with a duplicate earlier in the table
+    leaks: pd.DataFrame  # every image with a duplicate in an earlier split (train, valid, test)
+    label_conflicts: pd.DataFrame  # every image with a duplicate of another label
+    classes: pd.DataFrame  # images of each class in each split
+    value_range: int  # the value of 16-bit files that becomes white, see `utils_cv.data.images.find_value_range`
+    left_out: str  # how many files were left out when the table was loaded, and why
 
     @property
     def summary(self) -> pd.DataFrame:

@@ -167,30 +167,20 @@ def make_learner(
 class TrainedModel:
     """A trained model and what it needs to predict.
 
-    Attributes:
-        learn: fastai's learner; `learn.model` is the network, images to logits.
-        class_names: The classes, in the order of the logits.
-        backbone: Name of the pretrained network.
-        im_size_px: Side of the square images it takes.
-        fit: How an image becomes square, see `utils_cv.data.images.resize_image`.
-        is_multilabel: Whether an image may have several labels; then probabilities are one sigmoid each.
-        history: One row per epoch: `epoch`, `train_loss` (fastai's moving average over the last steps), `valid_loss`,
-            `valid_accuracy` with its 95 % interval `valid_accuracy_low` and `valid_accuracy_high`, `seconds`, and
-            `is_kept`: whether the model is of this epoch. Epoch 0 is the start.
-        seconds: Time of the training and of what it started from, in seconds, without opening the images and without
-            the export of the frozen part for ONNX Runtime, which is done once.
-        value_range: The value of 16-bit files that becomes white.
+    `history` has one row per epoch: `epoch`, `train_loss` (fastai's moving average over the last steps), `valid_loss`,
+    `valid_accuracy` with its 95 % interval `valid_accuracy_low` and `valid_accuracy_high`, `seconds`, and `is_kept`:
+    whether the model is of this epoch. Epoch 0 is the start.
     """
 
-    learn: Learner
-    class_names: list[str]
-    backbone: str
-    im_size_px: int
-    fit: Fit
-    is_multilabel: bool
+    learn: Learner  # fastai's learner; `learn.model` is the network, images to logits
+    class_names: list[str]  # in the order of the logits
+    backbone: str  # name of the pretrained network
+    im_size_px: int  # side of the square images it takes
+    fit: Fit  # how an image becomes square, see `utils_cv.data.images.resize_image`
+    is_multilabel: bool  # whether an image may have several labels; then probabilities are one sigmoid each
     history: pd.DataFrame
-    seconds: float
-    value_range: int = FULL_RANGE
+    seconds: float  # of the training and its start, without opening images and exporting the frozen part once
+    value_range: int = FULL_RANGE  # the value of 16-bit files that becomes white
 
 
 def make_trained_model(
@@ -233,19 +223,12 @@ def make_trained_model(
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predictions as arrays.
+    """Predictions as arrays."""
 
-    Attributes:
-        table: The rows of the image table that were predicted, in order.
-        class_names: The classes, in the order of the columns.
-        probabilities: (n_images, n_classes), in [0, 1]; rows sum to 1 unless multi-label.
-        y_true: (n_images,) class codes, or (n_images, n_classes) of 0 and 1.
-    """
-
-    table: pd.DataFrame
-    class_names: list[str]
-    probabilities: np.ndarray
-    y_true: np.ndarray
+    table: pd.DataFrame  # the rows of the image table that were predicted, in order
+    class_names: list[str]  # in the order of the columns
+    probabilities: np.ndarray  # (n_images, n_classes), in [0, 1]; rows sum to 1 unless multi-label
+    y_true: np.ndarray  # (n_images,) class codes, or (n_images, n_classes) of 0 and 1
 
     @property
     def groups(self) -> np.ndarray | None:

@@ -151,19 +151,12 @@ def _score_recipes(task: Task, images: TableImages, backbone: str, n_per_class: 
 
 @dataclass(frozen=True)
 class CurveFit:
-    """A fitted learning curve.
+    """A fitted learning curve."""
 
-    Attributes:
-        largest: The largest measured size, images per class.
-        resampled: Scale, exponent, floor and shift of the error for every resample, (n_resamples, 4).
-        fitted_from: The smallest size that each of them was fitted to, (n_resamples,).
-        n_test: Number of test images, or of groups where there are some.
-    """
-
-    largest: int
-    resampled: np.ndarray
-    fitted_from: np.ndarray
-    n_test: int
+    largest: int  # the largest measured size, images per class
+    resampled: np.ndarray  # scale, exponent, floor and shift of the error for every resample, (n_resamples, 4)
+    fitted_from: np.ndarray  # the smallest size that each of them was fitted to, (n_resamples,)
+    n_test: int  # test images, or groups where there are some
 
     def predict(self, sizes: Any) -> pd.DataFrame:
         """The curve and its 95 % band: `n_per_class`, `accuracy`, `accuracy_low`, `accuracy_high`, a row per size.
