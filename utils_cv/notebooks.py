@@ -163,7 +163,8 @@ def run_notebook(
 
     path, out_path, parameters = Path(path), Path(out_path), dict(parameters or {})
     if not path.is_file():
-        raise FileNotFoundError(f"No notebook at {path}. There are: {_list_neighbors(path)}.")
+        others = ", ".join(sorted(other.name for other in path.parent.glob("*.ipynb")))
+        raise FileNotFoundError(f"No notebook at {path}. There are: {others or f'no notebooks in {path.parent}'}.")
     check_parameters(path, parameters)
     out_path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + timeout_s
@@ -266,11 +267,6 @@ def check_parameters(path: Path, parameters: Mapping[str, Any]) -> None:
                 f"{path.name}: {name}={value!r} is of type {type(value).__name__}, expected "
                 f"{type(default).__name__} as in the default {default!r}."
             )
-
-
-def _list_neighbors(path: Path) -> str:
-    names = sorted(other.name for other in path.parent.glob("*.ipynb")) if path.parent.is_dir() else []
-    return ", ".join(names) or f"no notebooks in {path.parent}"
 
 
 def _describe_failure(path: Path, out_path: Path, error: Any) -> str:

@@ -138,12 +138,10 @@ def _extend_pairs(pairs: np.ndarray, candidates: np.ndarray, measure: Callable, 
 
 
 def _list_views() -> list[tuple]:
-    """List the orientations of the whole that a first search leaves out, and nine parts, each also mirrored.
-
-    Of turns by 90 and 270 degrees one will do: one image is turned by 90 where the other is turned by 270.
-    """
+    """List the orientations of the whole that a first search leaves out, and nine parts, each also mirrored."""
     starts = (0.0, (1 - _PART_SIDE) / 2, 1 - _PART_SIDE)
     parts = [((left, top, _PART_SIDE), orientation) for left in starts for top in starts for orientation in range(2)]
+    # Of turns by 90 and 270 degrees one will do: one image is turned by 90 where the other is turned by 270.
     return [(_WHOLE, orientation) for orientation in (2, 3, 4, 5, 7)] + parts
 
 

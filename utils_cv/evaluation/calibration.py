@@ -135,10 +135,7 @@ def adjust_logits(logits: Any, class_counts: Any, *, strength: float = 1.0) -> n
 
 
 def compute_losses(y_true: Any, logits: Any, *, weights: Any = None) -> np.ndarray:
-    """Compute the loss of each image, (n_images,): cross-entropy; for several labels averaged over the classes.
-
-    Weights are of the shape of `y_true`; None: all losses count alike.
-    """
+    """Compute the loss of each image, (n_images,): cross-entropy; for several labels averaged over the classes."""
     from scipy.special import log_softmax
 
     targets, logits = np.asarray(y_true), np.asarray(logits, dtype=float)

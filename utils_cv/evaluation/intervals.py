@@ -83,13 +83,10 @@ def make_score(value: float, standard_error: float, n: int) -> Score:
 
 
 def resample_statistic(statistic: Statistic, n: int, *, n_bootstrap: int = 1000, seed: Any = 0) -> np.ndarray:
-    """Compute a statistic on bootstrap resamples of `n` images, (n_bootstrap,).
-
-    It takes how often each image was drawn, so that one product of matrices serves hundreds of resamples;
-    `scipy.stats.bootstrap` draws indices.
-    """
+    """Compute a statistic of how often each image was drawn on bootstrap resamples of `n` images, (n_bootstrap,)."""
     if n_bootstrap < 2:
         raise ValueError(f"n_bootstrap: expected at least 2 resamples, got {n_bootstrap}; 1000 are usual.")
+    # One product of matrices serves hundreds of resamples; `scipy.stats.bootstrap` draws indices.
     rng, chunk = np.random.default_rng(seed), max(1, 2_000_000 // n)  # about 16 MB at a time
     sizes = [min(chunk, n_bootstrap - start) for start in range(0, n_bootstrap, chunk)]
     return np.concatenate([statistic(_draw_counts(n, size, rng)) for size in sizes])
@@ -245,6 +242,17 @@ def _count_effective(values: np.ndarray, codes: np.ndarray | None, spread: float
     quantile = float(t.ppf(0.975, max(variance**2 / uncertainty, 1.0))) if uncertainty > 0 else Z_95
     n_effective = spread * n_images / max(n_images - 1, 1) / variance * (Z_95 / quantile) ** 2
     return n, min(n_effective, float(n_images * n_seeds))
+
+
+def measure_variance(deviations: np.ndarray, groups: Any) -> tuple[float, int]:
+    """Measure the variance of a mean from deviations, where images of a group belong together, and count the groups.
+
+    Sources: Liang and Zeger 1986; Obuchowski 1997.
+    """
+    codes = np.arange(len(deviations)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    sums = np.bincount(codes, weights=deviations)
+    n = len(sums)
+    return float((sums**2).sum()) / len(deviations) ** 2 * n / max(n - 1, 1), n
 
 
 def count_effective(values: Any, groups: Any) -> float:

@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .intervals import Score, compare_means, compute_wilson_interval, make_fraction_score, measure_mean
+from .intervals import (
+    Score,
+    compare_means,
+    compute_wilson_interval,
+    make_fraction_score,
+    measure_mean,
+    measure_variance,
+)
 
 
 def measure_accuracy(y_true: Any, y_pred: Any, *, groups: Any = None) -> Score:
@@ -96,9 +103,7 @@ def measure_kappa(labels_a: Any, labels_b: Any, *, groups: Any = None) -> Score:
         raise ValueError(f"All labels are {a[0]!r}, so chance agrees as well and kappa is not defined.")
     kappa = (agreed - by_chance) / (1 - by_chance)
     change = (a == b) - agreed - (1 - kappa) * (share_a[codes[1]] + share_b[codes[0]] - 2 * by_chance)
-    units = np.arange(len(a)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-    n = int(units.max()) + 1
-    variance = float((np.bincount(units, weights=change) ** 2).sum()) / len(a) ** 2 * n / max(n - 1, 1)
+    variance, n = measure_variance(change, groups)
     n_effective = min(agreed * (1 - agreed) / variance, len(a)) if variance > 1e-15 and 0 < agreed < 1 else n
     low, high = compute_wilson_interval(agreed * n_effective, n_effective)
     return Score(kappa, (low - by_chance) / (1 - by_chance), (high - by_chance) / (1 - by_chance), n)

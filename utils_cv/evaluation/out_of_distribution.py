@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .intervals import Score, compute_wilson_interval, count_effective, measure_mean
+from .intervals import Score, compute_wilson_interval, count_effective, measure_mean, measure_variance
 
 HIGHEST_LOGIT, MAHALANOBIS = "highest logit", "relative Mahalanobis"
 DEFAULT_RIDGE = 3.0  # where there are too few classes to select one
@@ -29,26 +29,13 @@ class OodDetector:
 
     It holds a name, numbers and arrays only: `dataclasses.asdict(detector)` is what a file needs, and
     `OodDetector(**values)` makes the same detector again.
-
-    Attributes:
-        name: `MAHALANOBIS` or `HIGHEST_LOGIT`.
-        arrays: What the former needs: class means and covariances, as `fit_ood_detector` fits them.
-        threshold: An image with a higher score is rejected.
-        expected: The share of images of the classes that it rejects, in [0, 1].
-        n_known: How many of these have set the threshold.
-
-    Example:
-        >>> features = np.random.default_rng(0).random((20, 8))  # (n_images, n_features)
-        >>> detector = fit_ood_detector(features, np.arange(20) % 2)
-        >>> detector.score(features, np.zeros((20, 2))).shape  # logits (n_images, n_classes)
-        (20,)
     """
 
-    name: str
-    arrays: Mapping[str, np.ndarray]
-    threshold: float = math.inf
-    expected: float = 0.05
-    n_known: int = 0
+    name: str  # `MAHALANOBIS` or `HIGHEST_LOGIT`
+    arrays: Mapping[str, np.ndarray]  # what the former needs: class means and covariances, see `fit_ood_detector`
+    threshold: float = math.inf  # an image with a higher score is rejected
+    expected: float = 0.05  # the share of images of the classes that it rejects, in [0, 1]
+    n_known: int = 0  # how many of these have set the threshold
 
     def score(self, features: np.ndarray, logits: np.ndarray) -> np.ndarray:
         """Score images, (n_images,), by features (n_images, n_features) or logits (n_images, n_classes)."""
@@ -192,18 +179,12 @@ def measure_auroc(scores_in: Any, scores_ood: Any, *, groups_in: Any = None, gro
     below = (ranks[n:] - rankdata(scores_ood)) / n  # of each OOD image, the share of the others; ties count half
     above = 1 - (ranks[:n] - rankdata(scores_in)) / m  # of each in-distribution image, likewise
     area = float(below.mean())
-    (variance_ood, m), (variance_in, n) = _measure_variance(below, groups_ood), _measure_variance(above, groups_in)
+    (variance_ood, m), (variance_in, n) = (
+        measure_variance(part - part.mean(), groups) for part, groups in ((below, groups_ood), (above, groups_in))
+    )
     variance = variance_ood + variance_in
     n_effective = min(area * (1 - area) / variance, 2.0 * min(n, m)) if variance > 0 else float(min(n, m))
     return Score(area, *compute_wilson_interval(area * n_effective, n_effective), n + m)
-
-
-def _measure_variance(parts: np.ndarray, groups: Any) -> tuple[float, int]:
-    """Measure the variance of a mean, where images of a group belong together (Obuchowski 1997), and count groups."""
-    codes = np.arange(len(parts)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-    sums = np.bincount(codes, weights=parts - parts.mean())
-    n = len(sums)
-    return float((sums**2).sum()) / len(parts) ** 2 * n / max(n - 1, 1), n
 
 
 def _measure_distance(unit: np.ndarray, arrays: Mapping[str, np.ndarray]) -> np.ndarray:

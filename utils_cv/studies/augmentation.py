@@ -15,7 +15,7 @@ import pandas as pd
 from utils_cv.data.image_table import TableImages
 from utils_cv.data.labels import encode_labels
 from utils_cv.data.splits import list_groups, take_per_class
-from utils_cv.evaluation.intervals import Score, compare_means
+from utils_cv.evaluation.intervals import compare_means
 from utils_cv.models.backbones import DEFAULT_BACKBONE
 from utils_cv.models.features import compute_features
 from utils_cv.training.augmentation import BatchAugmentation, augment_pixels
@@ -154,13 +154,7 @@ def _summarize(
     rows: list[dict[str, Any]] = []
     for name in (NONE, *names):
         change = compare_means(right[name], plain if name == NONE else right[NONE], groups=groups)
-        effect = "baseline" if name == NONE else _describe_effect(change)
+        effect = "helps" if change.low > 0 else "hurts" if change.high < 0 else "no difference shown"
         row = {"augmentation": name, "accuracy": float(right[name].mean())}
-        rows.append(row | change._asdict() | {"effect": effect})
+        rows.append(row | change._asdict() | {"effect": "baseline" if name == NONE else effect})
     return rows
-
-
-def _describe_effect(change: Score) -> str:
-    if change.low > 0:
-        return "helps"
-    return "hurts" if change.high < 0 else "no difference shown"

@@ -132,11 +132,7 @@ def _read_address_space() -> float | None:
 
 
 def set_seed(seed: int) -> None:
-    """Seed the generators of Python, NumPy and, where it is installed, PyTorch.
-
-    Runs on the same machine with the same versions and thread count then repeat. Between a CPU and a GPU, or
-    between two versions of PyTorch, results still differ in the last digits, and training enlarges that.
-    """
+    """Seed the generators of Python, NumPy and, where it is installed, PyTorch."""
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed is {seed}; expected a whole number from 0 to 2**32 - 1")
     random.seed(seed)

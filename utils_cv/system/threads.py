@@ -55,11 +55,7 @@ def map_in_shards(
     description: str = "",
     show_progress: bool = False,
 ) -> Iterator[Result]:
-    """Apply a function to one part of the items after the other through joblib, and give the results in their order.
-
-    One process does all, unless `joblib.parallel_config` around the call says otherwise. The bar counts items, and
-    begins at `n_done`.
-    """
+    """Apply a function to one part of the items after the other through joblib, and give the results in their order."""
     from joblib import Parallel, delayed
 
     shards = [items[first : first + shard_size] for first in range(0, len(items), shard_size)]

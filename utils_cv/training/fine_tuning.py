@@ -156,10 +156,7 @@ def compute_activations(
     seed: int = 0,
     show_progress: bool = False,
 ) -> Activations:
-    """Compute what the part below the last stage gives for views of the train images and for the validation images.
-
-    A backbone that cannot be cut is a ValueError.
-    """
+    """Compute what the part below the last stage gives for views of the train images and for the validation images."""
     size_px, (train_rows, valid_rows) = images.pixels.shape[1], find_rows(images)
     mean, std = (values.flatten().tolist() for values in (network.mean, network.std))
     lower = Normalized(split_backbone(network.body, size_px)[0], mean, std)

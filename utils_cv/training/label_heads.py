@@ -80,11 +80,8 @@ def split_label_folds(
 
 
 def _list_folds(y: np.ndarray, groups: np.ndarray | None, n_folds: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """List the label of each fold, and which images it learns, (n_images, n_fits); labels have folds of their own.
-
-    With groups all labels share the folds: to balance each label over the groups takes a second for every few labels.
-    """
-    shared = None
+    """List the label of each fold, and which images it learns, (n_images, n_fits); labels have folds of their own."""
+    shared = None  # with groups, since to balance each label over them takes a second for every few labels
     if groups is not None and len(np.unique(groups)) >= n_folds:
         shared = split_folds(np.zeros(len(y)), groups, n_folds=n_folds, seed=seed)
     label_of, is_learned = [], []

@@ -68,8 +68,10 @@ def linear_probe(
     if missing := set(images.class_names) - set(list_class_names(images.table.iloc[train_rows])):
         raise ValueError(f"Classes {', '.join(sorted(missing))} have no train image; expected one or more each.")
     groups, n_classes = list_groups(images.table.iloc[train_rows]), len(images.class_names)
-    network = _take_body(start, n_classes) if start else None
-    backbone = start.backbone if start else backbone
+    network = None
+    if start:
+        network, backbone = copy.deepcopy(start.learn.model), start.backbone
+        network.head = nn.Linear(network.head.in_features, n_classes).to(network.mean.device)
     if features is None and not network:
         compute_features(images.pixels[:1], backbone=backbone)  # the export, which is done once, is not timed
     with Timer() as timer:
@@ -145,13 +147,6 @@ def fit_linear_head(
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
     weight = weight / scale
     return weight.astype(np.float32), (bias - weight @ mean).astype(np.float32)
-
-
-def _take_body(start: TrainedModel, n_classes: int) -> Normalized:
-    """Copy a trained network, with a new head."""
-    network = copy.deepcopy(start.learn.model)
-    network.head = nn.Linear(network.head.in_features, n_classes).to(network.mean.device)
-    return network
 
 
 def compute_rows_features(

@@ -17,6 +17,7 @@ from utils_cv.data.image_table import TableImages
 from utils_cv.data.labels import encode_labels
 from utils_cv.data.splits import list_groups, split_folds
 from utils_cv.evaluation.calibration import compute_losses, fit_temperature, weigh_images
+from utils_cv.evaluation.intervals import measure_variance
 from utils_cv.evaluation.metrics import check_same_length
 from utils_cv.evaluation.out_of_distribution import HIGHEST_LOGIT, OodDetector
 from utils_cv.models.backbones import DEFAULT_BACKBONE
@@ -41,25 +42,19 @@ N_STANDARD_ERRORS = 1.65
 class Selection:
     """What `select_recipe` found.
 
-    Attributes:
-        model: The model to use: the selected recipe, trained on train and validation images together.
-        recipe: Its name.
-        scores: One row per recipe, cross-validated: `recipe`, `n` images, `accuracy`, `loss` (at the `temperature` that
-            suits it best), `gain` in loss over the best recipe above it with its standard error `gain_error`, and
-            `is_selected`. A recipe that the backbone cannot have comes last, with n = 0 and without numbers.
-        held_out: Predictions of the train and validation images, each by a model of that recipe that did not learn it,
-            at the temperature of `model`. Thresholds can be selected on them, and wrong labels found.
-        seconds: Time of everything, without opening the images.
-        detector: What tells images of none of the classes, for `save_classifier`: a low highest logit. Its threshold
-            rejects 5 % of the images in folds that were not learned. None where images have several labels.
+    `scores` has one row per recipe, cross-validated: `recipe`, `n` images, `accuracy`, `loss` (at the `temperature`
+    that suits it best), `gain` in loss over the best recipe above it with its standard error `gain_error`, and
+    `is_selected`. A recipe that the backbone cannot have comes last, with n = 0 and without numbers. `held_out` are
+    predictions of the train and validation images, each by a model of that recipe that did not learn it, at the
+    temperature of `model`. Thresholds can be selected on them, and wrong labels found.
     """
 
-    model: TrainedModel
-    recipe: str
+    model: TrainedModel  # to use: the selected recipe, trained on train and validation images together
+    recipe: str  # its name
     scores: pd.DataFrame
     held_out: Predictions
-    seconds: float
-    detector: OodDetector | None = None
+    seconds: float  # of everything, without opening the images
+    detector: OodDetector | None = None  # for unknown images, rejects 5 % of those held out; None with several labels
 
 
 def select_recipe(
@@ -107,8 +102,11 @@ def select_recipe(
         >>> selection = select_recipe(images)  # doctest: +SKIP
         >>> selection.recipe, selection.model  # doctest: +SKIP
     """
-    _check_recipes(recipes)
-    learned, options = _learn_all(images), options | {"seed": seed, "show_progress": False}
+    if not recipes or set(recipes) - set(RECIPES):
+        raise ValueError(f"Got recipes={list(recipes)}; expected one or more of {', '.join(RECIPES)}.")
+    table = images.table.assign(split=images.table["split"].replace("valid", "train"))
+    learned = dataclasses.replace(images, table=table)
+    options |= {"seed": seed, "show_progress": False}
     with Timer() as timer, tqdm(total=n_folds + 1, desc="folds, then all", disable=not show_progress) as bar:
         folds = _make_folds(learned, n_folds, seed)
         shared = _share(learned, recipes, backbone, options)
@@ -129,18 +127,15 @@ def select_recipe(
         _scale_head_by_temperature(model.learn.model, temperature)
         held_out_logits = joined[best["recipe"]] / temperature
         held_out = _gather(folds, images.table, held_out_logits)
-        detector = None if images.is_multilabel else _fit_detector(held_out_logits)
+        scores_ood = -held_out_logits.max(axis=1)
+        limits = {"threshold": float(np.quantile(scores_ood, 0.95)), "expected": 0.05, "n_known": len(scores_ood)}
+        detector = None if images.is_multilabel else OodDetector(HIGHEST_LOGIT, {}, **limits)
         bar.update()
     if left_out:
         warnings.warn(f"{backbone}: {', '.join(left_out)} left out. {shared.problem}", stacklevel=2)
         rows = pd.DataFrame({"recipe": left_out, "n": 0, "is_selected": False})
         scores = pd.concat([scores, rows], ignore_index=True)
     return Selection(model, best["recipe"], scores, held_out, timer.seconds, detector)
-
-
-def _fit_detector(logits: np.ndarray) -> OodDetector:
-    threshold = float(np.quantile(-logits.max(axis=1), 0.95))
-    return OodDetector(HIGHEST_LOGIT, {}, threshold, expected=0.05, n_known=len(logits))
 
 
 def _gather(folds: Sequence[TableImages], table: pd.DataFrame, logits: np.ndarray) -> Predictions:
@@ -260,11 +255,6 @@ def _split_two(labels: np.ndarray, groups: Any, n_folds: int, seed: int) -> list
     return [(np.sort(np.append(free[learned], fixed)), free[held_out]) for learned, held_out in folds]
 
 
-def _check_recipes(recipes: Sequence[str]) -> None:
-    if not recipes or set(recipes) - set(RECIPES):
-        raise ValueError(f"Got recipes={list(recipes)}; expected one or more of {', '.join(RECIPES)}.")
-
-
 class _Shared(NamedTuple):
     """What the trainings on all folds share, computed once."""
 
@@ -312,12 +302,6 @@ def average_weights(probe: TrainedModel, tuned: TrainedModel) -> TrainedModel:
     return dataclasses.replace(tuned, learn=learn)
 
 
-def _learn_all(images: TableImages) -> TableImages:
-    """Move the validation images to the train split of a copy."""
-    split = images.table["split"].where(images.table["split"] != "valid", "train")
-    return dataclasses.replace(images, table=images.table.assign(split=split))
-
-
 def _make_folds(images: TableImages, n_folds: int, seed: int) -> list[TableImages]:
     """Make the images once for each fold, its own as split `HELD_OUT`."""
     train = images.table[images.table["split"] == "train"]
@@ -348,18 +332,11 @@ def _compare(folds: Sequence[TableImages], logits: dict[str, np.ndarray], is_bal
         losses = compute_losses(targets, scaled, weights=weights) if accuracy < 1 else np.zeros(len(targets))
         if not rows:
             selected, best_losses, best_accuracy = recipe, losses, accuracy
-        gain, error = _measure_gain(best_losses - losses, list_groups(held_out))
+        gains = best_losses - losses
+        gain, error = float(gains.mean()), measure_variance(gains - gains.mean(), list_groups(held_out))[0] ** 0.5
         row = {"recipe": recipe, "n": len(targets), "accuracy": accuracy, "loss": losses.mean()}
         rows.append(row | {"temperature": temperature, "gain": gain, "gain_error": error})
         if gain > N_STANDARD_ERRORS * error and accuracy >= best_accuracy:
             selected, best_losses, best_accuracy = recipe, losses, accuracy
     table = pd.DataFrame(rows)
     return table.assign(is_selected=table["recipe"] == selected)
-
-
-def _measure_gain(gains: np.ndarray, groups: np.ndarray | None) -> tuple[float, float]:
-    """Mean gain and its standard error; images of one group do not count as independent (Liang and Zeger 1986)."""
-    codes = np.arange(len(gains)) if groups is None else pd.factorize(groups)[0]
-    sums = np.bincount(codes, weights=gains - gains.mean())
-    n_units = len(sums)
-    return float(gains.mean()), float(np.sqrt((sums**2).sum() * n_units / max(n_units - 1, 1)) / len(gains))
