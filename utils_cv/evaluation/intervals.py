@@ -244,8 +244,8 @@ def _count_effective(values: np.ndarray, codes: np.ndarray | None, spread: float
     return n, min(n_effective, float(n_images * n_seeds))
 
 
-def measure_variance(deviations: np.ndarray, groups: Any) -> tuple[float, int]:
-    """Measure the variance of a mean from deviations, where images of a group belong together, and count the groups.
+def find_variance(deviations: np.ndarray, groups: Any) -> tuple[float, int]:
+    """Find the variance of a mean from deviations, where images of a group belong together, and count the groups.
 
     Sources: Liang and Zeger 1986; Obuchowski 1997.
     """

@@ -12,14 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .intervals import (
-    Score,
-    compare_means,
-    compute_wilson_interval,
-    make_fraction_score,
-    measure_mean,
-    measure_variance,
-)
+from .intervals import Score, compare_means, compute_wilson_interval, find_variance, make_fraction_score, measure_mean
 
 
 def measure_accuracy(y_true: Any, y_pred: Any, *, groups: Any = None) -> Score:
@@ -103,7 +96,7 @@ def measure_kappa(labels_a: Any, labels_b: Any, *, groups: Any = None) -> Score:
         raise ValueError(f"All labels are {a[0]!r}, so chance agrees as well and kappa is not defined.")
     kappa = (agreed - by_chance) / (1 - by_chance)
     change = (a == b) - agreed - (1 - kappa) * (share_a[codes[1]] + share_b[codes[0]] - 2 * by_chance)
-    variance, n = measure_variance(change, groups)
+    variance, n = find_variance(change, groups)
     n_effective = min(agreed * (1 - agreed) / variance, len(a)) if variance > 1e-15 and 0 < agreed < 1 else n
     low, high = compute_wilson_interval(agreed * n_effective, n_effective)
     return Score(kappa, (low - by_chance) / (1 - by_chance), (high - by_chance) / (1 - by_chance), n)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .intervals import Score, compute_wilson_interval, count_effective, measure_mean, measure_variance
+from .intervals import Score, compute_wilson_interval, count_effective, find_variance, measure_mean
 
 HIGHEST_LOGIT, MAHALANOBIS = "highest logit", "relative Mahalanobis"
 DEFAULT_RIDGE = 3.0  # where there are too few classes to select one
@@ -180,7 +180,7 @@ def measure_auroc(scores_in: Any, scores_ood: Any, *, groups_in: Any = None, gro
     above = 1 - (ranks[:n] - rankdata(scores_in)) / m  # of each in-distribution image, likewise
     area = float(below.mean())
     (variance_ood, m), (variance_in, n) = (
-        measure_variance(part - part.mean(), groups) for part, groups in ((below, groups_ood), (above, groups_in))
+        find_variance(part - part.mean(), groups) for part, groups in ((below, groups_ood), (above, groups_in))
     )
     variance = variance_ood + variance_in
     n_effective = min(area * (1 - area) / variance, 2.0 * min(n, m)) if variance > 0 else float(min(n, m))

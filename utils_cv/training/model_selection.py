@@ -17,7 +17,7 @@ from utils_cv.data.image_table import TableImages
 from utils_cv.data.labels import encode_labels
 from utils_cv.data.splits import list_groups, split_folds
 from utils_cv.evaluation.calibration import compute_losses, fit_temperature, weigh_images
-from utils_cv.evaluation.intervals import measure_variance
+from utils_cv.evaluation.intervals import find_variance
 from utils_cv.evaluation.metrics import check_same_length
 from utils_cv.evaluation.out_of_distribution import HIGHEST_LOGIT, OodDetector
 from utils_cv.models.backbones import DEFAULT_BACKBONE
@@ -333,7 +333,7 @@ def _compare(folds: Sequence[TableImages], logits: dict[str, np.ndarray], is_bal
         if not rows:
             selected, best_losses, best_accuracy = recipe, losses, accuracy
         gains = best_losses - losses
-        gain, error = float(gains.mean()), measure_variance(gains - gains.mean(), list_groups(held_out))[0] ** 0.5
+        gain, error = float(gains.mean()), find_variance(gains - gains.mean(), list_groups(held_out))[0] ** 0.5
         row = {"recipe": recipe, "n": len(targets), "accuracy": accuracy, "loss": losses.mean()}
         rows.append(row | {"temperature": temperature, "gain": gain, "gain_error": error})
         if gain > N_STANDARD_ERRORS * error and accuracy >= best_accuracy:

@@ -91,7 +91,9 @@ def test_the_folder_holds_the_page_the_model_and_the_runtime(model_dir, ort_dir,
     assert index == tmp_path / "page/index.html"
     assert {path.name for path in index.parent.iterdir()} == {*browser.PAGE_FILES, *browser.GENERATED_FILES}
     for name in browser.PAGE_FILES:
-        assert (index.parent / name).read_bytes() == (browser.PAGE_DIR / name).read_bytes()
+        assert (index.parent / name).read_bytes() == read_page_file(browser.PAGE_DIR / name)
+    assert index.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    assert "light-dark(" in (index.parent / "style.css").read_text(encoding="utf-8")
     model, runtime = (read_constant(index.parent / name) for name in browser.GENERATED_FILES)
     assert unpack(model["network"]) == (model_dir / "model.onnx").read_bytes()
     assert {name: unpack(text) for name, text in runtime["files"].items()} == CONTENTS
