@@ -90,11 +90,9 @@ def list_pairs(
 
 
 def _find_near_duplicates(thumbnails: np.ndarray, aspects: np.ndarray) -> np.ndarray:
-    """Find pairs (n_pairs, 2) that connect all images which are nearly the same.
+    """Find pairs (n_pairs, 2) that connect all images which are nearly the same; nearly flat ones are left out.
 
-    Pairs that are already connected through others are not measured again, and of a large group five members stand
-    for all, so thousands of copies of one image take little more time than different ones. Nearly flat images are
-    left out: they would resemble each other.
+    Pairs that are connected through others are not measured again, and of a large group five members stand for all.
     """
     usable = np.flatnonzero([thumbnail.std() >= MIN_CONTRAST for thumbnail in thumbnails])
     overlap = partial(_measure_overlap, thumbnails)

@@ -213,10 +213,7 @@ def _are_few(values: np.ndarray, codes: np.ndarray | None) -> bool:
 
 
 def _count_effective(values: np.ndarray, codes: np.ndarray | None, spread: float) -> tuple[int, float]:
-    """Count images or groups, and find how many single images of variance `spread` the mean of `values` is worth.
-
-    An interval over that many images by the normal quantile is as wide as one by Student's t of the true layout.
-    """
+    """Count images or groups, and find how many single images of variance `spread` the mean of `values` is worth."""
     from scipy.stats import t
 
     n_seeds, n_images = values.shape

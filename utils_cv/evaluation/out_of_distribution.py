@@ -228,11 +228,8 @@ def _fit_spread(deviations: np.ndarray, n_free: int) -> _Spread:
 def _make_arrays(
     means: np.ndarray, mean: np.ndarray, spreads: Sequence[_Spread], ridge: float
 ) -> dict[str, np.ndarray]:
-    """Add the ridge to both covariances, which keeps them invertible.
-
-    A squared Mahalanobis distance is then the squared length minus that along the directions, divided by the ridge.
-    Directions of hardly any variance are left out.
-    """
+    """Add the ridge to both covariances, which keeps them invertible; those of hardly any variance are left out."""
+    # A squared Mahalanobis distance is the squared length minus that along the directions, divided by the ridge.
     arrays = {"class_roots": means, "mean": mean}
     for name, spread in zip(("within", "total"), spreads, strict=True):
         added = max(ridge * spread.mean, 1e-9)

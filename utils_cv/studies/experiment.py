@@ -108,8 +108,8 @@ def run_trials(
 ) -> list[Any]:
     """Call `trial(**setting)` for every setting through joblib, and return the results in the order of the settings.
 
-    One process does all trials, unless `joblib.parallel_config` around the call says otherwise; then the trial itself
-    must be picklable: a function of a module, or `functools.partial` of one that holds the data. One that fails is a
+    One process does all, unless `joblib.parallel_config` around the call says otherwise; then the trial must be
+    picklable: a function of a module, or `functools.partial` of one that holds the data. One that fails is a
     TrialError.
     """
     from joblib import Parallel, delayed

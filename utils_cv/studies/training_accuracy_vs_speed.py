@@ -117,7 +117,10 @@ def compare_settings(
         >>> rows = compare_settings(table, settings)  # doctest: +SKIP
         >>> plot_accuracy_vs_latency(rows, accuracy="valid_accuracy")  # doctest: +SKIP
     """
-    _check_table(table)
+    if is_multilabel(table):
+        raise ValueError("This study takes one label per image; this table has images with several labels or none.")
+    if not (table["split"] == "valid").any():
+        raise ValueError("The table has no validation images to choose by: utils_cv.data.splits.complete_splits.")
     tune_allocator()
     models_dir, rows = _find_models_dir(table, seed), []
     with tqdm(total=len(settings), desc="train and score") as bar:
@@ -174,13 +177,6 @@ def select_setting(
     order = {"accuracy": ["valid_accuracy", "median_ms"], "speed": ["median_ms"], "size": ["size_mb", "median_ms"]}
     is_ascending = [name != "valid_accuracy" for name in order[prefer]]
     return offered[is_allowed].sort_values(order[prefer], ascending=is_ascending, kind="stable").iloc[0]
-
-
-def _check_table(table: pd.DataFrame) -> None:
-    if is_multilabel(table):
-        raise ValueError("This study takes one label per image; this table has images with several labels or none.")
-    if not (table["split"] == "valid").any():
-        raise ValueError("The table has no validation images to choose by: utils_cv.data.splits.complete_splits.")
 
 
 def _find_models_dir(table: pd.DataFrame, seed: int) -> Path:

@@ -32,7 +32,12 @@ def choose_device() -> str:
     if not wanted:
         return available[0]
     kind, _, index = wanted.partition(":")
-    if kind not in available or (index and not _has_device_index(kind, index)):
+    is_there = kind in available
+    if is_there and index:
+        import torch
+
+        is_there = index.isdigit() and int(index) < (torch.cuda.device_count() if kind == "cuda" else 1)
+    if not is_there:
         raise ValueError(
             f"device {wanted!r} (from {DEVICE_VARIABLE}) is not available; this machine and its torch have: "
             f"{', '.join(available)}. Choose one of these, or leave the choice open."
@@ -46,13 +51,6 @@ def _list_devices() -> list[str]:
 
     has_mps = hasattr(torch.backends, "mps") and torch.backends.mps.is_available()
     return ["cuda"] * torch.cuda.is_available() + ["mps"] * has_mps + ["cpu"]
-
-
-def _has_device_index(kind: str, index: str) -> bool:
-    import torch
-
-    n_devices = torch.cuda.device_count() if kind == "cuda" else 1
-    return index.isdigit() and int(index) < n_devices
 
 
 def count_cpus() -> int:
@@ -181,15 +179,8 @@ def describe_machine() -> str:
     if torch is not None:
         parts.append(torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no CUDA GPU")
     parts.append(f"{platform.system()}, Python {platform.python_version()}")
-    parts += [f"{name} {version}" for name in ("torch", "timm", "fastai") if (version := _read_version(name))]
+    parts += [f"{name} {metadata.version(name)}" for name in ("torch", "timm", "fastai") if find_spec(name)]
     return ", ".join(parts)
-
-
-def _read_version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _read_cpu_name() -> str:

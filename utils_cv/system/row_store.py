@@ -25,11 +25,9 @@ def fill_store(
 ) -> tuple[IO[bytes], np.ndarray]:
     """Write the row of every item, unless it is there already; give the file, and which items have a row, (n_items,).
 
-    `name` is that of the folder in the cache folder, `key` a hash of everything that the rows depend on. `make_rows` is
-    called with the number of the first item that is missing; it gives for each from there on its row, or None where it
-    has none. An interrupted or killed process is continued by the next one; others wait until all is there. Together
-    the stores of one name take at most half of the disk space that is free without them: those unused longest make
-    room.
+    `make_rows`, called with the number of the first item that is missing, gives for each from there on its row, or None
+    where it has none. A killed process is continued by the next one; others wait until all is there. The stores of one
+    name take at most half of the disk space that is free without them: those unused longest make room.
     """
     folder = get_cache_dir(name)
     entry = folder / key

@@ -11,7 +11,7 @@ from utils_cv.evaluation.calibration import adjust_logits
 from .learner import TrainedModel, find_rows, make_learner
 
 
-def adjust_model(model: TrainedModel, *, strength: float = 1.0) -> TrainedModel:
+def adjust_model(model: TrainedModel) -> TrainedModel:
     """Adjust a trained model for the rare classes among its train images, without training it again.
 
     A model learns how frequent the classes are, so it calls doubtful images by the name of a common one. Here the log
@@ -21,8 +21,6 @@ def adjust_model(model: TrainedModel, *, strength: float = 1.0) -> TrainedModel:
 
     Args:
         model: A trained model, of one label per image and `balance="none"`.
-        strength: How much of the shift; 0 changes nothing, more than 1 favors rare classes further. Other values than 1
-            are chosen on validation images.
 
     Returns:
         A new model; its `history` is still that of the training. The given one is not changed.
@@ -45,7 +43,7 @@ def adjust_model(model: TrainedModel, *, strength: float = 1.0) -> TrainedModel:
         raise ValueError(f"This model was trained with balance={dls.balance!r}: rare classes count in it already.")
     counts = dls.images.table["label"].iloc[find_rows(dls.images)[0]].value_counts()
     counts = counts.reindex(model.class_names, fill_value=0).to_numpy()
-    shift = adjust_logits(np.zeros((1, len(counts))), counts, strength=strength)[0]
+    shift = adjust_logits(np.zeros((1, len(counts))), counts)[0]
     network = copy.deepcopy(model.learn.model)
     network.head.bias.data += torch.as_tensor(shift).to(network.head.bias)
     return dataclasses.replace(model, learn=make_learner(dls, model.backbone, network=network))

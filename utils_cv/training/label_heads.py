@@ -146,8 +146,7 @@ def _minimize(
 ) -> np.ndarray:
     """Minimize all columns' regularized losses by conjugate gradients (Polak and Ribiere), preconditioned.
 
-    Were the weights p (1 - p) of all images equal, the Hessian would be diagonal, because the inputs are orthogonal:
-    that diagonal is the preconditioner. The step along a direction is found by Newton's method.
+    Were p (1 - p) the same for all images, the Hessian would be diagonal, because the inputs are orthogonal.
     """
     found, column = heads.copy(), np.arange(y.shape[1])
     penalty = (np.arange(len(heads)) < len(heads) - 1).astype(np.float32)[:, None] / C.astype(np.float32)

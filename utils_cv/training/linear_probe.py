@@ -110,15 +110,13 @@ def fit_linear_head(
     balanced: bool = False,
     seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Fit a regularized linear classifier, scikit-learn's LogisticRegression, its C chosen by cross-validated log loss.
+    """Fit a regularized linear classifier, scikit-learn's LogisticRegression: weight (n_classes, n_features) and bias.
 
-    Features are centered and divided by the geometric mean of their own spread and that of all: halfway between
-    features as they come and standardized ones, which had a lower cross-validated loss than either on two sets of about
-    250 images. The scaling is folded into the returned weight (n_classes, n_features) and bias (n_classes,).
-
-    `targets` are class codes (n_images,), or 0 and 1 (n_images, n_classes). Without `C` one of `C_GRID` is chosen, in
-    ten times the time, by 20,000 images where there are more, with equal `groups` in one fold: a fold that knows the
-    scene asks for too little regularization. `balanced` lets every class count alike, in that choice, too.
+    Features are centered and divided by the geometric mean of their own spread and that of all, which had a lower
+    cross-validated loss than either on two sets of about 250 images; the scaling is folded into the weights. `targets`
+    are class codes (n_images,), or 0 and 1 (n_images, n_classes). Without `C` one of `C_GRID` is chosen by
+    cross-validated log loss, of at most 20,000 images, with equal `groups` in one fold: a fold that knows the scene
+    asks for too little regularization. `balanced` lets every class count alike, in that choice, too.
     """
     present = targets.any(axis=0) if targets.ndim == 2 else np.bincount(targets, minlength=n_classes) > 0
     if not present.all():

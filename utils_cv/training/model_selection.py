@@ -21,7 +21,6 @@ from utils_cv.evaluation.intervals import find_variance
 from utils_cv.evaluation.metrics import check_same_length
 from utils_cv.evaluation.out_of_distribution import HIGHEST_LOGIT, OodDetector
 from utils_cv.models.backbones import DEFAULT_BACKBONE
-from utils_cv.models.onnx_export import Normalized
 from utils_cv.models.splitting import CannotSplitError
 from utils_cv.system.timing import Timer
 
@@ -124,7 +123,8 @@ def select_recipe(
         best = scores.loc[scores["is_selected"]].iloc[0]
         model = _train(learned, [best["recipe"]], backbone, shared, options)[best["recipe"]]
         temperature = max(1.0, best["temperature"])  # few images would sharpen any
-        _scale_head_by_temperature(model.learn.model, temperature)
+        for values in model.learn.model.head.parameters():
+            values.data /= temperature
         held_out_logits = joined[best["recipe"]] / temperature
         held_out = _gather(folds, images.table, held_out_logits)
         scores_ood = -held_out_logits.max(axis=1)
@@ -145,12 +145,6 @@ def _gather(folds: Sequence[TableImages], table: pd.DataFrame, logits: np.ndarra
     table = table.iloc[rows[order]].reset_index(drop=True)
     probabilities = (expit(logits) if is_multilabel else softmax(logits, axis=1))[order]
     return Predictions(table, names, probabilities, encode_labels(table["label"], names, multilabel=is_multilabel))
-
-
-def _scale_head_by_temperature(network: Normalized, temperature: float) -> None:
-    """Divide the logits of a network by a temperature, in place: its head's weight and bias."""
-    for values in network.head.parameters():
-        values.data /= temperature
 
 
 class OutOfFold(NamedTuple):

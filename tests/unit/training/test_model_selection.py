@@ -8,9 +8,8 @@ import pytest
 from scipy.special import softmax
 
 from utils_cv.training import model_selection
-from utils_cv.training.learner import compute_logits, make_learner, predict_images
+from utils_cv.training.learner import compute_logits, predict_images
 from utils_cv.training.model_selection import (
-    _scale_head_by_temperature,
     predict_out_of_fold,
     predict_to_check_labels,
     select_recipe,
@@ -84,13 +83,6 @@ def test_the_detector_rejects_one_of_twenty_images_of_folds_that_were_not_learne
     detector = selection.detector
     np.testing.assert_allclose(selection.held_out.probabilities, softmax(logits / 4, axis=1), atol=1e-6)
     assert detector.threshold == pytest.approx(np.quantile(-logits.max(axis=1) / 4, 0.95)) and detector.n_known == 24
-
-
-def test_scaling_a_head_changes_its_logits_only(tiny_start, small_images):
-    network = make_learner(tiny_start.learn.dls, tiny_start.backbone, pretrained=False).model
-    before = compute_logits(network, small_images.pixels)
-    _scale_head_by_temperature(network, 2.0)
-    np.testing.assert_allclose(compute_logits(network, small_images.pixels), before / 2, atol=1e-6)
 
 
 def test_an_averaged_network_lies_halfway_from_the_probe_to_the_fine_tuned_one(small_images, monkeypatch, tiny_start):
