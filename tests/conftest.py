@@ -36,6 +36,14 @@ def draw_image(label: str, seed: int) -> Image.Image:
     return image
 
 
+def write_images(folder: Path, n_images: int) -> list[Path]:
+    """Write images of one class, numbered from 0."""
+    paths = [folder / f"{i}.png" for i in range(n_images)]
+    for i, path in enumerate(paths):
+        draw_image("can", seed=i).save(path)
+    return paths
+
+
 def make_photo(seed: int, size: tuple[int, int] = (160, 120)) -> Image.Image:
     """Smooth color cells with grain: as detailed as a photograph, and unlike those of other seeds."""
     random = np.random.default_rng(seed)

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 # Stands for another folder of images, and for none.
 OTHER_SET = "another set"
+# Changes of parameters that most notebooks have.
+USUAL = {"DATA_DIR": OTHER_SET, "BACKBONE": "efficientnet_lite1", "IM_SIZE": 48, "SEED": 1}
 PROCESS = os.environ.get("PYTEST_XDIST_WORKER", "")  # processes that test side by side write into folders of their own
 
 
@@ -56,10 +58,8 @@ CASES = {
             "BATCH_SIZE": 8,
             "MODEL_DIR": "outputs/tested_classifier",
         },
-        changes={
-            "DATA_DIR": OTHER_SET,
-            "BACKBONE": "efficientnet_lite1",
-            "IM_SIZE": 48,
+        changes=USUAL
+        | {
             "BATCH_SIZE": 4,
             "AUGMENT": "none",
             "HEAD_EPOCHS": 2,
@@ -69,7 +69,6 @@ CASES = {
             "MY_IMAGE": "data/fridge_negatives/fruit/fruit_01.jpg",
             "NEW_IMAGES": "data/fridge_negatives",
             "MODEL_DIR": "outputs/other_classifier",
-            "SEED": 1,
         },
         check=lambda r: is_learned(r, "probe_accuracy") and has_interval(r, "selected_accuracy"),
         run={"IM_SIZE": 128},
@@ -135,26 +134,21 @@ CASES = {
     ),
     "10_how_many_images": Case(
         fast={"IM_SIZE": 64, "SMALLEST": 2, "N_SEEDS": 2, "RARE_RATIO": 5, "TUNED_SIZES": []},
-        changes={
-            "DATA_DIR": OTHER_SET,
-            "BACKBONE": "efficientnet_lite1",
-            "IM_SIZE": 48,
+        changes=USUAL
+        | {
             "SMALLEST": 1,
             "N_SEEDS": 3,
             "STOP_GAIN": 0.05,
             "RARE_RATIO": 3,
             "TUNED_SIZES": [4],
-            "SEED": 1,
         },
         check=lambda r: is_learned(r["curve"][-1]) and has_interval(r, "doubling_gain"),
         run={"IM_SIZE": 128},
     ),
     "11_annotation_quality": Case(
         fast={"IM_SIZE": 64, "WRONG_RATES": [0.3], "N_SEEDS": 1, "N_ROUNDS": 2},
-        changes={
-            "DATA_DIR": OTHER_SET,
-            "BACKBONE": "efficientnet_lite1",
-            "IM_SIZE": 48,
+        changes=USUAL
+        | {
             "WRONG_RATES": [0.4],
             "N_SEEDS": 2,
             "TEST_WRONG": 0.1,
@@ -163,24 +157,20 @@ CASES = {
             "N_ROUNDS": 3,
             "FEWER": 0.1,
             "DIFFERENCE": 0.05,
-            "SEED": 1,
         },
         check=lambda r: is_learned(r) and has_interval(r, "find_recall") and r["n_for_width"] > 0,
         run={"IM_SIZE": 128},
     ),
     "12_splits_and_test_sets": Case(
         fast={"IM_SIZE": 64, "OTHER_IM_SIZE": 48, "N_FOLDS": 2, "N_REPEATS": 1},
-        changes={
-            "DATA_DIR": OTHER_SET,
+        changes=USUAL
+        | {
             "VIDEO_DIR": "",
             "SHIFTED_DIR": "",
-            "BACKBONE": "efficientnet_lite1",
-            "IM_SIZE": 48,
             "OTHER_IM_SIZE": 32,
             "WIDTH_RULE": 0.15,
             "N_FOLDS": 3,
             "N_REPEATS": 2,
-            "SEED": 1,
         },
         check=lambda r: is_learned(r) and r["n_scenes"] > 0 and r["n_shifted"] > 0 and len(r["leak"]) == 4,
         run={"IM_SIZE": 128},
@@ -202,10 +192,8 @@ CASES = {
             "EPOCHS": 1,
             "N_SEEDS": 1,
         },
-        changes={
-            "DATA_DIR": OTHER_SET,
-            "BACKBONE": "efficientnet_lite1",
-            "IM_SIZE": 48,
+        changes=USUAL
+        | {
             "MEGAPIXELS": [0.2, 2],
             "LARGE_MEGAPIXELS": 2,
             "N_FILES": 2,
@@ -214,7 +202,6 @@ CASES = {
             "TUNE_SIZE": 48,
             "EPOCHS": 2,
             "N_SEEDS": 2,
-            "SEED": 1,
         },
         check=lambda r: (
             len(r["opening"]) == 6
@@ -231,32 +218,26 @@ CASES = {
             "N_VIEWS": 1,
             "N_DRAWS": 2,
         },
-        changes={
-            "DATA_DIR": OTHER_SET,
-            "BACKBONE": "efficientnet_lite1",
-            "IM_SIZE": 48,
+        changes=USUAL
+        | {
             "AUGMENTATIONS": ["mirror", "crop"],
             "N_PER_CLASS": 3,
             "N_VIEWS": 2,
             "N_DRAWS": 3,
-            "SEED": 1,
         },
         check=lambda r: is_learned(r["rows"][0]) and r["n_compared"] == 6,
         run={"IM_SIZE": 128, "N_PER_CLASS": 8},
     ),
     "15_confidence_and_unknown_images": Case(
         fast={"IM_SIZE": 64, "EXPECTED": 0.2, "N_SPLITS": 1, "MODEL_DIR": "outputs/tested_unknown"},
-        changes={
-            "DATA_DIR": OTHER_SET,
+        changes=USUAL
+        | {
             "SHIFTED_DIR": "",
             "NEGATIVES_DIR": "",
-            "BACKBONE": "efficientnet_lite1",
-            "IM_SIZE": 48,
             "N_BINS": 5,
             "EXPECTED": 0.3,
             "N_SPLITS": 2,
             "MODEL_DIR": "outputs/other_unknown",
-            "SEED": 1,
         },
         check=lambda r: (
             is_learned(r)
@@ -274,16 +255,13 @@ CASES = {
     ),
     "20_annotation": Case(
         fast={"IM_SIZE": 64, "N_GRID": 8, "OUT_DIR": f"outputs/tested_annotation{PROCESS}"},
-        changes={
-            "DATA_DIR": OTHER_SET,
+        changes=USUAL
+        | {
             "OUT_DIR": f"outputs/other_annotation{PROCESS}",
             "MY_NAME": "Ann",
-            "BACKBONE": "efficientnet_lite1",
-            "IM_SIZE": 48,
             "N_GRID": 4,
             "WRONG": 0.3,
             "CHECKED": 0.4,
-            "SEED": 1,
         },
         check=lambda r: (
             is_learned(r, "true_accuracy")
@@ -296,17 +274,14 @@ CASES = {
     ),
     "21_error_browser": Case(
         fast={"IM_SIZE": 64, "WRONG": 0.2, "N_SEEDS": 1, "PAGE": "outputs/tested_errors.html"},
-        changes={
-            "DATA_DIR": OTHER_SET,
-            "BACKBONE": "efficientnet_lite1",
-            "IM_SIZE": 48,
+        changes=USUAL
+        | {
             "WRONG": 0.1,
             "LOOK": 0.4,
             "CORRECTIONS": "data/fridge_objects/labels.csv",
             "LIKE": "data/fridge_negatives/box/box_00.jpg",
             "PAGE": "outputs/other_errors.html",
             "N_SEEDS": 2,
-            "SEED": 1,
         },
         check=lambda r: (
             0 < r["n_found"] <= r["n_wrong"] and has_interval(r, "gain") and r["page_mb"] < 30 and len(r["loop"]) == 4

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import draw_image
+from tests.conftest import draw_image, write_images
 from utils_cv.data import images as images_module
 from utils_cv.data import lazy_pixels
 from utils_cv.data.images import load_images
@@ -65,9 +65,7 @@ def test_more_than_the_free_memory_is_refused_before_anything_is_read(monkeypatc
 def paths(tmp_path, monkeypatch):
     """Seven images, of which two are broken, and a cache folder."""
     monkeypatch.setenv("UTILS_CV_CACHE", str(tmp_path / "cache"))
-    found = [tmp_path / f"{i}.png" for i in range(7)]
-    for i, path in enumerate(found):
-        draw_image("can", seed=i).save(path)
+    found = write_images(tmp_path, 7)
     found[2].write_bytes(b"")
     found[5].unlink()
     return found

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from tests.conftest import draw_image
+from tests.conftest import write_images
 from utils_cv.data.images import load_images
 from utils_cv.models import features
 from utils_cv.models.backbones import load_backbone
@@ -76,9 +76,7 @@ def paths(tmp_path, monkeypatch):
     """Forty files of which one is broken and one is missing, in shards of sixteen."""
     monkeypatch.setenv("UTILS_CV_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(features, "_SHARD_SIZE", 16)
-    found = [tmp_path / f"{i}.png" for i in range(40)]
-    for i, path in enumerate(found):
-        draw_image("can", seed=i).save(path)
+    found = write_images(tmp_path, 40)
     found[20].write_bytes(b"no image")
     found[39].unlink()
     return found
