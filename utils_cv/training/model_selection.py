@@ -127,15 +127,14 @@ def select_recipe(
             values.data /= temperature
         held_out_logits = joined[best["recipe"]] / temperature
         held_out = _gather(folds, images.table, held_out_logits)
-        scores_ood = -held_out_logits.max(axis=1)
-        limits = {"threshold": float(np.quantile(scores_ood, 0.95)), "expected": 0.05, "n_known": len(scores_ood)}
-        detector = None if images.is_multilabel else OodDetector(HIGHEST_LOGIT, {}, **limits)
+        threshold = float(np.quantile(-held_out_logits.max(axis=1), 0.95))
+        detector = OodDetector(HIGHEST_LOGIT, {}, threshold, expected=0.05, n_known=len(held_out_logits))
         bar.update()
     if left_out:
         warnings.warn(f"{backbone}: {', '.join(left_out)} left out. {shared.problem}", stacklevel=2)
         rows = pd.DataFrame({"recipe": left_out, "n": 0, "is_selected": False})
         scores = pd.concat([scores, rows], ignore_index=True)
-    return Selection(model, best["recipe"], scores, held_out, timer.seconds, detector)
+    return Selection(model, best["recipe"], scores, held_out, timer.seconds, None if images.is_multilabel else detector)
 
 
 def _gather(folds: Sequence[TableImages], table: pd.DataFrame, logits: np.ndarray) -> Predictions:
