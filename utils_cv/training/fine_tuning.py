@@ -18,6 +18,7 @@ from utils_cv.data.labels import encode_labels
 from utils_cv.models.backbones import DEFAULT_BACKBONE
 from utils_cv.models.features import prepare_network, run_in_batches
 from utils_cv.models.onnx_export import Normalized
+from utils_cv.models.saved_classifier import ImageClassifier
 from utils_cv.models.splitting import split_backbone
 from utils_cv.system.timing import Timer
 
@@ -32,6 +33,7 @@ from .learner import (
     make_trained_model,
 )
 from .linear_probe import linear_probe
+from .saved_models import take_start
 
 TRAINABLE = ("all", "last_stage")
 # Highest learning rates: from pretrained weights, from random ones.
@@ -46,9 +48,9 @@ def fine_tune(
     images: TableImages,
     *,
     trainable: str = "all",
-    start: TrainedModel | None = None,
+    start: TrainedModel | ImageClassifier | None = None,
     pretrained: bool = True,
-    backbone: str = DEFAULT_BACKBONE,
+    backbone: str | None = None,
     epochs: int = 8,
     learning_rate: float | None = None,
     batch_size: int = 16,
@@ -75,9 +77,10 @@ def fine_tune(
         trainable: "all" trains every layer, the lowest ten times more slowly than the head; "last_stage" trains the
             layers of the last resolution and the head, on activations of the frozen part that are computed once.
         start: A trained model of the same classes to start from, which is not changed, such as a finished one by
-            `utils_cv.training.saved_models.load_trained`; None trains a probe first.
+            `utils_cv.training.saved_models.load_trained` or `load_classifier`; None trains a probe first.
         pretrained: False trains all layers from random weights at one rate, which takes far more images and epochs.
-        backbone: Any name that `utils_cv.models.backbones.load_backbone` takes; `start` has its own.
+        backbone: Any name that `utils_cv.models.backbones.load_backbone` takes. Default: that of `start`, or
+            "efficientnet_lite0".
         epochs: Passes over the train images, at least 1.
         learning_rate: Highest learning rate, that of the head. None: 0.0005, from random weights 0.003.
         batch_size: Images per step; larger ones need more memory and seldom help on small sets.
@@ -95,12 +98,15 @@ def fine_tune(
         The fine-tuned model. Epoch 0 of its `history` is the start; its `seconds` include those of the start.
 
     Raises:
-        ValueError: If there are no train images, an argument has no such value, `start` has other classes, the
-            backbone cannot be cut, the checkpoint is of another training, or the training diverged.
+        ValueError: If there are no train images, an argument has no such value, `start` has other classes, another
+            backbone or takes other images, the backbone cannot be cut, the checkpoint is of another training, or the
+            training diverged.
+        TypeError: If `start` is no model.
 
     Example:
         >>> tuned = fine_tune(images, trainable="last_stage", start=probe)  # doctest: +SKIP
     """
+    start = take_start(start, images, backbone)
     _check_request(trainable, start, pretrained, epochs)
     if start and (start.class_names, start.is_multilabel) != (images.class_names, images.is_multilabel):
         raise ValueError(
@@ -109,7 +115,7 @@ def fine_tune(
         )
     if pretrained and start is None:
         start = linear_probe(images, backbone=backbone, balance=balance, seed=seed)
-    seconds, backbone = (start.seconds, start.backbone) if start else (0.0, backbone)
+    seconds, backbone = (start.seconds, start.backbone) if start else (0.0, backbone or DEFAULT_BACKBONE)
     rate = learning_rate or (LEARNING_RATE if pretrained else LEARNING_RATE_FROM_RANDOM)
     settings = {"epochs": epochs, "rate": rate, "batch_size": batch_size, "augment": augment, "seed": seed}
     settings |= {"trainable": trainable, "pretrained": pretrained, "balance": balance}

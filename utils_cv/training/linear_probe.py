@@ -19,10 +19,12 @@ from utils_cv.evaluation.calibration import compute_losses, weigh_images
 from utils_cv.models.backbones import DEFAULT_BACKBONE
 from utils_cv.models.features import compute_features
 from utils_cv.models.onnx_export import Normalized
+from utils_cv.models.saved_classifier import ImageClassifier
 from utils_cv.system.timing import Timer
 
 from .label_heads import fit_label_heads
 from .learner import TrainedModel, compute_logits, find_rows, make_dataloaders, make_learner, make_trained_model
+from .saved_models import take_start
 
 # Values to choose scikit-learn's C from, for features scaled as below: small ones regularize strongly.
 C_GRID = (0.001, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -34,9 +36,9 @@ N_MANY = 20_000  # images, beyond which C is chosen by so many of them, and a fi
 def linear_probe(
     images: TableImages,
     *,
-    backbone: str = DEFAULT_BACKBONE,
+    backbone: str | None = None,
     features: np.ndarray | None = None,
-    start: TrainedModel | None = None,
+    start: TrainedModel | ImageClassifier | None = None,
     balance: str = "none",
     seed: int = 0,
 ) -> TrainedModel:
@@ -46,10 +48,11 @@ def linear_probe(
         images: Opened images; those of the split `train` are learned, those of `valid` are scored for the history. The
             regularization is chosen by cross-validation of the train images, in which images of one `group` of the
             table stay together.
-        backbone: Any name that `utils_cv.models.backbones.load_backbone` takes.
+        backbone: Any name that `utils_cv.models.backbones.load_backbone` takes. Default: that of `start`, or
+            "efficientnet_lite0".
         features: Of all images of the table, (n_images, n_features), where they were computed before.
         start: A trained model whose body is used in place of the pretrained one, with a new head: so a class can be
-            added. It is not changed, and has its own `backbone`. See `utils_cv.training.saved_models.load_trained`.
+            added. It is not changed. See `utils_cv.training.saved_models.load_trained`.
         balance: Where some classes are rare: "weights" lets every class count alike, in the regularization chosen and
             in the losses of the history, too. "sampling" is the same here: an image drawn twice counts twice.
         seed: Seed of the folds.
@@ -58,17 +61,18 @@ def linear_probe(
         The backbone with the trained head, as one network.
 
     Raises:
-        ValueError: If there are no train images, or a class has none.
+        ValueError: If there are no train images, or a class has none, or `start` has another backbone or takes other
+            images.
 
     Example:
         >>> probe = linear_probe(images)  # doctest: +SKIP
     """
-    train_rows, valid_rows = find_rows(images)
+    start, (train_rows, valid_rows) = take_start(start, images, backbone), find_rows(images)
     targets = encode_labels(images.table["label"], images.class_names, multilabel=images.is_multilabel)
     if missing := set(images.class_names) - set(list_class_names(images.table.iloc[train_rows])):
         raise ValueError(f"Classes {', '.join(sorted(missing))} have no train image; expected one or more each.")
     groups, n_classes = list_groups(images.table.iloc[train_rows]), len(images.class_names)
-    network = None
+    network, backbone = None, backbone or DEFAULT_BACKBONE
     if start:
         network, backbone = copy.deepcopy(start.learn.model), start.backbone
         network.head = nn.Linear(network.head.in_features, n_classes).to(network.mean.device)

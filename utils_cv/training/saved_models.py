@@ -1,14 +1,17 @@
 """Finished models as the start of more training: next month, with more images, or with one more class."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 from fastai.losses import BCEWithLogitsLossFlat, CrossEntropyLossFlat
 
+from utils_cv.data.image_table import TableImages
 from utils_cv.models.model_files import WEIGHTS_NAME, read_model
 from utils_cv.models.onnx_export import read_network
+from utils_cv.models.saved_classifier import ImageClassifier
 from utils_cv.system.machine import choose_device
 
 from .learner import TrainedModel
@@ -46,3 +49,20 @@ def load_trained(folder: str | Path) -> TrainedModel:
         pd.DataFrame(columns=["epoch", "train_loss", "valid_loss", "valid_accuracy", "seconds", "is_kept"]),
         float(info.training.get("seconds", 0.0)), info.value_range,
     )  # fmt: skip
+
+
+def take_start(start: Any, images: TableImages, backbone: str | None) -> TrainedModel | None:
+    """Check that training on these images can go on from a model; a loaded classifier is loaded again to be trained."""
+    start = load_trained(start.folder) if isinstance(start, ImageClassifier) else start
+    if start is None:
+        return None
+    if not isinstance(start, TrainedModel):
+        raise TypeError(f"Got a start of type {type(start).__name__}, expected a model: start=load_trained(folder).")
+    if backbone not in (None, start.backbone):
+        raise ValueError(f"Got backbone={backbone!r}, and a start with {start.backbone!r}. Leave backbone out.")
+    if (start.im_size_px, start.fit) != (images.pixels.shape[1], images.fit):
+        raise ValueError(
+            f"start takes images of {start.im_size_px} px, fit={start.fit!r}; these have {images.pixels.shape[1]} px, "
+            f"fit={images.fit!r}. Open them as its own: load_table_images(table, start.im_size_px, fit=start.fit)."
+        )
+    return start

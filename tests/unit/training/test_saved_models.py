@@ -46,6 +46,30 @@ def test_training_goes_on_and_old_and_new_are_compared_on_the_same_images(folder
     assert change.n == len(test) and change.low <= change.value <= change.high
 
 
+def test_a_loaded_classifier_is_a_start_too(folder, small_images):
+    starts = load_trained(folder), load_classifier(folder)
+    heads = [linear_probe(small_images, start=start).learn.model.head.weight for start in starts]
+    assert torch.equal(*heads)
+    tuned = [fine_tune(small_images, start=start, **QUIET).learn.model.head.weight for start in starts]
+    assert torch.equal(*tuned)
+
+
+@pytest.mark.parametrize("train", [fine_tune, linear_probe])
+def test_a_start_for_other_images_or_of_another_backbone_is_refused(folder, small_images, train):
+    start = load_trained(folder)
+    smaller = dataclasses.replace(small_images, pixels=small_images.pixels[:, ::2, ::2])
+    for images, words in (
+        (smaller, "px, fit='squash'; these have"),
+        (dataclasses.replace(small_images, fit="pad"), ""),
+    ):
+        with pytest.raises(ValueError, match=rf"{words}.*load_table_images\(table, start\.im_size_px"):
+            train(images, start=start)
+    with pytest.raises(ValueError, match="a start with 'test_efficientnet'"):
+        train(small_images, start=start, backbone="efficientnet_lite0")
+    with pytest.raises(TypeError, match=r"type PosixPath, expected a model: start=load_trained\(folder\)"):
+        train(small_images, start=folder)
+
+
 def test_a_class_is_added_by_a_new_head_on_the_features_of_the_model(folder, small_images):
     table = small_images.table.assign(label=small_images.table["label"].where(small_images.table.index % 4 != 0, "cup"))
     more, start = (
