@@ -33,7 +33,8 @@ def train_and_save(
     selection = select_recipe(images, recipes=recipes, **options)
     predictions, held_out = predict_images(selection.model, images, split="test"), selection.held_out
     y_true, groups = predictions.y_true, predictions.groups
-    written: dict[str, Any] = {"detector": selection.detector, "license": license, "overwrite": overwrite}
+    written: dict[str, Any] = {"detector": selection.detector, "left_out": selection.left_out}
+    written |= {"license": license, "overwrite": overwrite}
     if images.is_multilabel:
         thresholds = select_thresholds(held_out.y_true, held_out.probabilities)
         scores = measure_multilabel(y_true, predictions.probabilities, thresholds, groups=groups)

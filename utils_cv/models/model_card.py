@@ -79,10 +79,12 @@ def _describe_rejection(unknown: dict[str, Any]) -> str:
         f"{unknown['n_known']} images that the scoring models had not learned. The 8-bit network cannot reject.",
         "",
     ]
-    if unknown["left_out"]:
+    if not unknown["left_out"]:
+        lines += ["What is rejected of a class that was left out of training was not measured.", ""]
+    else:
         row = "| {name} | {rejected:.2f} | {rejected_low:.2f} to {rejected_high:.2f} | {rejected_n} |"
         rows = [row.format(**entry | {"name": _escape(entry["name"])}) for entry in unknown["left_out"]]
-        header = ["Each class was left out of training in turn, and was then rejected as often as this.", ""]
+        header = ["Classes were left out of linear probes in turn, and were then rejected as often as this.", ""]
         lines += [*header, "| class | rejected | 95 % interval | images |", "|---|---|---|---|", *rows, ""]
     return "\n".join(lines)
 

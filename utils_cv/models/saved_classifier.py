@@ -336,8 +336,8 @@ def save_classifier(
         images: The images it was trained on, for the hash of the table and for `int8`.
         scores: Name to score, such as `{"accuracy": measure_accuracy(y_true, y_pred)}`.
         thresholds: Multi-label: the lowest probability of each class that counts as a yes. Default: 0.5 each.
-        detector: What tells images of none of the classes, fitted to features of this network, as in notebook 15.
-        left_out: For the card: what it found with each class left out, as `compare_left_out` there gives it.
+        detector: What tells images of none of the classes: that of `select_recipe`, or as notebook 15 fits it.
+        left_out: For the card: what it found with each class left out, `left_out` of `select_recipe` or as there.
         onnx: Also write `model.onnx`, which needs no torch and is several times faster on a CPU.
         int8: Also try `model.int8.onnx`, calibrated on images of the `train` split. It is kept only if it is
             faster and the `valid` split shows that it loses at most 0.01 of accuracy, which takes at least 276 images;

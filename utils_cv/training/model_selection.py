@@ -27,6 +27,7 @@ from utils_cv.system.timing import Timer
 from .fine_tuning import Activations, compute_activations, fine_tune
 from .label_heads import split_label_folds
 from .learner import Predictions, TrainedModel, compute_logits, find_rows, make_dataloaders, make_learner
+from .left_out import measure_left_out
 from .linear_probe import C_GRID, N_FOLDS, compute_rows_features, count_units, find_right, fit_linear_head, linear_probe
 
 RECIPES = ("probe", "averaged", "last_stage", "all")
@@ -54,6 +55,7 @@ class Selection:
     held_out: Predictions
     seconds: float  # of everything, without opening the images
     detector: OodDetector | None = None  # for unknown images, rejects 5 % of those held out; None with several labels
+    left_out: pd.DataFrame | None = None  # what it rejects of classes that linear probes have not learned
 
 
 def select_recipe(
@@ -127,14 +129,24 @@ def select_recipe(
             values.data /= temperature
         held_out_logits = joined[best["recipe"]] / temperature
         held_out = _gather(folds, images.table, held_out_logits)
-        threshold = float(np.quantile(-held_out_logits.max(axis=1), 0.95))
-        detector = OodDetector(HIGHEST_LOGIT, {}, threshold, expected=0.05, n_known=len(held_out_logits))
+        unknown = () if images.is_multilabel else _describe_unknown(folds, shared.features, held_out_logits)
         bar.update()
     if left_out:
         warnings.warn(f"{backbone}: {', '.join(left_out)} left out. {shared.problem}", stacklevel=2)
         rows = pd.DataFrame({"recipe": left_out, "n": 0, "is_selected": False})
         scores = pd.concat([scores, rows], ignore_index=True)
-    return Selection(model, best["recipe"], scores, held_out, timer.seconds, None if images.is_multilabel else detector)
+    return Selection(model, best["recipe"], scores, held_out, timer.seconds, *unknown)
+
+
+def _describe_unknown(
+    folds: Sequence[TableImages], features: np.ndarray, logits: np.ndarray
+) -> tuple[OodDetector, pd.DataFrame]:
+    """Set the threshold of unknown images by held-out logits, and leave each class out of probes of the same folds."""
+    threshold = float(np.quantile(-logits.max(axis=1), 0.95))
+    detector = OodDetector(HIGHEST_LOGIT, {}, threshold, expected=0.05, n_known=len(logits))
+    parts = [tuple(np.flatnonzero(fold.table["split"] == split) for split in ("train", HELD_OUT)) for fold in folds]
+    table = folds[0].table
+    return detector, measure_left_out(features, table["label"].to_numpy(), parts, groups=list_groups(table))
 
 
 def _gather(folds: Sequence[TableImages], table: pd.DataFrame, logits: np.ndarray) -> Predictions:

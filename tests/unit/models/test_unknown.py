@@ -131,6 +131,8 @@ def test_the_card_says_what_was_promised_and_found(folder, detector):
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert f"5 % of images of the classes are rejected by mistake, on {detector.n_known} images" in card
     assert "| a\\|b | 0.50 | 0.25 to 0.75 | 12 |" in card and "Every image gets a label" not in card
+    none_left_out = dataclasses.replace(info, unknown=info.unknown | {"left_out": []})
+    assert "left out of training was not measured" in make_model_card(none_left_out, title="plain")
     assert "none of the classes" in make_model_card(dataclasses.replace(info, unknown={}), title="plain")
 
 
