@@ -15,7 +15,7 @@ _MAX_TURNS, _MAX_IMAGES = 12, 600  # classes to leave out, images of a fold: mor
 def measure_left_out(
     features: np.ndarray,
     labels: np.ndarray,
-    folds: Sequence[tuple[np.ndarray, np.ndarray]],
+    folds: Sequence[tuple[np.ndarray, ...]],
     *,
     groups: np.ndarray | None = None,
     expected: float = 0.05,
