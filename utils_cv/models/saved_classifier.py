@@ -35,6 +35,7 @@ from .model_files import (
     read_model,
     stage_model,
 )
+from .replacing import take_over
 from .runtimes import INT8_RUNTIMES, RUNTIME_FILES, TORCH_RUNTIMES, Network, check_runtime, make_network
 from .unknown import EIGHT_BITS, NO_DETECTOR, append_score, check_detector, describe_detector
 
@@ -344,7 +345,8 @@ def save_classifier(
             with fewer, if answers and logits agree closely with those in floats. `info.int8` says what was measured.
         title: Name in the model card. Default: the folder's name.
         license: Of the model as a whole, for the card, such as "mit"; "other" leaves it to its owner to state one.
-        overwrite: Replace a model that lies in `folder`; other files there stay as they are.
+        overwrite: Replace a model that lies in `folder`; other files there stay as they are. Scores, thresholds and
+            detector that it has and the new one lacks are taken over by the same network; else a warning names them.
 
     Returns:
         The facts, as in `model.json`.
@@ -368,6 +370,7 @@ def save_classifier(
     from .onnx_export import export_classifier, write_network_weights
 
     network = copy.deepcopy(trained.learn.model).cpu().eval()
+    info, detector = take_over(info, detector, network, folder)
     if detector:
         check_detector(detector, network, images)
     with stage_model(folder) as stage:

@@ -1,5 +1,6 @@
 """Finished models: the network's answers from plain files, in a fresh process too, and no trust in damaged ones."""
 
+import copy
 import dataclasses
 import io
 import itertools
@@ -26,12 +27,15 @@ from tests.conftest import ROOT
 from tests.unit.models.tiny_models import change_info, make_tiny_network, save_tiny_model
 from utils_cv.data.image_table import load_table_images
 from utils_cv.data.images import ImageError
+from utils_cv.evaluation.intervals import make_fraction_score
+from utils_cv.evaluation.out_of_distribution import OodDetector
 from utils_cv.models import saved_classifier
 from utils_cv.models.model_files import ModelFileError
 from utils_cv.models.saved_classifier import ImageClassifier, load_classifier, save_classifier
 from utils_cv.system.files import hash_file
 from utils_cv.system.machine import count_cpus
 from utils_cv.system.timing import measure_fresh_process
+from utils_cv.training.saved_models import load_trained
 
 
 @pytest.fixture(scope="module")
@@ -245,6 +249,20 @@ def test_a_model_is_replaced_only_when_asked(trained, copied):
     assert (copied / "model.json").read_bytes() == before
     save_classifier(trained, copied, onnx=False, overwrite=True)
     assert load_classifier(copied).runtime == "channels_last" and (copied / "notes.txt").read_text() == "mine"
+
+
+def test_what_was_measured_for_a_model_is_taken_over_by_the_same_network_only(trained, tmp_path, recwarn):
+    score, detector = make_fraction_score(5, 6), OodDetector("highest logit", {}, 0.5, n_known=9)
+    given = {"scores": {"accuracy": score}, "detector": detector}
+    before = save_classifier(trained, tmp_path, onnx=False, **given)
+    after = save_classifier(load_trained(tmp_path), tmp_path, overwrite=True)
+    assert (after.scores, after.unknown) == (before.scores, before.unknown)
+    assert load_classifier(tmp_path).can_reject and not recwarn.list
+    other = copy.deepcopy(trained)
+    other.learn.model.head.bias.data += 1
+    with pytest.warns(UserWarning, match=r"measured: scores, detector\..* save it with scores=\.\.\., detector=\.\.\."):
+        last = save_classifier(other, tmp_path, onnx=False, overwrite=True)
+    assert not last.scores and not last.unknown
 
 
 def fact(name, value, **options):
