@@ -54,15 +54,15 @@ def load_network(folder: str | Path, runtime: str, *, n_threads: int | None = No
     Returns:
         A function of uint8 images (n, size, size, 3) that gives logits (n, n_classes). Several threads may call it.
     """
-    check_runtime(runtime)
-    info, name, content = read_model(folder, [RUNTIME_FILES[runtime]])
+    info, name, content = read_model(folder, [find_runtime_file(runtime)])
     return make_network(info, runtime, content, Path(folder) / name, n_threads=n_threads, device=device)
 
 
-def check_runtime(runtime: str) -> None:
-    """Check that there is such a runtime; a ValueError lists those that are installed here."""
+def find_runtime_file(runtime: str) -> str:
+    """Find which file of a model a runtime loads; a ValueError lists the runtimes that are installed here."""
     if runtime not in RUNTIME_FILES:
         raise ValueError(f"Got runtime {runtime!r}; here there are {', '.join(map(repr, list_runtimes()))}.")
+    return RUNTIME_FILES[runtime]
 
 
 def make_network(

@@ -36,7 +36,7 @@ from .model_files import (
     stage_model,
 )
 from .replacing import take_over
-from .runtimes import INT8_RUNTIMES, RUNTIME_FILES, TORCH_RUNTIMES, Network, check_runtime, make_network
+from .runtimes import INT8_RUNTIMES, TORCH_RUNTIMES, Network, find_runtime_file, make_network
 from .unknown import EIGHT_BITS, NO_DETECTOR, append_score, check_detector, describe_detector
 
 if TYPE_CHECKING:
@@ -200,9 +200,9 @@ class ImageClassifier:
 
     def _list_columns(self) -> list[str]:
         fixed = ["image", "label", "probability", "is_unknown", "problem"]
-        names = list(self.info.class_names)
-        for i in range(len(names)):
-            while names[i] in fixed or names.count(names[i]) > 1:
+        names, taken = list(self.info.class_names), {*fixed, *self.info.class_names}
+        for i in [names.index(name) for name in fixed if name in names]:
+            while names[i] in taken:
                 names[i] += " (class)"
         return [*fixed[:3], *names, *fixed[3:]]
 
@@ -296,9 +296,7 @@ def load_classifier(folder: str | Path, *, runtime: str = "auto") -> ImageClassi
         >>> classifier.predict_labels(["image.jpg"])  # doctest: +SKIP
         ['can']
     """
-    if runtime != "auto":
-        check_runtime(runtime)
-    names = [ONNX_NAME, WEIGHTS_NAME] if runtime == "auto" else [RUNTIME_FILES[runtime]]
+    names = [ONNX_NAME, WEIGHTS_NAME] if runtime == "auto" else [find_runtime_file(runtime)]
     info, name, content = read_model(folder, names)
     if runtime == "auto":
         runtime = "onnx" if name == ONNX_NAME else "channels_last"
@@ -345,8 +343,8 @@ def save_classifier(
             with fewer, if answers and logits agree closely with those in floats. `info.int8` says what was measured.
         title: Name in the model card. Default: the folder's name.
         license: Of the model as a whole, for the card, such as "mit"; "other" leaves it to its owner to state one.
-        overwrite: Replace a model that lies in `folder`; other files there stay as they are. Scores, thresholds and
-            detector that it has and the new one lacks are taken over by the same network; else a warning names them.
+        overwrite: Replace a model that lies in `folder`; other files there stay as they are. Its scores, thresholds
+            and detector are kept for the same network where none are given; else a warning names what is lost.
 
     Returns:
         The facts, as in `model.json`.
@@ -374,11 +372,10 @@ def save_classifier(
     if detector:
         check_detector(detector, network, images)
     with stage_model(folder) as stage:
-        names = [WEIGHTS_NAME]
+        names = [WEIGHTS_NAME, ONNX_NAME] if onnx or int8 else [WEIGHTS_NAME]
         write_network_weights(network, stage / WEIGHTS_NAME, detector.arrays if detector else {})
-        if onnx or int8:
+        if ONNX_NAME in names:
             export_classifier(network, trained.im_size_px, stage / ONNX_NAME, backbone=trained.backbone)
-            names.append(ONNX_NAME)
         info = dataclasses.replace(info, files=dict.fromkeys(names, ""))
         if int8 and images is not None:
             from .quantization import add_int8
