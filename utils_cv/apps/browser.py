@@ -39,25 +39,23 @@ class BrowserRuntimeError(RuntimeError):
     """The files of onnxruntime-web are not here and cannot be had; the message says what to do. Nothing was written."""
 
 
-def export_browser(model_folder: str | Path, folder: str | Path, *, ort_dir: str | Path | None = None) -> Path:
+def export_browser(model_folder: str | Path, folder: str | Path) -> Path:
     """Write a page that classifies images in a browser: dropped, pasted or chosen ones, or those of a camera.
 
     Open its `index.html` by a double click, or put the folder on any web server. Everything runs on the reader's
     device: the page may not contact any host. Its probabilities are those of `ImageClassifier.predict` to 1e-3, which
     `benchmarks/README.md` shows for Chromium; the page decodes JPEG files itself. What a browser cannot open, such as
-    TIFF, the page cannot either.
+    TIFF, the page cannot either. On first use npm downloads onnxruntime-web, 33 MB, into the cache folder.
 
     Args:
         model_folder: Where `save_classifier` wrote the model, with ONNX.
         folder: The folder to write; it is made. An older page in it is replaced.
-        ort_dir: The unpacked npm package onnxruntime-web, where neither npm nor a network is at hand. Default: the
-            cache folder, and on first use `npm pack`, which downloads 33 MB.
 
     Returns:
         The path of `index.html`. With the network of EfficientNet-Lite0 the folder has about 20 MB.
 
     Raises:
-        BrowserRuntimeError: onnxruntime-web cannot be had, or is not the pinned version.
+        BrowserRuntimeError: onnxruntime-web cannot be had; the message says how to bring it from another computer.
         FileExistsError: The folder holds something else than a page.
         FileNotFoundError: There is no model, or it has no ONNX file.
 
@@ -70,7 +68,9 @@ def export_browser(model_folder: str | Path, folder: str | Path, *, ort_dir: str
     others = {path.name for path in folder.iterdir()} - {*PAGE_FILES, *GENERATED_FILES} if folder.is_dir() else set()
     if others:
         raise FileExistsError(f"{folder} holds {sorted(others)[0]!r}; choose a new folder, or one with a page in it.")
-    runtime_dir = _find_runtime(None if ort_dir is None else Path(ort_dir))
+    runtime_dir = get_cache_dir(f"{RUNTIME_PACKAGE}-{RUNTIME_VERSION}")
+    if not _is_runtime(runtime_dir):
+        _fetch_runtime(runtime_dir)
     contents = {name: read_page_file(PAGE_DIR / name) for name in reversed(PAGE_FILES)}
     runtime = {name: _pack((runtime_dir / name).read_bytes()) for name in RUNTIME_FILES}
     page = {"model.js": _assign("MODEL", _describe(info, model_folder) | {"network": _pack(network)})}
@@ -112,24 +112,6 @@ def _assign(name: str, value: Mapping[str, Any]) -> bytes:
     return f"'use strict';\nconst {name} = {json.dumps(value, indent=1)};\n".encode()
 
 
-def _find_runtime(ort_dir: Path | None) -> Path:
-    """Find the folder with the files of the pinned onnxruntime-web: a given one, the cache folder, or by npm."""
-    if ort_dir is not None:
-        found = next(
-            (path for path in (ort_dir, ort_dir / "dist", ort_dir / "package/dist") if _is_runtime(path)), None
-        )
-        if found is None:
-            raise BrowserRuntimeError(
-                f"{ort_dir} does not hold the files of {RUNTIME_PACKAGE} {RUNTIME_VERSION} as they were published; "
-                f"unpack what `npm pack {RUNTIME_PACKAGE}@{RUNTIME_VERSION}` gives, and pass that folder."
-            )
-        return found
-    cache_dir = get_cache_dir(f"{RUNTIME_PACKAGE}-{RUNTIME_VERSION}")
-    if not _is_runtime(cache_dir):
-        _fetch_runtime(cache_dir)
-    return cache_dir
-
-
 def _is_runtime(folder: Path) -> bool:
     paths = {folder / name: digest for name, digest in RUNTIME_FILES.items()}
     return all(path.is_file() and hash_file(path) == digest for path, digest in paths.items())
@@ -138,9 +120,8 @@ def _is_runtime(folder: Path) -> bool:
 def _fetch_runtime(cache_dir: Path) -> None:
     """Let npm bring the package, and keep the files that the page needs, after a check of their hashes."""
     wanted = f"{RUNTIME_PACKAGE}@{RUNTIME_VERSION}"
-    hint = (
-        f"On a computer with npm (it comes with Node.js) run `npm pack {wanted}`, unpack it, and pass ort_dir=FOLDER."
-    )
+    hint = f"On a computer with npm (it comes with Node.js) run `npm pack {wanted}`, unpack it, and put "
+    hint += f"{' and '.join(RUNTIME_FILES)} of its folder dist into {cache_dir}."
     npm = shutil.which("npm")
     if npm is None:
         raise BrowserRuntimeError(f"The page needs {wanted}, which npm brings, and npm is not installed here. {hint}")

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import stat
 import sys
 import tarfile
@@ -42,7 +43,7 @@ def model_dir(small_probe, small_images, tmp_path_factory):
 
 
 @pytest.fixture
-def ort_dir(tmp_path, monkeypatch):
+def package_dir(tmp_path, monkeypatch):
     """An unpacked npm package with small files, which count as the pinned ones; the cache folder is empty."""
     folder = tmp_path / "package"
     (folder / "dist").mkdir(parents=True)
@@ -55,15 +56,21 @@ def ort_dir(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def install_npm(tmp_path, ort_dir, monkeypatch):
+def runtime(package_dir, tmp_path):
+    """The files of that package in the cache folder."""
+    shutil.copytree(package_dir / "dist", tmp_path / "cache" / f"onnxruntime-web-{browser.RUNTIME_VERSION}")
+
+
+@pytest.fixture
+def install_npm(tmp_path, package_dir, monkeypatch):
     """Put an npm on the path, the only program there, that brings a package or fails; gives the file of its calls."""
 
     def install(*, fails=False, changes=False):
         if changes:
-            (ort_dir / "dist/ort.wasm.bundle.min.mjs").write_bytes(b"something else")
+            (package_dir / "dist/ort.wasm.bundle.min.mjs").write_bytes(b"something else")
         package, log = tmp_path / "onnxruntime-web-1.2.3.tgz", tmp_path / "calls.txt"
         with tarfile.open(package, "w:gz") as file:
-            file.add(ort_dir, "package")
+            file.add(package_dir, "package")
         npm = tmp_path / "bin" / "npm"
         npm.parent.mkdir()
         program = tmp_path / "npm.py"
@@ -86,8 +93,8 @@ def unpack(text):
     return gzip.decompress(base64.b64decode(text))
 
 
-def test_the_folder_holds_the_page_the_model_and_the_runtime(model_dir, ort_dir, tmp_path):
-    index = export_browser(model_dir, tmp_path / "page", ort_dir=ort_dir)
+def test_the_folder_holds_the_page_the_model_and_the_runtime(model_dir, runtime, tmp_path):
+    index = export_browser(model_dir, tmp_path / "page")
     assert index == tmp_path / "page/index.html"
     assert {path.name for path in index.parent.iterdir()} == {*browser.PAGE_FILES, *browser.GENERATED_FILES}
     for name in browser.PAGE_FILES:
@@ -106,28 +113,28 @@ def test_the_folder_holds_the_page_the_model_and_the_runtime(model_dir, ort_dir,
     assert model["scores"][0] == {"name": "accuracy", **make_fraction_score(5, 6)._asdict()}
 
 
-def test_an_older_page_is_replaced_and_equal_input_gives_equal_files(model_dir, ort_dir, tmp_path):
-    folder = export_browser(model_dir, tmp_path / "page", ort_dir=ort_dir).parent
+def test_an_older_page_is_replaced_and_equal_input_gives_equal_files(model_dir, runtime, tmp_path):
+    folder = export_browser(model_dir, tmp_path / "page").parent
     first = {path.name: path.read_bytes() for path in folder.iterdir()}
     (folder / "model.js").write_text("const MODEL = 'old'")
-    export_browser(model_dir, folder, ort_dir=ort_dir)
+    export_browser(model_dir, folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
 
 
-def test_names_and_thresholds_reach_the_page_as_data(model_dir, ort_dir, tmp_path, monkeypatch):
+def test_names_and_thresholds_reach_the_page_as_data(model_dir, runtime, tmp_path, monkeypatch):
     names = ["</script><script>alert(1)</script>", "Käse\u2028'\""]
     info, name, network = browser.read_model(model_dir, ["model.onnx"])
     info = replace(info, class_names=names, thresholds=[0.25, 0.75], is_multilabel=True)
     monkeypatch.setattr(browser, "read_model", lambda folder, names: (info, name, network))
-    model = read_constant(export_browser(model_dir, tmp_path / "page", ort_dir=ort_dir).parent / "model.js")
+    model = read_constant(export_browser(model_dir, tmp_path / "page").parent / "model.js")
     assert (model["class_names"], model["thresholds"], model["is_multilabel"]) == (names, [0.25, 0.75], True)
 
 
-def test_foreign_files_are_not_touched(model_dir, ort_dir, tmp_path):
+def test_foreign_files_are_not_touched(model_dir, runtime, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/notes.txt").write_text("mine")
     with pytest.raises(FileExistsError, match=r"holds 'notes.txt'; choose a new folder"):
-        export_browser(model_dir, tmp_path / "mine", ort_dir=ort_dir)
+        export_browser(model_dir, tmp_path / "mine")
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
 
 
@@ -145,7 +152,7 @@ def test_npm_brings_the_runtime_once_and_the_cache_keeps_it(model_dir, install_n
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        pytest.param(None, r"npm is not installed here\. On a computer with npm .* pass ort_dir=FOLDER\.", id="no npm"),
+        pytest.param(None, r"npm is not installed here\. On a computer with npm .* dist into .*cache", id="no npm"),
         pytest.param(
             {"fails": True}, r"npm could not bring .*: npm error network .* Is there a network", id="npm fails"
         ),
@@ -153,7 +160,7 @@ def test_npm_brings_the_runtime_once_and_the_cache_keeps_it(model_dir, install_n
     ],
 )
 def test_what_to_do_without_the_runtime_is_said_before_anything_is_written(
-    options, message, model_dir, ort_dir, install_npm, tmp_path, monkeypatch
+    options, message, model_dir, package_dir, install_npm, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("PATH", os.devnull)
     if options is not None:
@@ -162,14 +169,6 @@ def test_what_to_do_without_the_runtime_is_said_before_anything_is_written(
         export_browser(model_dir, tmp_path / "page")
     assert "\n" not in str(error.value)
     assert not (tmp_path / "page").exists()
-
-
-def test_another_version_of_the_runtime_is_refused(model_dir, ort_dir, tmp_path):
-    (ort_dir / "dist/ort-wasm-simd-threaded.wasm").write_bytes(b"another version")
-    with pytest.raises(
-        BrowserRuntimeError, match=r"does not hold the files of onnxruntime-web .* as they were published"
-    ):
-        export_browser(model_dir, tmp_path / "page", ort_dir=ort_dir)
 
 
 def test_the_page_may_contact_no_host_and_names_none():
