@@ -153,10 +153,10 @@ def run_notebook(
     timeout_s: float = 3600.0,
     show_progress: bool = True,
 ) -> Results:
-    """Execute a notebook with papermill, strictly, and return its results; the executed copy is written in any case.
+    """Execute a notebook with papermill, strictly, and return its results; `timeout_s` is the limit for all of it.
 
-    Papermill only logs a warning for a misspelled parameter and then runs with the default; here that, a wrong type and
-    a missing `parameters` tag are errors before anything runs. `timeout_s` is the limit for the whole notebook.
+    Papermill only warns of a misspelled parameter; here that, a wrong type and a missing tag are errors before anything
+    runs.
     """
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError

@@ -29,10 +29,8 @@ class Score(NamedTuple):
 
 
 def compute_wilson_interval(n_successes: Any, n: Any) -> tuple[Any, Any]:
-    """Lower and upper limit of a fraction `n_successes / n` (Wilson 1927); NaN where `n` is 0.
-
-    By hand because scipy's `binomtest(...).proportion_ci("wilson")` takes neither arrays nor fractional counts.
-    """
+    """Lower and upper limit of a fraction `n_successes / n` (Wilson 1927); NaN where `n` is 0."""
+    # By hand: scipy's `binomtest(...).proportion_ci("wilson")` takes neither arrays nor fractional counts.
     successes, trials = np.broadcast_arrays(np.asarray(n_successes, float), np.asarray(n, float))
     if np.any(successes < 0) or np.any(successes > trials):
         raise ValueError(f"Expected 0 <= n_successes <= n, got {n_successes} of {n}.")

@@ -90,10 +90,7 @@ def make_plot_table(rows: Rows, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def list_series(table: pd.DataFrame, value: Columns, group: str) -> list[tuple[str, pd.DataFrame]]:
-    """List the series of a figure with their names; each has the columns `value`, `low` and `high`, NaN where unknown.
-
-    A series is what has the same `group`, or, where `value` names several columns, each of these.
-    """
+    """List the named series of a figure, one per `group` or column, each with `value`, `low` and `high`, or NaN."""
     series = []
     for column, name in ({value: ""} if isinstance(value, str) else value).items():
         low, high = ("low", "high") if column == "value" else (f"{column}_low", f"{column}_high")

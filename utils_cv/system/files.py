@@ -35,16 +35,13 @@ def write_atomic(path: str | Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def lock_folder(folder: Path, *, wait: bool = True) -> Iterator[None]:
-    """Let one process (or thread) at a time into the block; a killed one leaves no lock. On Windows all enter.
-
-    Without waiting a BlockingIOError is raised where another one is in the block.
-    """
+    """Let one process at a time into the block; others wait, or get a BlockingIOError. On Windows all enter."""
     try:
         import fcntl
     except ModuleNotFoundError:
         yield
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(folder, os.O_RDONLY)  # a killed process leaves no lock
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -83,11 +83,7 @@ def _read_cpu_quota(cgroup_dir: Path) -> float | None:
 
 
 def measure_free_memory_mb() -> float:
-    """Measure how much more memory this process may take, in units of 10**6 bytes; without swap.
-
-    What the system calls available counts, the limit of a container, and the process's own limit of its address space.
-    Where the system does not say what is available, half of all memory is taken for it, or of 4 GB.
-    """
+    """Measure how much more memory this process may take, without swap, in units of 10**6 bytes."""
     limits = [_read_available_memory(), _read_cgroup_memory(Path("/sys/fs/cgroup")), _read_address_space()]
     return min(limit for limit in limits if limit is not None) / 1e6
 
@@ -98,7 +94,7 @@ def _read_available_memory() -> float:
         for line in facts.read_text().splitlines():
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
-    return (_read_memory_gb() or 4.0) * 1e9 / 2
+    return (_read_memory_gb() or 4.0) * 1e9 / 2  # the system does not say: half of all memory
 
 
 def _read_cgroup_memory(cgroup_dir: Path) -> float | None:

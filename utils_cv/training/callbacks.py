@@ -107,9 +107,8 @@ class KeepBest(TrackerCallback):
 class Checkpoint(Callback):
     """Save the training in a folder after every epoch, and go on from there when it is called again.
 
-    The file holds tensors and numbers only, cannot run code, and is replaced whole, never half. On resuming, fastai
-    is told the scores of the finished epochs again, so that its records and the best loss are as they were. The
-    fingerprint is of everything that the training depends on; one of another training is a ValueError.
+    On resuming, fastai is told the scores of the finished epochs again, so that its records and the best loss are as
+    they were. The fingerprint is of everything that the training depends on; one of another training is a ValueError.
     """
 
     order = KeepBest.order + 5  # after the epoch has been recorded and kept
@@ -169,10 +168,9 @@ class Checkpoint(Callback):
 class Distribute(Callback):
     """Give each process its part of every batch, and average the gradients; alone it does nothing.
 
-    fastai's own trainer for several processes splits the images into one row per process and moves their order through
-    a GPU; here a batch over all processes holds the same images as one process would have put into it, and CPUs do as
-    well. All processes score all validation images, so that they agree on the best epoch without asking each other. A
-    batch that does not divide by the processes is a ValueError.
+    fastai's own trainer for several processes needs GPUs, and splits the images otherwise: here a batch over all
+    processes holds the images that one process would have put into it. All processes score all validation images, so
+    that they agree on the best epoch.
     """
 
     order = 11  # after the model is on its device

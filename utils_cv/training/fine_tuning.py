@@ -142,15 +142,11 @@ def fine_tune(
 
 
 class Activations(NamedTuple):
-    """What the frozen part of a network gives for views of images: computed once, for any number of trainings.
+    """What the frozen part of a network gives for views of images: computed once, for any number of trainings."""
 
-    `views` are float16 (n_rows, channels, height, width): the first of the images as they are, the others of the first
-    rows, the train images. `rows` are those of the image table, `seconds` what it took without the export.
-    """
-
-    views: list[np.ndarray]
-    rows: list[int]
-    seconds: float
+    views: list[np.ndarray]  # float16 (n_rows, channels, height, width): as they are, then augmented train images
+    rows: list[int]  # of the image table, those of the train images first
+    seconds: float  # without the export
 
 
 def compute_activations(

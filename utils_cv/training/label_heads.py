@@ -52,10 +52,7 @@ def fit_label_heads(
 def split_label_folds(
     targets: np.ndarray, groups: np.ndarray | None, *, n_folds: int, seed: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """As `split_folds`, for targets (n_images, n_labels); the rarest label is spread first (Sechidis et al. 2011).
-
-    No label is missing in what a fold learns: its only image (or group) is learned by all and held out by none.
-    """
+    """As `split_folds`, for targets (n_images, n_labels); the rarest label is spread first (Sechidis et al. 2011)."""
     units = np.arange(len(targets)) if groups is None else np.unique(groups, return_inverse=True)[1]
     has_label = np.zeros((units.max() + 1, targets.shape[1] + 1), bool)
     np.logical_or.at(has_label[:, :-1], units, targets > 0)
@@ -67,7 +64,7 @@ def split_label_folds(
         for unit in order[has_label[order, label] & (fold_of[order] < 0)]:
             fold_of[unit] = np.lexsort((counts[:, -1], counts[:, label]))[0]
             counts[fold_of[unit]] += has_label[unit]
-    for label in by_rarity:
+    for label in by_rarity:  # the only image (or group) of a label is learned by all folds and held out by none
         with_label = order[has_label[order, label]]
         if len(np.unique(fold_of[with_label])) == 1:
             fold_of[with_label[0]] = -1
