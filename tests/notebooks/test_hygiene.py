@@ -71,12 +71,6 @@ def test_size_and_style(path):
 
 
 @every_notebook
-def test_the_third_cell_installs_on_colab_and_kaggle_and_prints_nothing_here(path):
-    cell = nbformat.read(path, as_version=4).cells[2]
-    assert (cell.source, cell.outputs, cell.metadata["tags"]) == (CELL, [], [TAG])
-
-
-@every_notebook
 def test_few_names_of_ours_before_the_first_picture(path):
     names = set()
     for cell in read_cells(path, "code"):
@@ -94,6 +88,8 @@ def test_it_opens_and_closes_as_all_do(path):
     cells = read_cells(path)
     assert cells[0].source.startswith(f"# {path.stem[:2]} · ")
     assert "| at a glance |" in cells[1].source
+    hosted = nbformat.read(path, as_version=4).cells[2]  # for Colab and Kaggle: `python -m tools.hosted` writes it
+    assert (hosted.source, hosted.outputs, hosted.metadata["tags"]) == (CELL, [], [TAG])
     assert "show_results(" in read_cells(path, "code")[-1].source
     closing = "\n".join(cell.source for cell in cells[-3:])
     assert "What you learned" in closing
