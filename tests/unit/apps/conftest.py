@@ -10,11 +10,13 @@ from utils_cv.__main__ import main
 
 @pytest.fixture(scope="package")
 def model_dir(small_probe, small_images, tmp_path_factory):
-    """The folder of the finished model."""
+    """The folder of the finished model, with a title, a score and a license."""
+    from utils_cv.evaluation.intervals import make_fraction_score
     from utils_cv.models.saved_classifier import save_classifier
 
     folder = tmp_path_factory.mktemp("models") / "shapes"
-    save_classifier(small_probe, folder, images=small_images, license="mit")
+    scores = {"accuracy": make_fraction_score(5, 6)}
+    save_classifier(small_probe, folder, images=small_images, scores=scores, title="My *shapes*", license="mit")
     return folder
 
 

@@ -21,7 +21,6 @@ from utils_cv.apps.browser import BrowserRuntimeError, export_browser
 from utils_cv.apps.pages import read_page_file
 from utils_cv.data import decoding, images
 from utils_cv.evaluation.intervals import make_fraction_score
-from utils_cv.models.saved_classifier import save_classifier
 
 CONTENTS = {"ort.wasm.bundle.min.mjs": b"export const env = {};", "ort-wasm-simd-threaded.wasm": b"\0asm" * 99}
 FAKE_NPM = """import pathlib, shutil, sys
@@ -31,15 +30,6 @@ if {fails}:
     sys.exit("npm error network request to nowhere failed")
 shutil.copy({package!r}, folder)
 """
-
-
-@pytest.fixture(scope="module")
-def model_dir(small_probe, small_images, tmp_path_factory):
-    """A finished model of two classes, with a score and a license."""
-    folder = tmp_path_factory.mktemp("models") / "shapes"
-    scores = {"accuracy": make_fraction_score(5, 6)}
-    save_classifier(small_probe, folder, images=small_images, scores=scores, title="My *shapes*", license="mit")
-    return folder
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import pytest
 
 from tests.conftest import ROOT, draw_image
 from utils_cv.apps.service import make_app, open_socket, run_service
+from utils_cv.evaluation.intervals import make_fraction_score
 from utils_cv.models.saved_classifier import load_classifier, save_classifier
 
 
@@ -101,7 +102,8 @@ def test_a_replaced_model_answers_soon_and_no_request_is_lost(model_dir, images,
         for thread in threads:
             thread.start()
         for name in ("first", "second"):
-            save_classifier(dataclasses.replace(small_probe, class_names=[name, "carton"]), folder, overwrite=True)
+            model = dataclasses.replace(small_probe, class_names=[name, "carton"])
+            save_classifier(model, folder, scores={"accuracy": make_fraction_score(5, 6)}, overwrite=True)
         while (200, "second") not in seen:
             stop.wait(0.05)
         stop.set()

@@ -2,7 +2,14 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
+
+
+def scale_like_the_head(features):
+    """Center and scale features as `fit_linear_head` does."""
+    std = features.std(axis=0)
+    return (features - features.mean(axis=0)) / np.sqrt(std * np.sqrt((std**2).mean()))
 
 
 @pytest.fixture(scope="session")

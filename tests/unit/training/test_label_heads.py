@@ -10,6 +10,7 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
+from tests.unit.training.conftest import scale_like_the_head
 from utils_cv.data.splits import split_folds
 from utils_cv.training import label_heads
 from utils_cv.training.linear_probe import C_GRID, DEFAULT_C, N_FOLDS, fit_linear_head
@@ -22,11 +23,6 @@ def make_labels(n=90, n_features=30, n_labels=5):
     noise = rng.logistic(size=(n, n_labels)) * np.linspace(0.2, 8, n_labels)
     scores = features @ rng.normal(size=(n_features, n_labels)) + noise
     return features, (scores > np.quantile(scores, np.linspace(0.4, 0.85, n_labels), axis=0).diagonal()).astype(float)
-
-
-def scale_like_the_head(features):
-    std = features.std(axis=0)
-    return (features - features.mean(axis=0)) / np.sqrt(std * np.sqrt((std**2).mean()))
 
 
 def measure_like_scikit_learn(scaled, codes, folds, C):

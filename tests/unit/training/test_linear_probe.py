@@ -8,6 +8,7 @@ from scipy.special import expit, softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
+from tests.unit.training.conftest import scale_like_the_head
 from utils_cv.evaluation.calibration import weigh_images
 from utils_cv.training import linear_probe as linear_probe_module
 from utils_cv.training.learner import predict_images
@@ -23,11 +24,6 @@ def make_features(n_classes, n=60, n_features=80):
 
 def predict(features, weight, bias):
     return softmax(features @ weight.T + bias, axis=1)
-
-
-def scale_like_the_head(features):
-    std = features.std(axis=0)
-    return (features - features.mean(axis=0)) / np.sqrt(std * np.sqrt((std**2).mean()))
 
 
 def choose_like_scikit_learn(features, codes, folds, groups=None):
