@@ -6,9 +6,10 @@ as a draw makes them. Of 100 images 20 come into the test split, give or take 4.
 
 Every class gets an image in every part, or a ValueError says why not. Where the hashes leave a part without a class (a
 fifth of the classes of 10 images, 1 in 400 of those of 30), the image or group of lowest hash that no other part needs
-is moved there, and may move again when images of its class come or go. Where that does not help, as with many classes
-of few groups, all hashes are drawn anew, so other splits may change, too. A saved table keeps all splits:
-`utils_cv.data.csv_tables.save_image_table`.
+is moved there, and may move again when images of its class come or go: at most two for one that comes or goes, and none
+of another class. Where images have several labels, or groups hold several classes, and there are few of them, such a
+move can ask for others; images that share no class with them, directly or by others, keep their splits. A saved table
+keeps all splits: `utils_cv.data.csv_tables.save_image_table`.
 """
 
 import hashlib
@@ -23,7 +24,7 @@ import pandas as pd
 from .labels import SPLIT_NAMES, normalize_name, split_labels
 
 _SHARES = MappingProxyType({"train": 0.6, "valid": 0.2, "test": 0.2})
-_N_ATTEMPTS = 50  # other hashes, tried when groups or several labels per image leave a part without a class
+_N_FORCED = 1000  # moves that open another gap, before a split is given up
 
 
 def complete_splits(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
@@ -161,20 +162,16 @@ def _fill_splits(
     _check_counts({label: len(units) for label, units in units_of_label.items()}, n_parts_without, why)
     names = unit[is_free].unique()
     limits = np.cumsum(list(shares.values())) / sum(shares.values())
-    for attempt in range(_N_ATTEMPTS):
-        hashes = _hash_names(names, f"{seed} {' '.join(shares)} {attempt or ''}")
-        hashed_parts = np.array(list(shares), dtype=object)[
-            np.searchsorted(limits[:-1], list(hashes.values()), "right")
-        ]
-        part_of_unit = dict(zip(names, hashed_parts, strict=True))
-        lacking = _move_units(part_of_unit, hashes, units_of_label, list(shares), present)
-        if not lacking:
-            return split.where(~is_free, unit.map(part_of_unit))
-    label, part = lacking[0]
-    raise ValueError(
-        f"No split of {len(names)} {what} was found that puts every class into every part: {label!r} is missing in "
-        f"{part!r} in the last of {_N_ATTEMPTS} tries. Add images of it, or drop the class."
-    )
+    hashes = _hash_names(names, f"{seed} {' '.join(shares)} ")
+    hashed_parts = np.array(list(shares), dtype=object)[np.searchsorted(limits[:-1], list(hashes.values()), "right")]
+    part_of_unit = dict(zip(names, hashed_parts, strict=True))
+    if lacking := _move_units(part_of_unit, hashes, units_of_label, list(shares), present):
+        label, part = lacking[0]
+        raise ValueError(
+            f"No split of {len(names)} {what} was found that puts every class into every part: {label!r} is missing in "
+            f"{part!r} after {_N_FORCED} moves. Add images of it, or drop the class."
+        )
+    return split.where(~is_free, unit.map(part_of_unit))
 
 
 def _move_units(
@@ -184,30 +181,37 @@ def _move_units(
     parts: Sequence[str],
     present: Collection[tuple[str, str]],
 ) -> list[tuple[str, str]]:
-    """Move units in place to parts that have none of their label; return the labels and parts where none could move."""
+    """Move units in place to parts that have none of their label; return the labels and parts that stay without.
+
+    Units that no other part needs go first. Where there is none, one is moved all the same, and then those that come
+    into its place. Each move of a unit makes its next one dearer, unless it leads back to its first part.
+    """
     labels_of_unit = defaultdict(list)
     for label, units in units_of_label.items():
         for unit in units:
             labels_of_unit[unit].append(label)
     counts = Counter((label, part_of_unit[unit]) for unit, labels in labels_of_unit.items() for label in labels)
     counts.update(dict.fromkeys(present, 1))
-    by_rarity = sorted(units_of_label, key=lambda label: len(units_of_label[label]))
+    first_part = dict(part_of_unit)
+    n_moves, n_forced, is_stuck = Counter[str](), 0, False
 
-    def count_new_gaps(unit: str, part: str) -> int:
+    def compute_cost(unit: str, part: str) -> int:
         old = part_of_unit[unit]
-        return sum((counts[label, old] == 1) - (counts[label, part] == 0) for label in labels_of_unit[unit])
+        n_gaps = sum((counts[label, old] == 1) - (counts[label, part] == 0) for label in labels_of_unit[unit])
+        return n_gaps + n_moves[unit] - (part == first_part[unit])
 
-    has_moved = True
-    while has_moved:
-        has_moved = False
-        lacking = [(label, part) for label in by_rarity for part in parts if not counts[label, part]]
+    while lacking := [(label, part) for label in units_of_label for part in parts if not counts[label, part]]:
+        if is_stuck and (n_forced := n_forced + 1) > _N_FORCED:
+            break
+        was_stuck, is_stuck = is_stuck, True
         for label, part in lacking:
-            best = min((count_new_gaps(unit, part), hashes[unit], unit) for unit in units_of_label[label])
-            if not counts[label, part] and best[0] < 0:
-                has_moved, unit = True, best[2]
+            cost, _, unit = min((compute_cost(unit, part), hashes[unit], unit) for unit in units_of_label[label])
+            if not counts[label, part] and (cost < 0 or (was_stuck and is_stuck)):
+                is_stuck = False
                 counts.subtract((name, part_of_unit[unit]) for name in labels_of_unit[unit])
                 counts.update((name, part) for name in labels_of_unit[unit])
                 part_of_unit[unit] = part
+                n_moves[unit] += 1
     return lacking
 
 
