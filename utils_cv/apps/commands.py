@@ -182,15 +182,18 @@ def _shorten(value: Any) -> Any:
 
 def copy_image(path: str, label: str, root: Path, out_dir: Path) -> str:
     """Copy an image to `out_dir`/label/ and its path below `root`, unless a file lies there; gives what went wrong."""
+    from utils_cv.data.images import find_path
+
     # Different labels get different folders, with names that other systems take, too.
     forbidden = r'[<>:"/\\|?*%\x00-\x1f]|^\.|[. ]$'
     folder = re.sub(forbidden, lambda found: f"%{ord(found[0]):02X}", label or NO_LABEL)
-    target = out_dir / folder / (Path(path).relative_to(root) if root.is_dir() else Path(path).name)
+    source = find_path(path)
+    target = out_dir / folder / (source.relative_to(root) if root.is_dir() else source.name)
     try:
         if not target.exists():
             with write_atomic(target) as temporary_path:
-                shutil.copy2(path, temporary_path)
-        elif hash_file(target) != hash_file(path):
+                shutil.copy2(source, temporary_path)
+        elif hash_file(target) != hash_file(source):
             return f"not copied, another file lies at {target}"
     except OSError as error:
         return f"not copied to {target} ({error.strerror})"

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from utils_cv.data.decoding import FULL_RANGE, HeaderFacts, ImageError, decode_image
-from utils_cv.data.images import FORMAT_BY_EXTENSION, read_file
+from utils_cv.data.images import FORMAT_BY_EXTENSION, find_path, read_file
 
 from .duplicates import THUMBNAIL_PX
 
@@ -37,7 +37,7 @@ class ImageFacts(NamedTuple):
 
 def measure_image(path: str | Path, value_range: int = FULL_RANGE) -> tuple[ImageFacts, np.ndarray]:
     """Read a file once: its facts, and a gray thumbnail (32, 32) uint8, black where the file cannot be opened."""
-    path = Path(path)
+    path = find_path(path)
     black = np.zeros((THUMBNAIL_PX, THUMBNAIL_PX), np.uint8)
     try:
         content = read_file(path)

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from utils_cv.data.decoding import FULL_RANGE
 from utils_cv.data.images import find_value_range
-from utils_cv.data.labels import LABEL_SEPARATOR, SPLIT_NAMES, fold_name, normalize_name
+from utils_cv.data.labels import LABEL_SEPARATOR, SPLIT_NAMES, fold_name, name_images, normalize_name
 from utils_cv.system.machine import count_cpus
 from utils_cv.system.threads import map_in_threads
 
@@ -72,12 +71,18 @@ class AuditReport:
         ]
         too_large = self.unreadable[self.unreadable["cause"].str.startswith("too many pixels")]
         if len(too_large):
-            checks.append(("of the unreadable: beyond the limit of pixels", too_large, "downsize, or raise max_mb"))
+            checks.append(
+                (
+                    "of the unreadable: beyond the limit of pixels",
+                    too_large,
+                    "downsize, or raise the limit that its cause names",
+                )
+            )
         deep = self.facts.loc[self.facts["max_value"] > 0, ["image", "file_issues"]]
-        if self.value_range < FULL_RANGE:
+        if len(deep):
             share = self.facts["max_value"].max() / self.value_range
             advice = f"all are opened with value_range={self.value_range}, of which the set uses {share:.0%}"
-            checks.append(("16-bit files that use a part of their range", deep, advice))
+            checks.append(("16-bit files and the share of their range", deep, advice))
         rows = [(check, len(found), _give_example(found), advice) for check, found, advice in checks]
         return pd.DataFrame(rows, columns=["check", "n_images", "example", "advice"])
 
@@ -272,7 +277,7 @@ def _check_table(table: pd.DataFrame) -> pd.DataFrame:
     if not paths.is_unique:
         raise ValueError(f"{paths[paths.duplicated()].iloc[0]} is listed twice; keep one row per image.")
     split = table["split"].fillna("") if "split" in table else ""
-    images = table.get("image", paths).astype(str).map(normalize_name)  # can be printed
+    images = name_images(table.get("image", paths).astype(str))  # can be printed
     return table.assign(path=paths, image=images, split=split)
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..system.files import lock_folder
+from .images import find_path
 from .labels import LABEL_SEPARATOR
 
 COLUMNS = ["image", "label", "kind", "annotator", "time"]
@@ -71,7 +72,7 @@ def is_choice_file(csv_path: Path) -> bool:
 def name_image(path: str | Path, folder: Path) -> str:
     """Name an image in the CSV file of a folder: its path from there, with `%` codes where that cannot be printed."""
     try:
-        name = Path(os.path.relpath(path, folder)).as_posix()
+        name = Path(os.path.relpath(find_path(path), folder)).as_posix()
     except ValueError:  # another drive of Windows
         name = Path(path).as_posix()
     is_plain = name.isprintable() and name == name.strip()

@@ -16,8 +16,20 @@ import pandas as pd
 
 from ..system.files import write_atomic
 from .choices import decide_labels, is_choice_file
+from .decoding import make_printable
 from .image_files import is_image_name, list_image_files
-from .labels import LABEL_SEPARATOR, SPLIT_NAMES, find_split_name, fold_name, normalize_name, suggest_name
+from .images import find_path
+from .labels import (
+    LABEL_SEPARATOR,
+    SPLIT_NAMES,
+    check_labels,
+    find_split_name,
+    fold_name,
+    list_class_names,
+    name_images,
+    normalize_name,
+    suggest_name,
+)
 
 # What a CSV file may call each column, the likeliest first; case, blanks and "-" do not count.
 _COLUMNS = {
@@ -35,22 +47,28 @@ _OTHER_KINDS = (
     (rb"\s*<(!doctype|html|head|\?xml)", "an HTML or XML page, perhaps a login page: download the file again"),
     (rb"\s*[\[{]|%PDF|PAR1|\x89HDF|\x93NUMPY|SQLite", "JSON or no text: write a CSV file of images and labels"),
 )
+_ALSO_CLASSES = ("tag", "tags", "choice", "y", "group", "groups")  # of these names, too, a class may have one
 _EMPTY = ("", "nan", "na", "n/a", "none", "null", "-")  # in columns whose empty cells mean something
 _YES, _NO = ("1", "1.0", "true", "yes", "y", "x"), ("0", "0.0", "false", "no", "n", *_EMPTY)
 
 
-def load_csv_table(csv_path: Path, *, is_whole_folder: bool = False) -> tuple[pd.DataFrame, Counter[str]]:
-    """Load the images that a CSV file lists, counted from its folder; count the images there that it does not list."""
+def load_csv_table(csv_path: Path) -> tuple[pd.DataFrame, Counter[str]]:
+    """Load the images that a CSV file lists; count what it lists in vain, and the images that it does not list."""
     is_log = is_choice_file(csv_path)
     raw, undecided = decide_labels(csv_path) if is_log else (read_cells(csv_path), Counter[str]())
-    columns = {kind: _find_columns(raw, names) for kind, names in _COLUMNS.items()}
-    label, split, group = (next(iter(columns[kind]), "") for kind in ("label", "split", "group"))
-    others = raw.drop(columns=[*columns["image"], *filter(None, (label, split, group))])
-    if columns["image"] and not label and len(others.columns) == 1:
-        label = others.columns[0]  # such as `breed`: nothing else is said of the images
-    marks = others.apply(lambda cells: cells.str.strip().str.lower())
+    marks = raw.apply(lambda cells: cells.str.strip().str.lower())
     is_mark = marks.apply(lambda cells: cells.isin(_YES + _NO).all() and not cells.isin(_EMPTY).all())
-    classes = [] if label or sum(is_mark) < 2 else list(others.columns[is_mark])
+    columns = {kind: _find_columns(raw, names) for kind, names in _COLUMNS.items()}
+    columns["image"] = [name for name in columns["image"] if not is_mark[name]] or columns["image"]
+    label, split, group = (next(iter(columns[kind]), "") for kind in ("label", "split", "group"))
+    others = [name for name in raw if name not in (*columns["image"], label, split, group)]
+    classes = [name for name in others if is_mark[name]]
+    if alike := _find_classes_named_like_columns(csv_path, marks[[name for name in raw if is_mark[name]]], classes):
+        classes, label, group = alike, "" if label in alike else label, "" if group in alike else group
+    elif columns["image"] and not label and len(others) == 1:
+        label = others[0]  # such as `breed`: nothing else is said of the images
+    if label or len(classes) < 2:
+        classes = []
     if raw.empty or not columns["image"] or not (label or classes):
         missing = " and ".join(kind for kind in ("image", "label") if not columns[kind])
         what = f"no column for {missing}" if missing else "no rows"
@@ -70,12 +88,47 @@ def load_csv_table(csv_path: Path, *, is_whole_folder: bool = False) -> tuple[pd
         facts = facts.rename(columns={name: f"csv_{name}" for name in _COLUMNS})
         typed = pd.read_csv(io.StringIO(facts.to_csv(index=False)), low_memory=False, index_col=False)
         table = pd.concat([table, typed], axis=1)
-    is_again = table["path"].duplicated().to_numpy()
-    _check_repeated(csv_path, table.set_axis(raw.index))
-    table = table[~is_again].reset_index(drop=True)
+    table = table.set_axis(raw.index.rename("line"))
     table.attrs["is_multilabel"] = is_declared
-    left_out = _count_unlisted(csv_path, paths, is_whole_folder=is_whole_folder)
-    return table, left_out + undecided + Counter({"rows that list an image again": int(is_again.sum())})
+    check_labels(table, source=str(csv_path))
+    left_out = _count_missing(csv_path, table) + _count_unlisted(csv_path, [path for path in paths if path])
+    table = table[table["path"] != ""]
+    _check_repeated(csv_path, table)
+    is_again = table["path"].duplicated().to_numpy()
+    left_out += undecided + Counter({"rows that list an image again": int(is_again.sum())})
+    return table[~is_again].reset_index(drop=True), left_out
+
+
+def _find_classes_named_like_columns(csv_path: Path, marks: pd.DataFrame, classes: list[str]) -> list[str]:
+    """All columns of marks where a class is called like a label or a group, and every row has one mark; else none."""
+    names = [name for name in marks if name in classes or _simplify(name) in _ALSO_CLASSES]
+    is_one, is_one_without = ((marks[columns].isin(_YES).sum(axis=1) == 1).all() for columns in (names, classes))
+    if not classes or len(names) == len(classes) or is_one_without:
+        return []
+    others = ", ".join(name for name in names if name not in classes)
+    words = "is taken as a class, too" if is_one else "is not taken as a class. If it is one, give it another name"
+    warnings.warn(f"{csv_path}: {others} holds marks as {', '.join(classes)} does, and {words}.", stacklevel=4)
+    return names if is_one else []
+
+
+def _count_missing(csv_path: Path, table: pd.DataFrame) -> Counter[str]:
+    """Count the rows whose image does not exist; an error where that is most, or all of a class."""
+    is_missing = table["path"] == ""
+    if not (n := int(is_missing.sum())):
+        return Counter()
+    missing = table[is_missing]
+    first, line = missing["image"].iloc[0], missing.index[0]
+    lost = sorted(set(list_class_names(table)) - set(list_class_names(table[~is_missing])))
+    if n <= len(table) / 2 and not lost and "\n" not in first:
+        return Counter({f"listed in {csv_path.name}, but not there, such as {first[:200]} in line {line}": n})
+    folder = csv_path.parent
+    quote = " Is a quote missing?" if "\n" in first else ""
+    close = suggest_name(Path(first).name, [path.name for path in list_image_files(folder)[:5000]])
+    raise FileNotFoundError(
+        f"{csv_path} lists {n} of {len(table)} images that do not exist{f', all of {lost[0]!r}' * bool(lost)}, the "
+        f"first {first[:200]!r} in line {line}; looked in {folder}. Paths in the CSV count from its own "
+        f"folder.{close}{quote}"
+    )
 
 
 def save_image_table(table: pd.DataFrame, csv_path: str | Path, *, overwrite: bool = False) -> None:
@@ -95,8 +148,8 @@ def save_image_table(table: pd.DataFrame, csv_path: str | Path, *, overwrite: bo
     csv_path = Path(csv_path).expanduser().absolute()
     if csv_path.exists() and not overwrite:
         raise FileExistsError(f"{csv_path} exists; give another name, or overwrite=True to replace it.")
-    images = [Path(os.path.relpath(path, csv_path.parent)).as_posix() for path in table["path"]]
-    saved = table.drop(columns="path").assign(image=[normalize_name(image) for image in images])
+    images = [Path(os.path.relpath(find_path(path), csv_path.parent)).as_posix() for path in table["path"]]
+    saved = table.drop(columns="path").assign(image=name_images(images))
     with write_atomic(csv_path) as temporary_path:
         saved.to_csv(temporary_path, index=False, encoding="utf-8", errors="backslashreplace")
 
@@ -150,15 +203,31 @@ def _read_text(csv_path: Path) -> str:
         "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else f"utf-16-{'be' if n_zeros[0] > n_zeros[1] else 'le'}"
     )
     is_wide = wide == "utf-16" or max(n_zeros) > len(content[:1000]) // 4
-    for encoding in [wide] if is_wide else ["utf-8-sig", "cp1252", "latin-1"]:
+    for encoding in [wide] if is_wide else ["utf-8-sig", "cp1252"]:
         try:
             text = content.decode(encoding)
         except UnicodeDecodeError:
             continue
         text = text.rstrip("\x1a")  # ends files of old programs
-        if "\0" not in text:
+        if "\0" not in text and not (encoding == "cp1252" and (number := _find_foreign_line(content))):
             return text
-    raise ValueError(f"{csv_path} is not a text file. Expected a folder of images or a CSV file in UTF-8.")
+    if b"\0" in content or is_wide:
+        raise ValueError(f"{csv_path} is not a text file. Expected a folder of images or a CSV file in UTF-8.")
+    number = _find_foreign_line(content) or 1
+    raise ValueError(
+        f"{csv_path}, line {number}: neither UTF-8 nor Western text (cp1252), perhaps GBK, Shift-JIS or cp1251. Save "
+        "it as 'CSV UTF-8', or by pd.read_csv(path, encoding='gbk', dtype=str).to_csv(path, index=False)."
+    )
+
+
+def _find_foreign_line(content: bytes) -> int:
+    """Number of the first line beyond ASCII if it is unlikely to be Western text, where accents stand alone; else 0."""
+    number = re.split(rb"[\x80-\xff]", content, maxsplit=1)[0].count(b"\n") + 1
+    runs = re.findall(rb"[\x80-\xff]+", content)
+    is_mixed = re.search(rb"[\xc3-\xc5][\x80-\xbf]", content) is not None  # UTF-8, of which another line is none
+    has_words = any(len(run) > 2 for run in runs) or all(len(run) == 2 and run[0] != run[1] for run in runs)
+    has_controls = re.search(rb"[\x81\x83\x88\x8d\x8f\x90\x98\x9d]", content) is not None  # no letters or quotes
+    return number if runs and (is_mixed or has_words or has_controls) else 0
 
 
 def _find_columns(header: Iterable[str], known_names: str) -> list[str]:
@@ -253,16 +322,11 @@ def _find_files(csv_path: Path, cells: pd.DataFrame) -> tuple[str, list[str], li
     images = [(path or cell).removeprefix(f"{folder}{os.sep}") for path, cell in zip(paths, names, strict=True)]
     if "path" in cells:  # of a table that was saved elsewhere
         paths = [path or _find_file(folder, cell) for path, cell in zip(paths, cells["path"], strict=True)]
-    if not all(paths):
-        row = paths.index(None)
-        quote = " Is a quote missing?" if "\n" in names.iloc[row] else ""
-        close = suggest_name(Path(names.iloc[row]).name, [path.name for path in list_image_files(folder)[:5000]])
-        raise FileNotFoundError(
-            f"{csv_path} lists {paths.count(None)} of {len(paths)} images that do not exist, the first "
-            f"{names.iloc[row][:200]!r} in line {names.index[row]}; looked in {folder}. Paths in the CSV count from "
-            f"its own folder.{close}{quote}"
-        )
-    return column, [normalize_name(Path(image).as_posix()) for image in images], [str(path) for path in paths]
+    paths = [make_printable(path) if path else "" for path in paths]
+    name_of = dict(zip(paths, images, strict=True))  # a file that is listed again has one name
+    unique = dict(zip(name_of, name_images(Path(image).as_posix() for image in name_of.values()), strict=True))
+    names_in_set = [unique[path] if path else image for path, image in zip(paths, images, strict=True)]
+    return column, names_in_set, paths
 
 
 def _find_files_of_elsewhere(folder: Path, names: Iterable[str]) -> list[str | None]:
@@ -281,7 +345,7 @@ def _find_files_of_elsewhere(folder: Path, names: Iterable[str]) -> list[str | N
 def _find_file(folder: Path, cell: str) -> str | None:
     """Path of the file that a cell names, if there is one."""
     for name in _spell(cell):
-        path = os.path.normpath(folder / name)
+        path = os.path.normpath(find_path(folder / name))
         if name and os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises an error for a name that is too long
             return path
     return None
@@ -311,12 +375,14 @@ def _make_key(name: str) -> str:
     return fold_name(stem if is_image_name(f"x{suffix}") else name)
 
 
-def _count_unlisted(csv_path: Path, paths: Sequence[str], *, is_whole_folder: bool) -> Counter[str]:
-    """Count the images that lie in the whole folder, or beside those that are listed, and are not listed."""
-    folders = {Path(path).parent for path in paths}
-    found = (
-        list_image_files(csv_path.parent) if is_whole_folder else [p for folder in folders for p in folder.iterdir()]
-    )
-    unlisted = sorted({str(path) for path in found if is_image_name(path.name)} - set(paths))
+def _count_unlisted(csv_path: Path, paths: Sequence[str]) -> Counter[str]:
+    """Count the images in the folder of the data set that are not listed."""
+    folders = {find_path(path).parent for path in paths}
+    shared = csv_path.parent
+    if csv_path.name.lower() != "labels.csv" and len({folder.anchor for folder in folders}) == 1:
+        shared = Path(os.path.commonpath(folders))  # of a table that lies elsewhere, or lists a part
+    is_own = shared == csv_path.parent or not csv_path.is_relative_to(shared)
+    found = list_image_files(shared) if is_own else [path for folder in folders for path in folder.iterdir()]
+    unlisted = sorted({make_printable(path) for path in found if is_image_name(path.name)} - set(paths))
     example = normalize_name(os.path.relpath(unlisted[0], csv_path.parent)) if unlisted else ""
     return Counter({f"not listed in {csv_path.name}, such as {example}": len(unlisted)} if unlisted else {})

@@ -69,8 +69,8 @@ class ImageError(ValueError):
 
 
 def make_printable(path: str | Path) -> str:
-    """Spell a path whose bytes are not UTF-8 so that it can be printed and saved; others stay as they are."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    r"""Spell bytes that are not UTF-8, as `caf\udce9.jpg`; it can be printed and saved, and `load_image` opens it."""
+    return os.fspath(path).encode("utf-8", "backslashreplace").decode()
 
 
 class HeaderFacts(NamedTuple):

@@ -13,7 +13,15 @@ from PIL import Image
 from ..system.files import write_atomic
 from ..system.machine import count_cpus
 from ..system.threads import map_in_threads
-from .decoding import ImageError, convert_to_rgb, decode_image, make_upright, read_header, read_upright_size
+from .decoding import (
+    ImageError,
+    convert_to_rgb,
+    decode_image,
+    make_printable,
+    make_upright,
+    read_header,
+    read_upright_size,
+)
 from .image_files import list_image_files
 from .images import FORMAT_BY_EXTENSION
 
@@ -88,13 +96,13 @@ def downsize_images(
     others = _list_other_files(in_dir, images)
 
     def work_on(path: Path) -> _Row:
-        name = path.relative_to(in_dir)
+        out_path, name = out_dir / path.relative_to(in_dir), make_printable(path.relative_to(in_dir).as_posix())
         try:
-            return _downsize_file(path, out_dir / name, name.as_posix(), min_side_px, quality)
+            return _downsize_file(path, out_path, name, min_side_px, quality)
         except ImageError as error:
-            return _Row(name.as_posix(), "failed", error.cause)
+            return _Row(name, "failed", error.cause)
         except OSError as error:
-            return _Row(name.as_posix(), "failed", f"cannot be read or written: {error}")
+            return _Row(name, "failed", f"cannot be read or written: {make_printable(str(error))}")
 
     done = map_in_threads(
         work_on, images + others, n_threads=count_cpus(), description="downsizing", show_progress=show_progress

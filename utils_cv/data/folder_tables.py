@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from .decoding import make_printable
 from .image_files import find_image_files, is_image_name, list_dirs
-from .labels import LABEL_SEPARATOR, SHORT_SPLIT_WORDS, SPLIT_NAMES, find_split_name, normalize_name
+from .labels import LABEL_SEPARATOR, SHORT_SPLIT_WORDS, SPLIT_NAMES, find_split_name, name_images, normalize_name
 
 _EXPECTED = (
     "Put the images of each class into a folder, such as train/cat/, or list them in labels.csv. If one of them is a "
@@ -74,9 +75,11 @@ def load_folder_table(root: Path) -> tuple[pd.DataFrame, Counter[str]]:
             f"{root}: {', '.join(names)} look like images and what was drawn on them, not like classes. {_EXPECTED}"
         )
     table["label"] = table["label"].map({name: normalize_name(name) for name in table["label"].unique()})
-    table.insert(0, "image", [normalize_name(path.relative_to(root).as_posix()) for path in table["path"]])
+    table.insert(0, "image", name_images(path.relative_to(root).as_posix() for path in table["path"]))
     order = table["split"].map(("", *SPLIT_NAMES).index)
-    return table.assign(path=table["path"].map(str)).iloc[order.argsort(kind="stable")].reset_index(drop=True), left_out
+    return table.assign(path=table["path"].map(make_printable)).iloc[order.argsort(kind="stable")].reset_index(
+        drop=True
+    ), left_out
 
 
 def _is_class_called_train(found: _Found, split_of: dict[Path, str]) -> bool:

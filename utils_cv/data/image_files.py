@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from .images import FORMAT_BY_EXTENSION, ImageLike, expand_home
+from .images import FORMAT_BY_EXTENSION, ImageLike, find_path
 
 # Made by macOS, Windows, Linux and network drives, for themselves; so are names that begin with a dot.
 _SYSTEM_NAMES = {
@@ -73,10 +73,10 @@ def expand_images(images: ImageLike | Iterable[ImageLike]) -> ImageLike | Iterab
         return images
     if not str(images).strip():
         raise ValueError("Got an empty path. Expected an image, a folder (. is this one) or a pattern.")
-    path = expand_home(images)
-    if path.is_dir():
+    path = find_path(images)
+    if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises an error for a name that is too long
         return list_image_files(path)
-    if not (set("*?[") & set(str(path))) or path.exists():
+    if not (set("*?[") & set(str(path))) or os.path.exists(path):  # noqa: PTH110
         return images
     base = next(parent for parent in (*path.parents, Path(path.anchor)) if parent.is_dir())  # such as "[1]"
     found = sorted(base.glob(str(path.relative_to(base))))

@@ -29,7 +29,7 @@ N_ENOUGH = 8  # test images of a class, from which on intervals of macro-F1 held
 
 
 def load_image_table(source: str | Path, *, min_classes: int = 2) -> pd.DataFrame:
-    """Load the image table of a data set.
+    r"""Load the image table of a data set.
 
     A CSV file, or a folder that holds `labels.csv`, gives what the CSV lists: a line per image, with columns `image`
     (or `path`, `filename`, ...) and `label` (or `class`, ...), or a column of 0 and 1 per class; perhaps `split` (or
@@ -40,7 +40,8 @@ def load_image_table(source: str | Path, *, min_classes: int = 2) -> pd.DataFram
     folders of classes; otherwise each folder is a class. Files are found by extension, in a fixed order; dot-files and
     folders of operating systems are passed over. What else is left out is counted in a warning.
 
-    Names are compared in Unicode NFC without blanks around them. Case counts: `Dog` in test beside `dog` in train is an
+    Names are compared in Unicode NFC without blanks and invisible signs around them; what is not UTF-8 is spelled
+    `caf\udce9.jpg`, which all functions here open. Case counts: `Dog` in test beside `dog` in train is an
     error that asks "did you mean"; `Dog` and `dog` both in train are two classes, and the audit lists them. Of
     `batch1/cat/` and `batch2/cat/` the outer folders are the classes; a warning says that the inner ones may be meant.
     `images/` beside `masks/`, `labels/` or `annotations/` alone is an error: these are no classes. An empty label is
@@ -56,7 +57,7 @@ def load_image_table(source: str | Path, *, min_classes: int = 2) -> pd.DataFram
         The image table, without opening any image. Column `split` is empty where the layout gives none.
 
     Raises:
-        FileNotFoundError: The folder, or an image that the CSV file lists, does not exist.
+        FileNotFoundError: The folder does not exist, or most of the images that the CSV file lists, or all of a class.
         ValueError: No layout fits, a label is missing, a class is empty or has only test images, or there are fewer
             classes than `min_classes`. The message names the file and the line or folder.
 
@@ -68,13 +69,12 @@ def load_image_table(source: str | Path, *, min_classes: int = 2) -> pd.DataFram
     source = find_dir(source)
     csv_path = _find_csv(source) if source.is_dir() else source
     if csv_path.is_file():
-        table, left_out = load_csv_table(csv_path, is_whole_folder=source.is_dir())
+        table, left_out = load_csv_table(csv_path)
     elif source.is_dir():
         table, left_out = load_folder_table(source)
     else:
         raise ValueError(f"{source} is neither a folder nor a file. Expected a folder of images or a CSV file.")
     origin = str(csv_path if csv_path.is_file() else source)
-    check_labels(table, source=origin)
     _check_train_classes(table, origin)
     table.attrs["left_out"] = normalize_name(_describe_left_out(left_out)) if left_out else ""
     class_names = list_class_names(table)

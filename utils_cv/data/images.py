@@ -2,6 +2,8 @@
 
 import errno
 import functools
+import os
+import re
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -40,6 +42,7 @@ _EXPECTED = (
     "expected a path, the bytes of a file, a file opened in binary mode, a Pillow image, or an array of uint8: grey "
     "(height, width), RGB (height, width, 3) or RGBA"
 )
+_OPENED_AS_TEXT = "opened as text; open it by open(path, 'rb')"
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # of arrays, by the number of channels
 # Grey is near the mean of photographs: after normalization a network sees about zero in the padding.
 _PADDING = (128, 128, 128)
@@ -95,7 +98,7 @@ def load_image(
         >>> load_image("data/fridge_negatives/box/box_00.jpg").size  # doctest: +SKIP
         (400, 300)
     """
-    path = expand_home(path)
+    path = find_path(path)
     return _decode(read_file(path), path, target_px, value_range, max_mb)
 
 
@@ -109,7 +112,7 @@ def read_file(path: Path) -> bytes:
 
 
 def _check_is_file(path: Path) -> None:
-    if path.exists() and not (path.is_file() or path.is_dir()):
+    if os.path.exists(path) and not (path.is_file() or path.is_dir()):  # noqa: PTH110 - knows no names that are too long
         raise OSError("a pipe, a socket or a device, not a file")
 
 
@@ -129,7 +132,7 @@ def find_value_range(paths: Iterable[str | Path]) -> int:
         >>> find_value_range(table["path"])  # doctest: +SKIP
         4095
     """
-    candidates = [path for path in map(Path, paths) if path.suffix.lower() in _EXTENSIONS_OF_DEEP]
+    candidates = [path for path in map(find_path, paths) if path.suffix.lower() in _EXTENSIONS_OF_DEEP]
     largest = max(map_in_threads(_read_max_value, candidates, n_threads=count_cpus()), default=0)
     return next(limit for limit in VALUE_RANGES if largest <= limit) if largest else FULL_RANGE
 
@@ -145,9 +148,11 @@ def _read_max_value(path: Path) -> int:
         return 0
 
 
-def expand_home(path: str | Path) -> Path:
-    """Put the home folder in place of a leading `~`; a file whose name begins with `~` stays as it is."""
+def find_path(path: str | Path) -> Path:
+    """Find what a path means: a leading `~/` is the home folder, and `make_printable` may have spelled its bytes."""
     path = Path(path)
+    if "\\ud" in str(path) and not os.path.lexists(path):
+        path = Path(re.sub(r"\\u(d[89a-f][0-9a-f]{2})", lambda code: chr(int(code[1], 16)), str(path)))
     return path.expanduser() if path.parts[:1] == ("~",) else path
 
 
@@ -228,11 +233,22 @@ def _open(image: ImageLike, target_px: int, value_range: int) -> Image.Image:
         if n_channels in _MODES:
             shape = image.shape if n_channels > 1 else image.shape[:2]
             return convert_to_rgb(Image.fromarray(np.ascontiguousarray(image).reshape(shape)))
-    content = read_from_start(image) if hasattr(image, "read") else None  # type: ignore[arg-type]
-    if isinstance(content, bytes):
-        return _decode(content, str(getattr(image, "name", "file")), target_px, value_range)
+    if hasattr(image, "read"):
+        name = str(getattr(image, "name", "file"))
+        return _decode(_read_open_file(image, name), name, target_px, value_range)
     shape_words = f" of shape {image.shape} and type {image.dtype}" if isinstance(image, np.ndarray) else ""
     raise TypeError(f"Got {type(image).__name__}{shape_words}; {_EXPECTED}.")
+
+
+def _read_open_file(file: Any, name: str) -> bytes:
+    try:
+        content = read_from_start(file)
+    except (OSError, ValueError) as error:  # the latter for closed files, and for bytes that are no text
+        is_text = isinstance(error, UnicodeDecodeError)
+        raise ImageError(name, _OPENED_AS_TEXT if is_text else f"cannot be read: {error}") from error
+    if not isinstance(content, bytes):
+        raise ImageError(name, _OPENED_AS_TEXT)
+    return content
 
 
 def _open_pillow(image: Image.Image, target_px: int, value_range: int) -> Image.Image:
@@ -261,7 +277,7 @@ def read_from_start(file: IO[bytes]) -> bytes:
 def iterate_images(images: ImageLike | Iterable[ImageLike]) -> Iterator[ImageLike]:
     """Give images one by one: those of a list, an array (n, height, width, 3), a generator or glob; or the only one."""
     is_one = isinstance(images, str | bytes | bytearray | memoryview | Path | Image.Image) or hasattr(images, "read")
-    if is_one or (isinstance(images, np.ndarray) and images.ndim in (2, 3)):
+    if is_one or (isinstance(images, np.ndarray) and images.ndim in (0, 2, 3)):
         return iter([images])  # type: ignore[list-item]
     has_order = isinstance(images, Iterable) and not isinstance(images, dict | set | frozenset)
     if not has_order or hasattr(images, "columns"):
@@ -335,7 +351,7 @@ def load_images(
                 n_opened += 1
         pixels = pixels[:n_opened]
     else:
-        files = [expand_home(path) for path in paths if isinstance(path, str | Path)]
+        files = [find_path(path) for path in paths if isinstance(path, str | Path)]
         # What is no file has nothing that tells whether it changed.
         key = hash_files(files, size_px, fit, value_range, PIL.__version__, len(files) < len(paths) and token_hex())
         pixels, failed = store_pixels(key, paths, size_px, load, load_from)
@@ -343,7 +359,7 @@ def load_images(
             again = load(paths[row])
             causes[row] = again if isinstance(again, str) else f"opened only now; delete {get_cache_dir(STORE)} once"
     failed = sorted(causes)
-    names = [str(paths[row]) if isinstance(paths[row], str | Path) else f"image {row}" for row in failed]
+    names = [make_printable(path) if isinstance(path := paths[row], str | Path) else f"image {row}" for row in failed]
     failures = {"path": names, "cause": [causes[row] for row in failed]}
     rows = np.setdiff1d(np.arange(len(paths)), failed)
     return LoadedImages(pixels, rows, pd.DataFrame(failures, columns=["path", "cause"]))

@@ -9,12 +9,17 @@ Only an empty one is: `NULL`, `NaN`, `None` and `NA` are names of classes, as th
 import difflib
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 
+from .decoding import make_printable
+
 LABEL_SEPARATOR = "|"
+# Signs without width that copied text may begin or end with; alone they name nothing.
+_INVISIBLE = "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\u2800\u3164\ufeff"
 SPLIT_NAMES = ("train", "valid", "test")
 _WORDS_OF_SPLIT = {
     "train": "train training trn tr entrenamiento treino entrainement 训练 訓練",
@@ -31,13 +36,20 @@ _FILLERS = {
 
 
 def normalize_name(name: str) -> str:
-    r"""Make a name comparable and printable: NFC, no blanks around it, bytes that are not UTF-8 escaped.
+    r"""Make a name comparable and printable: NFC, nothing invisible around it, bytes that are not UTF-8 escaped.
 
     Example:
         >>> normalize_name(" cafe\u0301 "), normalize_name("caf\udce9.jpg")
         ('café', 'caf\\udce9.jpg')
     """
-    return unicodedata.normalize("NFC", name.encode("utf-8", "backslashreplace").decode("utf-8")).strip()
+    return unicodedata.normalize("NFC", make_printable(name)).strip().strip(_INVISIBLE).strip()
+
+
+def name_images(names: Iterable[str]) -> list[str]:
+    """Names of images that can be compared and printed; where two would be the same, they stay as they are written."""
+    written = list(names)
+    counts = Counter(normalize_name(name) for name in written)
+    return [made if counts[made := normalize_name(name)] == 1 else make_printable(name) for name in written]
 
 
 def find_split_name(name: str) -> str:
@@ -134,7 +146,9 @@ def check_labels(table: pd.DataFrame, *, source: str = "The image table") -> Non
     if not is_multilabel(table[is_text]):
         is_missing |= table["label"].str.strip() == ""
     if is_missing.any():
-        rows = [f"{images.iloc[row]} (row {row + 1})" for row in np.flatnonzero(is_missing)]
+        is_line = table.index.name == "line"  # of a file; rows are counted
+        where = [f"line {line}" for line in table.index] if is_line else [f"row {i + 1}" for i in range(len(table))]
+        rows = [f"{images.iloc[row]} ({where[row]})" for row in np.flatnonzero(is_missing)]
         more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
         raise ValueError(
             f"{source} has no label for {len(rows)} of {len(table)} images: {', '.join(rows[:3])}{more}. Fill it in or "

@@ -10,7 +10,7 @@ import numpy as np
 import PIL
 from tqdm.auto import tqdm
 
-from utils_cv.data.images import Fit, expand_home, find_value_range, load_or_explain
+from utils_cv.data.images import Fit, find_path, find_value_range, load_or_explain
 from utils_cv.data.lazy_pixels import LazyPixels, hash_files
 from utils_cv.system.files import get_cache_dir
 from utils_cv.system.machine import choose_device, count_cpus, measure_free_memory_mb
@@ -70,7 +70,7 @@ def compute_features(
     """
     is_array = isinstance(images, LazyPixels) or (isinstance(images, np.ndarray) and images.dtype.kind not in "OU")
     if not is_array:
-        paths = [expand_home(path) for path in (images["path"] if hasattr(images, "columns") else images)]
+        paths = [find_path(path) for path in (images["path"] if hasattr(images, "columns") else images)]
         paths = paths if rows is None else [paths[row] for row in rows]
         size_px = im_size_px or describe_backbone(backbone).im_size_px
         shard = _Shard(backbone, size_px, fit, find_value_range(paths))

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-from utils_cv.data.images import find_value_range, load_image, load_images
+from utils_cv.data.decoding import make_printable
+from utils_cv.data.images import find_path, find_value_range, load_image, load_images
 from utils_cv.data.labels import SPLIT_NAMES, normalize_name
 
 _MAX_PER_SPLIT = 70  # in three splits about 200 images: seconds, whatever the size of the data set
@@ -64,7 +65,7 @@ def corrupt_images(table: pd.DataFrame, out_dir: str | Path, *, seed: int = 0) -
     places[_CONFLICT] = _add_copy(places[_CONFLICT], out_dir, "train/mirrored", label=other_label)
     value_range = find_value_range(copies["path"])
     for fault, row in places.items():
-        _inject(fault, Path(row["path"]), value_range)
+        _inject(fault, find_path(row["path"]), value_range)
     injected = [(fault, row["image"], _FAULTS[fault]) for fault, row in places.items()]
     corrupted = pd.concat([copies, pd.DataFrame([places[_LEAK], places[_CONFLICT]])], ignore_index=True)
     return corrupted, pd.DataFrame(injected, columns=["fault", "image", "expected"])
@@ -78,21 +79,21 @@ def _draw_sample(table: pd.DataFrame, random: np.random.Generator) -> pd.DataFra
 
 def _copy_sample(sample: pd.DataFrame, out_dir: Path) -> pd.DataFrame:
     """Copy files to `split/number_name`: whatever the source's tree, names are new, flat and unlike each other."""
-    names = [Path(path).name for path in sample["path"]]
+    names = [find_path(path).name for path in sample["path"]]
     names = [name if len(os.fsencode(name)) <= _MAX_NAME_BYTES else Path(name).suffix for name in names]
     images = [f"{split}/{i:03d}_{name}" for i, (split, name) in enumerate(zip(sample["split"], names, strict=True))]
     for image, source in zip(images, sample["path"], strict=True):
         (out_dir / image).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, out_dir / image)
+        shutil.copyfile(find_path(source), out_dir / image)
     return sample[["label", "split"]].assign(
-        image=[normalize_name(image) for image in images], path=[str(out_dir / image) for image in images]
+        image=[normalize_name(image) for image in images], path=[make_printable(out_dir / image) for image in images]
     )
 
 
 def _add_copy(row: dict, out_dir: Path, prefix: str, **changes: str) -> dict:
-    image = f"{prefix}_{Path(row['path']).name}"
-    shutil.copyfile(row["path"], out_dir / image)
-    return row | {"image": normalize_name(image), "path": str(out_dir / image)} | changes
+    image = f"{prefix}_{find_path(row['path']).name}"
+    shutil.copyfile(find_path(row["path"]), out_dir / image)
+    return row | {"image": normalize_name(image), "path": make_printable(out_dir / image)} | changes
 
 
 def _inject(fault: str, path: Path, value_range: int) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from utils_cv.data.decoding import decode_image
 from utils_cv.data.downsizing import downsize_images
-from utils_cv.data.images import find_value_range, load_image, load_images, resize_image
+from utils_cv.data.images import find_path, find_value_range, load_image, load_images, resize_image
 from utils_cv.models.backbones import DEFAULT_BACKBONE, load_backbone
 from utils_cv.system.files import write_atomic
 from utils_cv.system.machine import choose_device, count_cpus, tune_allocator
@@ -156,7 +156,7 @@ def measure_stages(
     pixels = _draw_noise(_STEP_SIZE, im_size_px)
     for kind, given in kinds.items():
         paths = _keep_readable(given)
-        files = [Path(paths[i % len(paths)]) for i in range(_STEP_SIZE)]
+        files = [find_path(paths[i % len(paths)]) for i in range(_STEP_SIZE)]
         contents, target_px = [path.read_bytes() for path in files], None if kind in in_full else im_size_px
         functions[f"read {kind}"] = functools.partial(_read_files, files)
         functions[f"decode {kind}"] = functools.partial(_decode, contents, im_size_px, target_px, count_cpus())

@@ -222,7 +222,7 @@ def test_16_bit_files_are_audited_in_the_range_that_the_set_uses(tmp_path):
     table = pd.DataFrame({"path": [str(tmp_path / f"{i}.png") for i in range(3)], "label": "can"})
     report = audit_images(table, show_progress=False)
     assert report.value_range == 4095 and report.low_quality.empty
-    row = report.summary.set_index("check").loc["16-bit files that use a part of their range"]
+    row = report.summary.set_index("check").loc["16-bit files and the share of their range"]
     share = max(int(gray.max()) for gray in scenes) * 12 / 4095
     assert row["n_images"] == 3 and row["advice"].endswith(f"uses {share:.0%}")
     assert "more than 8 bits, values up to" in report.describe_image(str(tmp_path / "0.png"))

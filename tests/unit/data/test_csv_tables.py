@@ -285,8 +285,10 @@ def test_the_comparison_with_last_month_in_the_faq_runs(image_dir, tmp_path, mon
     asked, names = [], {}
 
     def load_classifier(folder):
-        predict = lambda paths: asked.append(list(paths)) or [Path(p).parent.name for p in paths]  # noqa: E731
-        return SimpleNamespace(predict_labels=predict)
+        predict = lambda paths: asked.append(list(paths)) or pd.DataFrame(  # noqa: E731
+            {"label": [Path(p).parent.name for p in paths], "problem": ["broken", *[""] * (len(paths) - 1)]}
+        )
+        return SimpleNamespace(predict_table=predict)
 
     monkeypatch.setattr("utils_cv.models.saved_classifier.load_classifier", load_classifier)
     monkeypatch.chdir(tmp_path)
