@@ -83,31 +83,35 @@ def load_csv_table(csv_path: Path) -> tuple[pd.DataFrame, Counter[str]]:
     table["split"] = _read_splits(csv_path, raw[split]) if split else ""
     if group and not (is_alone := raw[group].str.strip().str.lower().isin(_EMPTY)).all():
         table["group"] = np.where(is_alone, images, raw[group])
-    facts = raw.drop(columns={image, label, split, group, "path", *classes} & set(raw))
+    known = {image, label, split, group, "path", *classes}
+    table = table.set_axis(raw.index.rename("line"))
+    table.attrs["is_multilabel"] = is_declared
+    left_out = _count_missing(csv_path, table) + undecided
+    check_labels(table, source=str(csv_path))
+    left_out += _count_unlisted(csv_path, [path for path in paths if path])
+    is_there = table["path"] != ""
+    _check_repeated(csv_path, table[is_there])
+    is_again = table["path"].duplicated() & is_there
+    left_out += Counter({"rows that list an image again": int(is_again.sum())})
+    is_kept = (is_there & ~is_again).to_numpy()
+    table, facts = table[is_kept].reset_index(drop=True), raw[is_kept].drop(columns=[*known & set(raw)])
     if len(facts.columns):  # numbers become numbers; `image` may be a number beside `path`
         facts = facts.rename(columns={name: f"csv_{name}" for name in _COLUMNS})
         typed = pd.read_csv(io.StringIO(facts.to_csv(index=False)), low_memory=False, index_col=False)
         table = pd.concat([table, typed], axis=1)
-    table = table.set_axis(raw.index.rename("line"))
-    table.attrs["is_multilabel"] = is_declared
-    check_labels(table, source=str(csv_path))
-    left_out = _count_missing(csv_path, table) + _count_unlisted(csv_path, [path for path in paths if path])
-    table = table[table["path"] != ""]
-    _check_repeated(csv_path, table)
-    is_again = table["path"].duplicated().to_numpy()
-    left_out += undecided + Counter({"rows that list an image again": int(is_again.sum())})
-    return table[~is_again].reset_index(drop=True), left_out
+    return table, left_out
 
 
 def _find_classes_named_like_columns(csv_path: Path, marks: pd.DataFrame, classes: list[str]) -> list[str]:
     """All columns of marks where a class is called like a label or a group, and every row has one mark; else none."""
     names = [name for name in marks if name in classes or _simplify(name) in _ALSO_CLASSES]
     is_one, is_one_without = ((marks[columns].isin(_YES).sum(axis=1) == 1).all() for columns in (names, classes))
-    if not classes or len(names) == len(classes) or is_one_without:
+    if len(names) == len(classes) or is_one_without or not (classes or (is_one and len(names) > 1)):
         return []
     others = ", ".join(name for name in names if name not in classes)
+    beside = f" as {', '.join(classes)} does" * bool(classes)
     words = "is taken as a class, too" if is_one else "is not taken as a class. If it is one, give it another name"
-    warnings.warn(f"{csv_path}: {others} holds marks as {', '.join(classes)} does, and {words}.", stacklevel=4)
+    warnings.warn(f"{csv_path}: {others} holds marks{beside}, and {words}.", stacklevel=4)
     return names if is_one else []
 
 
@@ -119,13 +123,14 @@ def _count_missing(csv_path: Path, table: pd.DataFrame) -> Counter[str]:
     missing = table[is_missing]
     first, line = missing["image"].iloc[0], missing.index[0]
     lost = sorted(set(list_class_names(table)) - set(list_class_names(table[~is_missing])))
+    all_of = f", all of {lost[0]!r}" if lost else ""
     if n <= len(table) / 2 and not lost and "\n" not in first:
         return Counter({f"listed in {csv_path.name}, but not there, such as {first[:200]} in line {line}": n})
     folder = csv_path.parent
     quote = " Is a quote missing?" if "\n" in first else ""
     close = suggest_name(Path(first).name, [path.name for path in list_image_files(folder)[:5000]])
     raise FileNotFoundError(
-        f"{csv_path} lists {n} of {len(table)} images that do not exist{f', all of {lost[0]!r}' * bool(lost)}, the "
+        f"{csv_path} lists {n} of {len(table)} images that do not exist{all_of}, the "
         f"first {first[:200]!r} in line {line}; looked in {folder}. Paths in the CSV count from its own "
         f"folder.{close}{quote}"
     )
@@ -223,11 +228,10 @@ def _read_text(csv_path: Path) -> str:
 def _find_foreign_line(content: bytes) -> int:
     """Number of the first line beyond ASCII if it is unlikely to be Western text, where accents stand alone; else 0."""
     number = re.split(rb"[\x80-\xff]", content, maxsplit=1)[0].count(b"\n") + 1
-    runs = re.findall(rb"[\x80-\xff]+", content)
     is_mixed = re.search(rb"[\xc3-\xc5][\x80-\xbf]", content) is not None  # UTF-8, of which another line is none
-    has_words = any(len(run) > 2 for run in runs) or all(len(run) == 2 and run[0] != run[1] for run in runs)
+    has_words = re.search(rb"[\x80-\xff]{3}|(?<![a-zA-Z])[\x80-\xff]{2}(?![a-zA-Z])", content) is not None
     has_controls = re.search(rb"[\x81\x83\x88\x8d\x8f\x90\x98\x9d]", content) is not None  # no letters or quotes
-    return number if runs and (is_mixed or has_words or has_controls) else 0
+    return number if is_mixed or has_words or has_controls else 0
 
 
 def _find_columns(header: Iterable[str], known_names: str) -> list[str]:

@@ -42,7 +42,6 @@ _EXPECTED = (
     "expected a path, the bytes of a file, a file opened in binary mode, a Pillow image, or an array of uint8: grey "
     "(height, width), RGB (height, width, 3) or RGBA"
 )
-_OPENED_AS_TEXT = "opened as text; open it by open(path, 'rb')"
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # of arrays, by the number of channels
 # Grey is near the mean of photographs: after normalization a network sees about zero in the padding.
 _PADDING = (128, 128, 128)
@@ -233,22 +232,20 @@ def _open(image: ImageLike, target_px: int, value_range: int) -> Image.Image:
         if n_channels in _MODES:
             shape = image.shape if n_channels > 1 else image.shape[:2]
             return convert_to_rgb(Image.fromarray(np.ascontiguousarray(image).reshape(shape)))
-    if hasattr(image, "read"):
-        name = str(getattr(image, "name", "file"))
-        return _decode(_read_open_file(image, name), name, target_px, value_range)
+    content = _read_open_file(image) if hasattr(image, "read") else None
+    if isinstance(content, bytes):
+        return _decode(content, str(getattr(image, "name", "file")), target_px, value_range)
     shape_words = f" of shape {image.shape} and type {image.dtype}" if isinstance(image, np.ndarray) else ""
     raise TypeError(f"Got {type(image).__name__}{shape_words}; {_EXPECTED}.")
 
 
-def _read_open_file(file: Any, name: str) -> bytes:
+def _read_open_file(file: Any) -> Any:
     try:
-        content = read_from_start(file)
-    except (OSError, ValueError) as error:  # the latter for closed files, and for bytes that are no text
-        is_text = isinstance(error, UnicodeDecodeError)
-        raise ImageError(name, _OPENED_AS_TEXT if is_text else f"cannot be read: {error}") from error
-    if not isinstance(content, bytes):
-        raise ImageError(name, _OPENED_AS_TEXT)
-    return content
+        return read_from_start(file)
+    except UnicodeDecodeError:  # opened as text
+        return None
+    except (OSError, ValueError) as error:  # the latter for closed files
+        raise ImageError(str(getattr(file, "name", "file")), f"cannot be read: {error}") from error
 
 
 def _open_pillow(image: Image.Image, target_px: int, value_range: int) -> Image.Image:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.conftest import draw_image
 from utils_cv.data.choices import append_choices, load_choices, name_image
+from utils_cv.data.decoding import make_printable
 from utils_cv.data.image_table import load_image_table
 from utils_cv.data.labels import is_multilabel
 
@@ -64,7 +65,7 @@ def test_images_of_any_name_in_any_folder_load_as_a_table(tmp_path):
     assert len(csv_path.read_bytes().splitlines()) == 1 + len(ODD_NAMES)
     table = load_image_table(csv_path)
     assert dict(zip(table["path"], table["label"], strict=True)) == {
-        str(images / name): row[1] for name, row in zip(ODD_NAMES, rows, strict=True)
+        make_printable(images / name): row[1] for name, row in zip(ODD_NAMES, rows, strict=True)
     }
 
 

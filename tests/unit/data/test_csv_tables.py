@@ -209,7 +209,7 @@ def test_names_that_are_not_utf8_come_back(folder):
     save_image_table(table, folder / "labels.csv")
     pd.testing.assert_frame_equal(load_image_table(folder), table)
     text = PLAIN.replace("cat/0.jpg", "cat/café.jpg")  # of an archive whose names and list are both old
-    assert load(folder, text, "cp1252")["path"][0] == str(folder / "cat" / "caf\udce9.jpg")
+    assert load(folder, text, "cp1252")["path"][0] == str(folder / "cat" / "caf\\udce9.jpg")
 
 
 def test_files_that_are_not_listed_are_said(folder):
@@ -219,8 +219,79 @@ def test_files_that_are_not_listed_are_said(folder):
     with pytest.warns(UserWarning, match="left out 2: 2 × not listed in labels.csv, such as dog/3.jpg"):
         table = load(folder, text)
     assert len(table) == 7
-    with pytest.warns(UserWarning, match="left out 1: 1 × not listed"):  # looks only beside what is listed
+    with pytest.warns(UserWarning, match="left out 2: 2 × not listed in labels.csv"):
         load_image_table(folder / "labels.csv")
+    table[table["label"] == "cat"].to_csv(folder.parent / "cats.csv")  # looks where the listed ones are
+    (folder / "cat" / "new").mkdir()
+    (folder / "cat" / "new" / "1.jpg").touch()
+    with pytest.warns(UserWarning, match=r"left out 1: 1 × not listed in cats.csv, such as .*cat/new/1.jpg"):
+        load_image_table(folder.parent / "cats.csv", min_classes=1)
+
+
+def test_listed_images_that_are_gone_are_left_out_and_said(folder):
+    save_image_table(load_image_table(folder), folder / "labels.csv")
+    (folder / "cat/1.jpg").unlink()
+    (folder / "dog/1.jpg").unlink()
+    with pytest.warns(UserWarning, match="2 × listed in labels.csv, but not there, such as cat/1.jpg in line 3"):
+        table = load_image_table(folder)
+    assert table["image"].tolist() == [image for image, _ in ROWS if "1" not in image]
+    for i in (0, 2, 3):
+        (folder / f"cat/{i}.jpg").unlink()
+    with pytest.raises(
+        FileNotFoundError, match=r"5 of 8 images that do not exist, all of 'cat', the first 'cat/0.jpg'"
+    ):
+        load_image_table(folder)
+
+
+def test_names_of_two_unicode_forms_in_one_folder_stay_two_images(folder):
+    for name in ("caf\u00e9", "cafe\u0301"):
+        (folder / "cat" / f"{name}.jpg").touch()
+    table = load_image_table(folder)
+    save_image_table(table, folder / "labels.csv")
+    assert len(table) == 10 and table["image"].is_unique
+    pd.testing.assert_frame_equal(load_image_table(folder), table)
+
+
+MARKS = "image,{}\n" + "".join(f"{image},{label == 'cat':d},{label == 'dog':d}\n" for image, label in ROWS)
+
+
+@pytest.mark.parametrize("names", ["x,y", "price,tag", "single,group", "choice,y"])
+def test_classes_may_be_called_like_columns(folder, names):
+    first, second = names.split(",")
+    with pytest.warns(UserWarning, match="holds marks.*, and is taken as a class, too"):
+        table = load(folder, MARKS.format(names))
+    assert table["label"].tolist() == [first] * 4 + [second] * 4 and "group" not in table
+
+
+def test_a_column_of_groups_beside_several_marks_stays_one_and_is_said(folder):
+    rows = "".join(f"{image},1,{i % 2},{i // 4}\n" for i, (image, _) in enumerate(ROWS))
+    with pytest.warns(UserWarning, match="group holds marks as red, round does, and is not taken as a class"):
+        table = load(folder, f"image,red,round,group\n{rows}")
+    assert set(table["label"]) == {"red", "red|round"} and set(table["group"]) == {"0", "1"}
+
+
+@pytest.mark.parametrize(
+    ("label", "encoding"),
+    [("狗", "gbk"), ("犬", "shift-jis"), ("ネコ", "shift-jis"), ("개", "cp949"), ("кот", "cp1251"), ("קוף", "cp1255")],
+)
+def test_text_of_other_regions_is_refused_and_not_read_as_western(folder, label, encoding):
+    with pytest.raises(ValueError, match=r"labels.csv, line 6: neither UTF-8 nor Western .* Save it"):
+        load(folder, PLAIN.replace(",dog", f",{label}"), encoding)
+    mixed = PLAIN.replace("0.jpg,cat", "0.jpg,café").encode() + "dog/4.jpg,thé\n".encode("cp1252")
+    with pytest.raises(ValueError, match="line 2: neither UTF-8"):
+        load(folder, mixed)
+
+
+@pytest.mark.parametrize("label", ["Größe", "créée", "Ääkkönen", "«où»", "naïve", "El Niño", "“a–b”", "5 €", "pää"])
+def test_words_of_western_text_are_read(folder, label):
+    assert set(load(folder, PLAIN.replace(",dog", f",{label}"), "cp1252")["label"]) == {"cat", label}
+
+
+def test_names_without_anything_to_see_are_missing(folder):
+    with pytest.raises(ValueError, match=r"no label for 4 of 8 images: dog/0.jpg \(line 6\)"):
+        load(folder, PLAIN.replace(",dog", ",\u200b\ufeff"))
+    table = load(folder, PLAIN.replace("1.jpg,dog", "1.jpg,\u200bdog \ufeff"))
+    assert set(table["label"]) == {"cat", "dog"}
 
 
 def make_zip(name):
@@ -234,15 +305,15 @@ def make_zip(name):
     ("content", "message"),
     [
         pytest.param(
-            PLAIN.replace("2.jpg,cat", "2.jpg,"), r"no label for 1 of 8 images: cat/2.jpg \(row 3\)", id="label"
+            PLAIN.replace("2.jpg,cat", "2.jpg,"), r"no label for 1 of 8 images: cat/2.jpg \(line 4\)", id="label"
         ),
         pytest.param(
             "image,label,split\ncat/0.jpg,a,train\ndog/0.jpg,,test", "1 of 2 .*: dog/0.jpg", id="unlabeled test"
         ),
-        pytest.param("image,a,b\ncat/0.jpg,1,0\ncat/1.jpg,0,0", r"cat/1.jpg \(row 2\)", id="no 1 in a row"),
+        pytest.param("image,a,b\ncat/0.jpg,1,0\ncat/1.jpg,0,0", r"cat/1.jpg \(line 3\)", id="no 1 in a row"),
         pytest.param(PLAIN + ",dog", "line 10: column 'image' names no image", id="no image"),
         pytest.param(PLAIN.replace("2.jpg,cat", "2.jpg,cat,big"), "line 4: 3 cells, but 2 names .* quotes", id="comma"),
-        pytest.param(PLAIN.replace("cat/2", "cat/9"), "1 of 8 .* first 'cat/9.jpg' in line 4; .*Did you", id="no file"),
+        pytest.param(PLAIN.replace("/", "/9"), "8 of 8 .* first 'cat/90.jpg' in line 2; .*Did you", id="no files"),
         pytest.param(
             PLAIN + "./cat/0.jpg,dog",
             r"1 images twice with different .* 'cat/0.jpg' \(line 2: 'cat', line 10: 'dog'\).*'\|'",
@@ -285,9 +356,11 @@ def test_the_comparison_with_last_month_in_the_faq_runs(image_dir, tmp_path, mon
     asked, names = [], {}
 
     def load_classifier(folder):
-        predict = lambda paths: asked.append(list(paths)) or pd.DataFrame(  # noqa: E731
-            {"label": [Path(p).parent.name for p in paths], "problem": ["broken", *[""] * (len(paths) - 1)]}
-        )
+        def predict(paths):
+            asked.append(list(paths))
+            problems = ["broken", *[""] * (len(paths) - 1)]
+            return pd.DataFrame({"label": [Path(path).parent.name for path in paths], "problem": problems})
+
         return SimpleNamespace(predict_table=predict)
 
     monkeypatch.setattr("utils_cv.models.saved_classifier.load_classifier", load_classifier)

@@ -112,7 +112,7 @@ def test_names_as_long_as_the_file_system_allows_are_written(in_dir):
     names = ["a" * 251 + ".jpg", "é" * 125 + "a.jpg", "caf\udce9.jpg"]
     for name in names:
         shutil.copyfile(in_dir / "can/large.JPG", in_dir / name)
-    assert downsize(in_dir).action[names].tolist() == ["downsized"] * 3
+    assert downsize(in_dir).action[[*names[:2], "caf\\udce9.jpg"]].tolist() == ["downsized"] * 3
 
 
 @pytest.mark.parametrize("name", ["can/large.JPG", "small.png"])

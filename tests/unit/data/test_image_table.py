@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tests.conftest import ROOT
 from utils_cv.data.csv_tables import save_image_table
 from utils_cv.data.image_table import describe_table, load_image_table, load_table_images
-from utils_cv.data.images import load_pixels
+from utils_cv.data.images import find_path, load_pixels
 from utils_cv.data.splits import complete_splits
 
 
@@ -266,8 +266,8 @@ def check_intake(root, min_classes):
         except (ValueError, FileNotFoundError) as error:
             assert type(error) in (ValueError, FileNotFoundError) and str(root) in str(error)
             return
-        assert len(table) and all(os.path.isfile(path) for path in table["path"])  # noqa: PTH113
-        (describe_table(table) + table[["image", "label", "split"]].to_string()).encode("utf-8")
+        assert len(table) and all(find_path(path).is_file() for path in table["path"])
+        (describe_table(table) + table.to_string()).encode("utf-8")
         save_image_table(table, root / "saved.csv")
         pd.testing.assert_frame_equal(load_image_table(root / "saved.csv", min_classes=1), table, check_like=True)
         with contextlib.suppress(ValueError):  # a class of few
