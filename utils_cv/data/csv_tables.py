@@ -320,17 +320,17 @@ def _find_files(csv_path: Path, cells: pd.DataFrame) -> tuple[str, list[str], li
     if not all(paths):
         paths = _find_files_of_elsewhere(folder, names) or paths
     if not all(paths):
-        similar = _index_names(folder)
-        found = [set().union(*(similar.get(_make_key(name), ()) for name in _spell(cell))) for cell in names]
+        similar, exact = _index_names(folder), {Path(path) for path in paths if path}
+        found = [set().union(*(similar.get(_make_key(name), ()) for name in _spell(cell))) - exact for cell in names]
         paths = [path or (str(*own) if len(own) == 1 else None) for path, own in zip(paths, found, strict=True)]
     images = [(path or cell).removeprefix(f"{folder}{os.sep}") for path, cell in zip(paths, names, strict=True)]
     if "path" in cells:  # of a table that was saved elsewhere
         paths = [path or _find_file(folder, cell) for path, cell in zip(paths, cells["path"], strict=True)]
-    paths = [make_printable(path) if path else "" for path in paths]
-    name_of = dict(zip(paths, images, strict=True))  # a file that is listed again has one name
-    unique = dict(zip(name_of, name_images(Path(image).as_posix() for image in name_of.values()), strict=True))
-    names_in_set = [unique[path] if path else image for path, image in zip(paths, images, strict=True)]
-    return column, names_in_set, paths
+    files = [make_printable(path) if path else "" for path in paths]
+    name_of = dict(zip(files, images, strict=True))  # a file that is listed again has one name
+    name_of = dict(zip(name_of, name_images(Path(image).as_posix() for image in name_of.values()), strict=True))
+    named = [name_of[file] if file else image for file, image in zip(files, images, strict=True)]
+    return column, named, files
 
 
 def _find_files_of_elsewhere(folder: Path, names: Iterable[str]) -> list[str | None]:

@@ -48,8 +48,8 @@ _TURN_BY_ORIENTATION = {
 _BACKGROUND = (255, 255, 255)  # behind transparent parts
 FULL_RANGE = 2**16 - 1
 MAX_MB = 1500.0  # for one image, so for one thread: 125 megapixels
-_BYTES_PER_PIXEL = 12  # at most, beside the file: three images of Pillow's, which have 4 bytes per pixel; of WebP,
-# whose decoder holds two and gives a third, always so much
+_BYTES_PER_PIXEL = 12  # at most, beside the file: three images of Pillow's, which have 4 bytes per pixel; WebP, whose
+# decoder holds two and gives a third, always takes as much, and was measured at 3.05 images
 _STRIP_PX = 2**20  # pixels converted at a time, so that nothing else of an image's size is in memory
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_EXTRA, _TIFF_FORMAT, _TIFF_SUBSAMPLING = 258, 262, 338, 339, 530
 _TIFF_NUMBERS = {2: "signed ", 3: "floating-point "}
