@@ -152,9 +152,9 @@ class ImageClassifier:
             show_progress: Show a bar that counts images.
 
         Returns:
-            One row per image, in order: `image`, its path (with bytes that are not UTF-8 spelled so that it can be printed),
-            or for what has none its number, such as "image 3"; `label`, as `predict_labels` gives it; `probability`, the highest of all classes; one column per class, with its
-            probability; `is_unknown`, whether the image belongs to none of the classes, missing where the model cannot
+            One row per image, in order: `image`, its path, spelled so that it can be printed, or for what has none its
+            number, such as "image 3"; `label`, as `predict_labels` gives it; `probability`, the highest of all classes;
+            one column per class, with its probability; `is_unknown`, missing where the model cannot
             tell; and `problem`, empty, or why the image cannot be opened: then the label is empty and probabilities
             are NaN. A class that is called like another column has the column "... (class)".
 
