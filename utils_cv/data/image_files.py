@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from .images import FORMAT_BY_EXTENSION, ImageLike, find_path
+from .images import FORMAT_BY_EXTENSION, ImageError, ImageLike, find_path
 
 # Made by macOS, Windows, Linux and network drives, for themselves; so are names that begin with a dot.
 _SYSTEM_NAMES = {
@@ -76,8 +76,10 @@ def expand_images(images: ImageLike | Iterable[ImageLike]) -> ImageLike | Iterab
     path = find_path(images)
     if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises an error for a name that is too long
         return list_image_files(path)
-    if not (set("*?[") & set(str(path))) or os.path.exists(path):  # noqa: PTH110
+    if os.path.exists(path):  # noqa: PTH110
         return images
+    if not set("*?[") & set(str(path)):
+        raise ImageError(path, "there is no such file or folder")
     base = next(parent for parent in (*path.parents, Path(path.anchor)) if parent.is_dir())  # such as "[1]"
     found = sorted(base.glob(str(path.relative_to(base))))
     if not (files := [file for file in found if not (file.is_dir() or file.name.startswith("."))]):

@@ -7,7 +7,6 @@
 import copy
 import dataclasses
 import itertools
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from utils_cv.data.image_files import expand_images
-from utils_cv.data.images import ImageError, ImageLike, find_path, iterate_images, load_pixels, make_printable
+from utils_cv.data.images import ImageError, ImageLike, iterate_images, load_pixels, make_printable
 from utils_cv.evaluation.out_of_distribution import OodDetector
 from utils_cv.system.machine import choose_device, count_cpus
 from utils_cv.system.threads import map_in_threads
@@ -186,8 +185,6 @@ class ImageClassifier:
     ) -> Iterator[Prediction]:
         """Predict images one by one, as soon as they are known; what cannot be opened stops nothing."""
         names, row, images = self.info.class_names, 0, expand_images(images)
-        if isinstance(images, str | Path) and not os.path.exists(find_path(images)):  # noqa: PTH110
-            raise ImageError(images, "there is no such file or folder")
         for given, errors, (probabilities, is_unknown) in self._answer_in_batches(images, show_progress=show_progress):
             answers = zip(self._choose_labels(probabilities), probabilities.tolist(), is_unknown, strict=True)
             for image, error in zip(given, errors, strict=True):
