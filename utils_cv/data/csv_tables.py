@@ -1,5 +1,6 @@
 """Image tables from CSV files as spreadsheets and scripts write them, and back into one."""
 
+import contextlib
 import csv
 import io
 import os
@@ -46,6 +47,10 @@ _OTHER_KINDS = (
     (rb"version https://git-lfs", "a pointer of git-lfs, not the file: run `git lfs pull`"),
     (rb"\s*<(!doctype|html|head|\?xml)", "an HTML or XML page, perhaps a login page: download the file again"),
     (rb"\s*[\[{]|%PDF|PAR1|\x89HDF|\x93NUMPY|SQLite", "JSON or no text: write a CSV file of images and labels"),
+)
+# Not Western: three letters beyond ASCII in a row, or two alone; signs that are no letters; UTF-8 that has an error.
+_FOREIGN = (
+    rb"[\x80-\xff]{3}|(?<![a-zA-Z])[\x80-\xff]{2}(?![a-zA-Z])|[\x81\x83\x88\x8d\x8f\x90\x98\x9d]|[\xc3-\xc5][\x80-\xbf]"
 )
 _ALSO_CLASSES = ("tag", "tags", "choice", "y", "group", "groups")  # of these names, too, a class may have one
 _EMPTY = ("", "nan", "na", "n/a", "none", "null", "-")  # in columns whose empty cells mean something
@@ -126,13 +131,11 @@ def _count_missing(csv_path: Path, table: pd.DataFrame) -> Counter[str]:
     all_of = f", all of {lost[0]!r}" if lost else ""
     if n <= len(table) / 2 and not lost and "\n" not in first:
         return Counter({f"listed in {csv_path.name}, but not there, such as {first[:200]} in line {line}": n})
-    folder = csv_path.parent
     quote = " Is a quote missing?" if "\n" in first else ""
-    close = suggest_name(Path(first).name, [path.name for path in list_image_files(folder)[:5000]])
+    close = suggest_name(Path(first).name, [path.name for path in list_image_files(csv_path.parent)[:5000]])
     raise FileNotFoundError(
-        f"{csv_path} lists {n} of {len(table)} images that do not exist{all_of}, the "
-        f"first {first[:200]!r} in line {line}; looked in {folder}. Paths in the CSV count from its own "
-        f"folder.{close}{quote}"
+        f"{csv_path} lists {n} of {len(table)} images that do not exist{all_of}, the first {first[:200]!r} in line "
+        f"{line}. Paths in the CSV count from its own folder.{close}{quote}"
     )
 
 
@@ -209,29 +212,17 @@ def _read_text(csv_path: Path) -> str:
     )
     is_wide = wide == "utf-16" or max(n_zeros) > len(content[:1000]) // 4
     for encoding in [wide] if is_wide else ["utf-8-sig", "cp1252"]:
-        try:
-            text = content.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-        text = text.rstrip("\x1a")  # ends files of old programs
-        if "\0" not in text and not (encoding == "cp1252" and (number := _find_foreign_line(content))):
-            return text
+        with contextlib.suppress(UnicodeDecodeError):
+            text = content.decode(encoding).rstrip("\x1a")  # ends files of old programs
+            if "\0" not in text and not (encoding == "cp1252" and re.search(_FOREIGN, content)):
+                return text
     if b"\0" in content or is_wide:
         raise ValueError(f"{csv_path} is not a text file. Expected a folder of images or a CSV file in UTF-8.")
-    number = _find_foreign_line(content) or 1
+    number = re.split(rb"[\x80-\xff]", content, maxsplit=1)[0].count(b"\n") + 1
     raise ValueError(
         f"{csv_path}, line {number}: neither UTF-8 nor Western text (cp1252), perhaps GBK, Shift-JIS or cp1251. Save "
         "it as 'CSV UTF-8', or by pd.read_csv(path, encoding='gbk', dtype=str).to_csv(path, index=False)."
     )
-
-
-def _find_foreign_line(content: bytes) -> int:
-    """Number of the first line beyond ASCII if it is unlikely to be Western text, where accents stand alone; else 0."""
-    number = re.split(rb"[\x80-\xff]", content, maxsplit=1)[0].count(b"\n") + 1
-    is_mixed = re.search(rb"[\xc3-\xc5][\x80-\xbf]", content) is not None  # UTF-8, of which another line is none
-    has_words = re.search(rb"[\x80-\xff]{3}|(?<![a-zA-Z])[\x80-\xff]{2}(?![a-zA-Z])", content) is not None
-    has_controls = re.search(rb"[\x81\x83\x88\x8d\x8f\x90\x98\x9d]", content) is not None  # no letters or quotes
-    return number if is_mixed or has_words or has_controls else 0
 
 
 def _find_columns(header: Iterable[str], known_names: str) -> list[str]:
