@@ -63,7 +63,7 @@ test: lint ## Run lint and every test, notebooks included (no network needed)
 	"$(VENV_PYTHON)" -m pytest -n 2
 
 lab: $(STAMP) ## Open JupyterLab in notebooks/
-	"$(VENV_PYTHON)" -m jupyterlab --notebook-dir . notebooks/00_dataset_loading.ipynb
+	"$(VENV_PYTHON)" -m jupyterlab --config tools/lab_config.py --notebook-dir . notebooks/00_dataset_loading.ipynb
 
 refresh: $(STAMP) ## Execute the committed notebooks in place; fill their numbers and figures into the documents
 	"$(VENV_PYTHON)" -m tools.refresh_notebooks $(if $(ONLY_STALE),--only-stale) \
