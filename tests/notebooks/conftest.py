@@ -33,8 +33,8 @@ def fast_parameters(request, small_sets):
 
 @pytest.fixture(scope="session")
 def base_results(fast_parameters):
-    """Gives what a notebook records with its fast parameters, run once."""
-    return functools.cache(lambda name: run_in_process(name, fast_parameters(name)))
+    """Gives what a notebook records with its fast parameters, run once, and then backwards."""
+    return functools.cache(lambda name: run_in_process(name, fast_parameters(name), again=True))
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,11 @@ NOTEBOOKS_DIR = ROOT / "notebooks"
 TIME_WORDS = ("seconds", "_ms", "per_second", "speedup", "busy", "memory", "ratio", "fastest", "_mb_s")
 
 
-def run_in_process(name, parameters):
-    """Run the code cells one after another; give what was recorded, without times."""
+def run_in_process(name, parameters, *, again=False):
+    """Run the code cells one after another, and perhaps again from the last to the first; give what was recorded.
+
+    Times are left out, and so is what the second pass records.
+    """
     unknown = set(parameters) - set(list_parameters(NOTEBOOKS_DIR / f"{name}.ipynb"))
     assert not unknown, f"{name} has no parameters {unknown}"
     found, namespace = {}, {"__name__": "__main__", "display": lambda *_, **__: None}
@@ -26,14 +29,22 @@ def run_in_process(name, parameters):
             found.update(part)
 
     cells = nbformat.read(NOTEBOOKS_DIR / f"{name}.ipynb", as_version=4).cells
-    with mock.patch("IPython.display.display", keep_results), contextlib.redirect_stdout(io.StringIO()):
-        for i, cell in enumerate(cells):
+
+    def run(numbers):
+        for i in numbers:
+            cell = cells[i]
             if cell.cell_type == "code":
                 exec(compile(cell.source, f"{name}, cell {i}", "exec"), namespace)
             if "parameters" in cell.metadata.get("tags", []):
                 namespace.update(parameters)
+
+    with mock.patch("IPython.display.display", keep_results), contextlib.redirect_stdout(io.StringIO()):
+        run(range(len(cells)))
+        results = drop_times(found)
+        if again:
+            run(reversed(range(len(cells))))
     plt.close("all")
-    return drop_times(found)
+    return results
 
 
 def drop_times(results):

@@ -34,6 +34,11 @@ def test_broken_files_in_every_split_stop_nothing(name, tmp_path):
         assert results["settings"][0]["n_valid"] == results["test_accuracy_n"] == 9  # 4 + 4 + 1 in each of the two
 
 
+@pytest.mark.parametrize("name", [param(name) for name in CASES])
+def test_cells_run_again_from_the_last_to_the_first(name, base_results):
+    assert base_results(name)
+
+
 @pytest.mark.parametrize(("name", "parameter"), [param(name, key) for name in CASES for key in CASES[name].changes])
 def test_each_parameter_changes_the_results(name, parameter, fast_parameters, base_results, other_data_dir):
     value = CASES[name].changes[parameter]
