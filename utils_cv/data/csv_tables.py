@@ -311,8 +311,8 @@ def _find_files(csv_path: Path, cells: pd.DataFrame) -> tuple[str, list[str], li
     if not all(paths):
         paths = _find_files_of_elsewhere(folder, names) or paths
     if not all(paths):
-        similar, exact = _index_names(folder), {Path(path) for path in paths if path}
-        found = [set().union(*(similar.get(_make_key(name), ()) for name in _spell(cell))) - exact for cell in names]
+        similar = _index_names(folder)
+        found = [set().union(*(similar.get(_make_key(name), ()) for name in _spell(cell))) for cell in names]
         paths = [path or (str(*own) if len(own) == 1 else None) for path, own in zip(paths, found, strict=True)]
     images = [(path or cell).removeprefix(f"{folder}{os.sep}") for path, cell in zip(paths, names, strict=True)]
     if "path" in cells:  # of a table that was saved elsewhere
