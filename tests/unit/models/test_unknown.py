@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -102,6 +104,10 @@ def test_all_runtimes_reject_the_same_images(runtime, folder, detector, learned,
     assert classifier.can_reject and 0 < is_unknown.sum() < len(paths)
     labels, kept = classifier.predict_labels(paths), classifier.predict_labels(paths, reject=True)
     assert kept == ["" if is_new else label for label, is_new in zip(labels, is_unknown, strict=True)]
+    again = pickle.loads(pickle.dumps(classifier))
+    with ThreadPoolExecutor(4) as pool:  # each thread asks about other images
+        found = list(pool.map(lambda path: again.predict_labels(path, reject=True)[0], paths))
+    assert found == kept
 
 
 def test_a_table_says_which_images_are_unknown(folder, detector, learned, small_images, tmp_path):
