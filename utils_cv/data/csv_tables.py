@@ -48,9 +48,10 @@ _OTHER_KINDS = (
     (rb"\s*<(!doctype|html|head|\?xml)", "an HTML or XML page, perhaps a login page: download the file again"),
     (rb"\s*[\[{]|%PDF|PAR1|\x89HDF|\x93NUMPY|SQLite", "JSON or no text: write a CSV file of images and labels"),
 )
-# Not Western: three letters beyond ASCII in a row, or two alone; signs that are no letters; UTF-8 that has an error.
+# Not Western: three letters beyond ASCII in a row, or two alone; signs that no word has; UTF-8 that has an error.
 _FOREIGN = (
     rb"[\x80-\xff]{3}|(?<![a-zA-Z])[\x80-\xff]{2}(?![a-zA-Z])|[\x81\x83\x88\x8d\x8f\x90\x98\x9d]|[\xc3-\xc5][\x80-\xbf]"
+    rb"|[a-z][\x82\x84\x86\x87\x8a-\x8c\x8e\x9f]"
 )
 _ALSO_CLASSES = ("tag", "tags", "choice", "y", "group", "groups")  # of these names, too, a class may have one
 _EMPTY = ("", "nan", "na", "n/a", "none", "null", "-")  # in columns whose empty cells mean something

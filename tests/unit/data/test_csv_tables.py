@@ -272,7 +272,15 @@ def test_a_column_of_groups_beside_several_marks_stays_one_and_is_said(folder):
 
 @pytest.mark.parametrize(
     ("label", "encoding"),
-    [("狗", "gbk"), ("犬", "shift-jis"), ("ネコ", "shift-jis"), ("개", "cp949"), ("кот", "cp1251"), ("קוף", "cp1255")],
+    [
+        ("狗", "gbk"),
+        ("犬", "shift-jis"),
+        ("ネコ", "shift-jis"),
+        ("개", "cp949"),
+        ("кот", "cp1251"),
+        ("thé", "mac-roman"),
+        ("thé", "cp437"),
+    ],
 )
 def test_text_of_other_regions_is_refused_and_not_read_as_western(folder, label, encoding):
     with pytest.raises(ValueError, match=r"labels.csv, line 6: neither UTF-8 nor Western .* Save it"):
