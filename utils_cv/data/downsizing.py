@@ -33,7 +33,7 @@ _KEPT_MODES = {
     "WEBP": {"RGB", "RGBA"},
     "AVIF": {"RGB", "RGBA"},
 }
-_VIEW_PX, _MAX_CHANGE = 16, 4.0  # side of the views that are compared, and gray levels of 255 between copies
+_VIEW_PX, _MAX_CHANGE = 16, 8.0  # side of the views that are compared, and gray levels of 255 between copies
 _IN_THE_WAY = "out_dir has another file of this name; it was left as it is"
 
 

@@ -83,6 +83,18 @@ def test_run_again_only_makes_what_is_missing_and_overwrites_no_other_size(in_di
     assert "another file" in done.cause["can/large.JPG"]
 
 
+def test_copies_of_lines_and_dots_whose_edges_are_cut_off_are_known_again(tmp_path):
+    """Sharpening cannot make white whiter, so that thin lines and dots become lighter or darker as a whole."""
+    (tmp_path / "in").mkdir()
+    paper = np.full((1200, 1600), 255, np.uint8)
+    paper[::10] = paper[:, ::10] = 0
+    dots = np.where((np.indices((1200, 1600)) % 8 < 4).all(axis=0), 0, 255).astype(np.uint8)
+    for name, pixels in {"paper.png": paper, "dots.png": dots}.items():
+        Image.fromarray(pixels).save(tmp_path / "in" / name)
+    assert downsize(tmp_path / "in", 600).action.eq("downsized").all()
+    assert downsize(tmp_path / "in", 600).action.eq("done before").all()
+
+
 @pytest.mark.parametrize("min_side_px", [64, 100, 150, 224])
 def test_copies_of_photographs_with_fine_detail_are_known_again(min_side_px, tmp_path):
     """JPEG's own reduction of a source and of its copy differ most where rows and columns do not divide."""
