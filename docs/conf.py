@@ -29,6 +29,7 @@ add_module_names = False
 python_maximum_signature_line_length = 88
 
 html_theme = "furo"
+pygments_dark_style = "monokai"  # furo's own underlines names of modules, as if they were links
 html_title = "Image classification in notebooks"
 html_static_path = ["style.css"]
 html_css_files = ["style.css"]

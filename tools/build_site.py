@@ -38,6 +38,7 @@ PAGES = {
 }
 _SOURCE_OF_NUMBER = re.compile(r"<!--.*?-->", re.DOTALL)
 _LINK = re.compile(r"(?<=\]\()([^)\s]+)(?=\))")
+_STYLE = re.compile(r"<style.*?</style>", re.DOTALL)
 _FENCED_CODE = re.compile(r"(^```.*?^```)", re.MULTILINE | re.DOTALL)
 _TREE = "\n```{{toctree}}\n:hidden:\n:caption: {}\n\n{}\n```\n"
 
@@ -142,7 +143,8 @@ def make_notebook_page(path: Path, figures: Mapping[str, str], repository: str) 
         for output in cell.outputs:  # of each the best form; a frame shows a page that runs only with the notebook
             forms = output.get("data", {})
             best = [form for form in ("image/png", "text/html", "text/plain") if form in forms][:1]
-            output.update({"data": {form: forms[form] for form in best}} if forms else {})
+            shown = {form: _STYLE.sub("", forms[form]) for form in best}  # tables take the colors of the site
+            output.update({"data": shown} if forms else {})
         cell.outputs = [one for one in cell.outputs if "<iframe" not in one.get("data", {}).get("text/html", "")]
         files = [f"{path.stem[:2]}_{tag.removeprefix('figure-')}.png" for tag in cell.metadata.get("tags", [])]
         words = next((figures[file] for file in files if file in figures), None)
@@ -207,7 +209,6 @@ class _Tags(HTMLParser):
         self.anchors = {tag[name] for _, tag in self.tags for name in ("id", "name") if name in tag}
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Keep one tag."""
         self.tags.append((tag, {name: value or "" for name, value in attrs}))
 
 
