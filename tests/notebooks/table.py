@@ -307,4 +307,31 @@ CASES = {
         ),
         sets={"DATA_DIR": "fridge_objects", "NEW_IMAGES": "fridge_negatives"},
     ),
+    "31_large_datasets": Case(
+        fast={
+            "OUT_DIR": f"outputs/tested_many_images{PROCESS}",
+            "N_IMAGES": 520,
+            "COUNTS": [100],
+            "WORKERS": 1,
+            "IM_SIZE": 64,
+        },
+        changes={
+            "DATA_DIR": OTHER_SET,
+            "OUT_DIR": f"outputs/other_many_images{PROCESS}",
+            "N_IMAGES": 530,
+            "COUNTS": [60],
+            "WORKERS": 2,
+            "IM_SIZE": 48,
+            "SEED": 1,
+        },
+        check=lambda r: (
+            is_learned(r)
+            and has_interval(r, "accuracy")
+            and r["n_images"] == 520
+            and r["largest_difference"] == 0
+            and [row["difference"] for row in r["ways"]] == [0, 0]
+            and r["n_kept"] == 512
+            and len(r["plans"]) == 6
+        ),
+    ),
 }
