@@ -27,6 +27,8 @@ GIVEN = {
     "Apache-2.0": "name of a license",
     "60 %": "default split, a choice",
     "224 px": "a parameter of notebook 12",
+    "20,000 images, or 200,000": "a question",
+    "200,000 images one pass": "a number that notebook 31 plans for",
     "128 px": "a parameter of notebook 12",
     "224 minus 128 px": "parameters of notebook 12",
     "8-bit": "name of a number format",
