@@ -13,8 +13,7 @@ from utils_cv.notebooks import RESULTS_MIME, list_parameters
 NOTEBOOKS_DIR = ROOT / "notebooks"
 # Keys that differ from run to run whatever the parameters are.
 TIME_WORDS = ("seconds", "_ms", "per_second", "speedup", "busy", "memory", "ratio", "fastest", "_mb_s", "peak_mb")
-# And what a moment decides: how far a process came before it was killed, and what is free here.
-TIME_WORDS += ("n_kept", "plans")
+TIME_WORDS += ("plans",)  # how long, and what is free here
 
 
 def run_in_process(name, parameters, *, again=False):
