@@ -211,16 +211,15 @@ def test_scores_of_several_labels_and_their_differences(n_images, monkeypatch):
         y[:1], shared, own = True, rng.normal(size=(n, 4)), rng.normal(size=(2, n, 4))
         return y, *((norm.cdf(shared + own[i] + gain * y - 1.2), 0.5) for i, gain in enumerate((2.5, 2.2)))
 
-    def measure(y, a, b):
-        return multilabel.measure_multilabel(y, *a), multilabel.compare_multilabel(y, a, b)
-
-    few = {"n_bootstrap": 2}
+    few, of_one, of_two = {"n_bootstrap": 2}, multilabel.measure_multilabel, multilabel.compare_multilabel
     for name, function in {"measure_resampled": measure_resampled, "resample_statistic": resample_statistic}.items():
         monkeypatch.setattr(multilabel, name, lambda *args, function=function: function(*args, **few))
     rng, n_held = np.random.default_rng(0), {}
-    truth, few["n_bootstrap"] = measure(*draw(rng, 50_000)), 60
+    y, a, b = draw(rng, 50_000)
+    truth, few["n_bootstrap"] = [of_one(y, *a), of_two(y, a, b)], 60
     for _ in range(N_REPEATS // 2):
-        for kind, scores in enumerate(measure(*draw(rng, n_images))):
+        y, a, b = draw(rng, n_images)
+        for kind, scores in enumerate([of_one(y, *a), of_two(y, a, b)]):
             for name, score in scores.items():
                 is_held = score.low <= truth[kind][name].value <= score.high
                 n_held[kind, name] = n_held.get((kind, name), 0) + is_held
