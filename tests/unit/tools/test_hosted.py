@@ -26,8 +26,7 @@ def test_the_cell_fetches_and_installs_only_there_and_once(service, tmp_path, mo
 
 def test_torch_and_the_running_jupyter_stay_and_what_notebooks_import_is_asked_for(tmp_path):
     versions = {"torch": "2.10.0+cu126", "nvidia-cudnn": "9", "tornado": "6.4", "pandas": "2.2.2"}
-    words = make_pip_arguments(versions, tmp_path / "kept.txt")
+    asked = " ".join(make_pip_arguments(versions, tmp_path / "kept.txt"))
     assert (tmp_path / "kept.txt").read_text() == "torch==2.10.0+cu126\nnvidia-cudnn==9\ntornado==6.4"
-    asked = " ".join(words)
     assert all(name in asked for name in ("fastai>=", "timm>=", "onnxruntime>=", "httpx>=", str(tmp_path / "kept.txt")))
     assert not any(name in asked for name in ("jupyterlab", "ipykernel", "papermill"))
