@@ -287,6 +287,37 @@ CASES = {
             0 < r["n_found"] <= r["n_wrong"] and has_interval(r, "gain") and r["page_mb"] < 30 and len(r["loop"]) == 4
         ),
     ),
+    "22_hyperparameters": Case(
+        fast={
+            "BACKBONES": ["efficientnet_lite0"],
+            "IM_SIZES": [64],
+            "N_PROBES": 4,
+            "N_TUNED": 0,
+            "N_SEEDS": 2,
+            "N_PROCESSES": 1,
+            "JOURNAL": f"outputs/tested_tuning{PROCESS}.log",
+        },
+        changes={
+            "DATA_DIR": OTHER_SET,
+            "BACKBONES": ["efficientnet_lite1"],
+            "IM_SIZES": [48],
+            "N_PROBES": 5,
+            "N_TUNED": 1,
+            "SAMPLER": "TPESampler",
+            "N_SEEDS": 3,
+            "N_PROCESSES": 2,
+            "JOURNAL": f"outputs/other_tuning{PROCESS}.log",
+            "SEED": 1,
+        },
+        check=lambda r: (
+            is_learned(r, "best_cv_accuracy")
+            and r["n_trials"] == 7
+            and r["n_failed"] == 0
+            and {row["parameter"] for row in r["importances"]} == {"C", "backbone", "im_size", "no_effect"}
+            and 1 <= r["n_alike"] <= 7
+        ),
+        run={"IM_SIZES": [64, 128], "N_TUNED": 2, "N_PROCESSES": 2},
+    ),
     "30_predict_and_deploy": Case(
         fast={"MODEL_DIR": "outputs/tested_deployed", "PAGE_DIR": "outputs/tested_page"},
         changes={

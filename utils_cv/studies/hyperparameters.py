@@ -1,0 +1,185 @@
+"""Study of notebook 22: does tuning pay? A search with Optuna, whose journal outlives any process that is killed."""
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import optuna
+import pandas as pd
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from scipy.stats import hypergeom
+
+from utils_cv.data.image_table import TableImages
+from utils_cv.data.images import load_images
+from utils_cv.system.timing import Timer
+from utils_cv.training.learner import predict_images
+from utils_cv.training.model_selection import predict_out_of_fold, select_recipe
+
+from .experiment import Task, run_trials
+
+NO_EFFECT = "no_effect"  # a parameter that changes nothing: no other one is shown to matter if it looks no better
+N_FOLDS = 3
+
+
+class TuningData(NamedTuple):
+    """Images, the task made of them, and their features by backbone and image size in pixels."""
+
+    images: TableImages
+    task: Task
+    features: Mapping[tuple[str, int], np.ndarray]
+
+
+def suggest_setting(trial: Any, backbones: Sequence[str], im_sizes_px: Sequence[int]) -> dict[str, Any]:
+    """Let Optuna draw one setting. Which parameters there are depends on the recipe: a conditional space."""
+    setting = {"recipe": trial.suggest_categorical("recipe", ("probe", "last_stage"))}
+    setting["backbone"] = trial.suggest_categorical("backbone", backbones)
+    setting["im_size"] = trial.suggest_categorical("im_size", im_sizes_px)
+    trial.suggest_float(NO_EFFECT, 0, 1)
+    if setting["recipe"] == "probe":
+        return setting | {"C": trial.suggest_float("C", 1e-4, 10, log=True)}
+    setting["learning_rate"] = trial.suggest_float("learning_rate", 5e-5, 5e-3, log=True)
+    setting["epochs"] = trial.suggest_int("epochs", 2, 8)
+    return setting | {"augment": trial.suggest_categorical("augment", ("none", "mirror", "upright"))}
+
+
+def score_setting(data: TuningData, setting: Mapping[str, Any], *, seed: int, on_test: bool = False) -> dict[str, Any]:
+    """Score a setting by cross-validation of the images outside the test split.
+
+    Args:
+        data: Images, task and features.
+        setting: `recipe`, `backbone`, `im_size`, and `C` or `learning_rate`, `epochs` and `augment`.
+        seed: Seed of the folds, and of the order and augmentation of the images in a training.
+        on_test: Learn all these images, and answer those of the test split. A search never asks.
+
+    Returns:
+        `cv_accuracy`; on_test also `right` and `groups`, for `utils_cv.studies.experiment.summarize`.
+
+    Example:
+        >>> score_setting(data, default, seed=1)["cv_accuracy"]  # doctest: +SKIP
+    """
+    task = data.task._replace(features=data.features[setting["backbone"], setting["im_size"]])
+    rows = task.pool_rows
+    options: dict[str, Any] = {"n_folds": N_FOLDS, "seed": seed}
+    if setting["recipe"] == "probe":
+        options |= {"n_classes": len(task.class_names), "groups": task.get_groups(rows), "Cs": [setting["C"]]}
+        found = predict_out_of_fold(task.features[rows], task.codes[rows], **options)
+        accuracy = np.mean(found.probabilities.argmax(axis=1) == task.codes[rows])
+        on_test_images = task.score(task.predict(rows, C=setting["C"]).argmax(axis=1)) if on_test else {}
+    else:
+        table = task.table.iloc[np.sort(np.append(rows, task.test_rows))].reset_index(drop=True)
+        how: dict[str, Any] = {"fit": data.images.fit, "value_range": data.images.value_range}
+        pixels = load_images(table["path"], setting["im_size"], **how).pixels
+        images = dataclasses.replace(data.images, table=table, pixels=pixels, class_names=task.class_names)
+        options |= {name: setting[name] for name in ("backbone", "learning_rate", "epochs", "augment")}
+        selection = select_recipe(images, recipes=["last_stage"], show_progress=False, **options)
+        accuracy = selection.scores["accuracy"].iloc[0]
+        on_test_images = task.score(predict_images(selection.model, images).y_pred) if on_test else {}
+    return {"cv_accuracy": float(accuracy)} | on_test_images
+
+
+def search_settings(
+    data: TuningData,
+    journal: str | Path,
+    *,
+    default: Mapping[str, Any],
+    n_probes: int,
+    n_tuned: int,
+    sampler: type[optuna.samplers.BaseSampler] = optuna.samplers.RandomSampler,
+    seed: int = 0,
+) -> optuna.Study:
+    """Score the default setting and others that Optuna draws; each is written down as soon as it is scored.
+
+    A search that was killed goes on where it stopped, and one with more trials adds those that are missing.
+    `joblib.parallel_config` around the call shares the trials among processes.
+
+    Args:
+        data: Images, task and features; their keys are the backbones and image sizes to draw from.
+        journal: File to write to. It holds a study per set of images, labels and splits, ranges, sampler and seed.
+        default: Setting to begin with.
+        n_probes: Settings to draw with a frozen backbone: fractions of a second each.
+        n_tuned: Settings to draw with a fine-tuned last stage: they take many times as long.
+        sampler: `RandomSampler` draws each setting by itself, `TPESampler` rather where earlier ones scored well.
+        seed: Seed of the draws, folds and trainings.
+
+    Returns:
+        Optuna's study. A training that diverged is a failed trial, with its `problem` among the user attributes.
+
+    Example:
+        >>> search_settings(data, "tuning.log", default=default, n_probes=50, n_tuned=5).best_params  # doctest: +SKIP
+    """
+    path = Path(journal).absolute()  # Optuna takes a relative one for relative to the journal's own folder
+    path.parent.mkdir(parents=True, exist_ok=True)
+    space = [list(dict.fromkeys(values)) for values in zip(*data.features, strict=True)]
+    columns = data.task.table[["path", "label", "split"]].to_csv(), str(data.task.groups)
+    name = hashlib.sha256(repr((columns, space, dict(default), sampler.__name__, seed)).encode()).hexdigest()[:16]
+    _cut_unfinished_line(path)
+    study = optuna.create_study(storage=_open_journal(path), study_name=name, direction="maximize", load_if_exists=True)
+    settings = [{"place": "default", "given": dict(default) | {NO_EFFECT: 0.5}}]
+    for recipe, n in (("probe", n_probes), ("last_stage", n_tuned)):
+        settings += [{"place": f"{recipe} {i}", "given": {"recipe": recipe}} for i in range(n)]
+    done = {trial.user_attrs["place"] for trial in study.get_trials()}
+    settings = [setting for setting in settings if setting["place"] not in done]
+    if settings:
+        run_trials(functools.partial(_run_trial, data, space, path, name, sampler, seed), settings)
+    return study
+
+
+def _open_journal(path: Path) -> JournalStorage:
+    # This lock works on Windows, too. One that a killed process left is broken after 30 seconds.
+    return JournalStorage(JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path))))
+
+
+def _cut_unfinished_line(path: Path) -> None:
+    """Take away what a full disk left of a line: with another one behind it Optuna could not read the journal."""
+    content = path.read_bytes() if path.exists() else b""
+    if content and not content.endswith(b"\n"):
+        with path.open("r+b") as file:
+            file.truncate(content.rfind(b"\n") + 1)
+
+
+def _run_trial(
+    data: TuningData, space: Any, path: Path, name: str, sampler: Any, seed: int, place: str, given: dict[str, Any]
+) -> None:
+    """Draw a setting, score it, and write it down when it is finished: a killed process leaves nothing half done."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # else each process says that it draws
+    study = optuna.load_study(study_name=name, storage=_open_journal(path))
+    own_seed = int(hashlib.sha256(f"{seed} {place}".encode()).hexdigest()[:8], 16)
+    drawn = optuna.create_study(direction="maximize", sampler=sampler(seed=own_seed))
+    drawn.add_trials(study.get_trials(states=[optuna.trial.TrialState.COMPLETE]))
+    drawn.enqueue_trial(given)
+    trial = drawn.ask()
+    setting = suggest_setting(trial, *space)
+    facts: dict[str, Any] = {"params": trial.params, "distributions": trial.distributions}
+    attrs: dict[str, Any] = {"place": place}
+    with Timer() as timer:
+        try:
+            facts["value"] = score_setting(data, setting, seed=seed)["cv_accuracy"]
+        except ValueError as error:  # the training diverged
+            facts["state"], attrs["problem"] = optuna.trial.TrialState.FAIL, str(error)
+    study.add_trial(optuna.trial.create_trial(**facts, user_attrs=attrs | {"seconds": timer.seconds}))
+
+
+def compute_budget_curve(values: Any) -> pd.DataFrame:
+    """Compute the best of each number of trials, over all orders in which they could have been run (Dodge et al. 2019).
+
+    Args:
+        values: Score of each trial, (n_trials,), drawn independently of each other.
+
+    Returns:
+        One row per number of trials: `n_trials`, `best`, expected, and `best_low` to `best_high`: 95 % of the orders.
+
+    Example:
+        >>> compute_budget_curve([0.7, 0.9])[["n_trials", "best"]].values.round(2).tolist()
+        [[1.0, 0.8], [2.0, 0.9]]
+    """
+    ordered = np.sort(np.asarray(values, float))
+    n = np.arange(1, 1 + len(ordered))
+    chance = hypergeom.cdf(0, n[-1], n[-1] - n[:, None], n[None])  # that none of so many is above the i-th lowest
+    low, high = (ordered[(chance >= share).argmax(axis=0)] for share in (0.025, 0.975))
+    best = ordered @ np.diff(chance, axis=0, prepend=0)
+    return pd.DataFrame({"n_trials": n, "best": best, "best_low": low, "best_high": high})
