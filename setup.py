@@ -41,9 +41,12 @@ TRAIN = [
     "psutil>=5.9; sys_platform == 'win32'",  # peak memory, which Windows tells in no other way
 ]
 
+SWEEP = ["optuna>=5,<6"]  # searches hyperparameters; 5 changed how its default sampler draws
+
 NOTEBOOKS = [
     *TRAIN,
     *SERVE,  # notebook 30 starts the service
+    *SWEEP,  # notebook 22 tunes with it
     "httpx>=0.27,<1",  # and asks it
     "jupyterlab>=4.2,<5",  # opens the notebooks
     "ipykernel>=6.29,<8",  # runs them
@@ -70,6 +73,7 @@ EXTRAS = {
     "heic": HEIC,
     "openvino": OPENVINO,
     "cluster": CLUSTER,
+    "sweep": SWEEP,
     "site": [*NOTEBOOKS, *SITE],  # its pages about the library are read from the imported modules
     "benchmarks": [
         *NOTEBOOKS,

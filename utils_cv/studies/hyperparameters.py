@@ -1,21 +1,20 @@
 """Study of notebook 22: does tuning pay? A search with Optuna, whose journal outlives any process that is killed."""
 
-import dataclasses
 import functools
-import hashlib
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import optuna
 import pandas as pd
-from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import TrialState, create_trial
 from scipy.stats import hypergeom
 
-from utils_cv.data.image_table import TableImages
-from utils_cv.data.images import load_images
+from utils_cv.data.image_table import load_table_images
+from utils_cv.data.lazy_pixels import hash_files
 from utils_cv.system.timing import Timer
 from utils_cv.training.learner import predict_images
 from utils_cv.training.model_selection import predict_out_of_fold, select_recipe
@@ -23,15 +22,7 @@ from utils_cv.training.model_selection import predict_out_of_fold, select_recipe
 from .experiment import Task, run_trials
 
 NO_EFFECT = "no_effect"  # a parameter that changes nothing: no other one is shown to matter if it looks no better
-N_FOLDS = 3
-
-
-class TuningData(NamedTuple):
-    """Images, the task made of them, and their features by backbone and image size in pixels."""
-
-    images: TableImages
-    task: Task
-    features: Mapping[tuple[str, int], np.ndarray]
+Features = Mapping[tuple[str, int], np.ndarray]  # of the images of a task, by backbone and image size in pixels
 
 
 def suggest_setting(trial: Any, backbones: Sequence[str], im_sizes_px: Sequence[int]) -> dict[str, Any]:
@@ -47,43 +38,43 @@ def suggest_setting(trial: Any, backbones: Sequence[str], im_sizes_px: Sequence[
     return setting | {"augment": trial.suggest_categorical("augment", ("none", "mirror", "upright"))}
 
 
-def score_setting(data: TuningData, setting: Mapping[str, Any], *, seed: int, on_test: bool = False) -> dict[str, Any]:
-    """Score a setting by cross-validation of the images outside the test split.
+def score_setting(
+    task: Task, features: Features, setting: Mapping[str, Any], *, seed: int, on_test: bool = False
+) -> dict[str, Any]:
+    """Score a setting by cross-validation, in three folds, of the images outside the test split.
 
     Args:
-        data: Images, task and features.
+        task: Images and classes.
+        features: By backbone and image size in pixels.
         setting: `recipe`, `backbone`, `im_size`, and `C` or `learning_rate`, `epochs` and `augment`.
         seed: Seed of the folds, and of the order and augmentation of the images in a training.
-        on_test: Learn all these images, and answer those of the test split. A search never asks.
+        on_test: Learn all these images, too, and answer those of the test split. A search never asks.
 
     Returns:
         `cv_accuracy`; on_test also `right` and `groups`, for `utils_cv.studies.experiment.summarize`.
 
     Example:
-        >>> score_setting(data, default, seed=1)["cv_accuracy"]  # doctest: +SKIP
+        >>> score_setting(task, features, default, seed=1)["cv_accuracy"]  # doctest: +SKIP
     """
-    task = data.task._replace(features=data.features[setting["backbone"], setting["im_size"]])
-    rows = task.pool_rows
-    options: dict[str, Any] = {"n_folds": N_FOLDS, "seed": seed}
+    task, rows = task._replace(features=features[setting["backbone"], setting["im_size"]]), task.pool_rows
+    options: dict[str, Any] = {"n_folds": 3, "seed": seed}
     if setting["recipe"] == "probe":
         options |= {"n_classes": len(task.class_names), "groups": task.get_groups(rows), "Cs": [setting["C"]]}
         found = predict_out_of_fold(task.features[rows], task.codes[rows], **options)
         accuracy = np.mean(found.probabilities.argmax(axis=1) == task.codes[rows])
-        on_test_images = task.score(task.predict(rows, C=setting["C"]).argmax(axis=1)) if on_test else {}
+        tested = task.score(task.predict(rows, C=setting["C"]).argmax(axis=1)) if on_test else {}
     else:
-        table = task.table.iloc[np.sort(np.append(rows, task.test_rows))].reset_index(drop=True)
-        how: dict[str, Any] = {"fit": data.images.fit, "value_range": data.images.value_range}
-        pixels = load_images(table["path"], setting["im_size"], **how).pixels
-        images = dataclasses.replace(data.images, table=table, pixels=pixels, class_names=task.class_names)
+        images = load_table_images(task.table.iloc[np.sort(np.append(rows, task.test_rows))], setting["im_size"])
         options |= {name: setting[name] for name in ("backbone", "learning_rate", "epochs", "augment")}
         selection = select_recipe(images, recipes=["last_stage"], show_progress=False, **options)
         accuracy = selection.scores["accuracy"].iloc[0]
-        on_test_images = task.score(predict_images(selection.model, images).y_pred) if on_test else {}
-    return {"cv_accuracy": float(accuracy)} | on_test_images
+        tested = task.score(predict_images(selection.model, images).y_pred) if on_test else {}
+    return {"cv_accuracy": float(accuracy)} | tested
 
 
 def search_settings(
-    data: TuningData,
+    task: Task,
+    features: Features,
     journal: str | Path,
     *,
     default: Mapping[str, Any],
@@ -98,8 +89,9 @@ def search_settings(
     `joblib.parallel_config` around the call shares the trials among processes.
 
     Args:
-        data: Images, task and features; their keys are the backbones and image sizes to draw from.
-        journal: File to write to. It holds a study per set of images, labels and splits, ranges, sampler and seed.
+        task: Images and classes.
+        features: By backbone and image size in pixels, which are the ones to draw from.
+        journal: File to write to; for other images, labels, splits, ranges or seeds it begins another study.
         default: Setting to begin with.
         n_probes: Settings to draw with a frozen backbone: fractions of a second each.
         n_tuned: Settings to draw with a fine-tuned last stage: they take many times as long.
@@ -110,28 +102,31 @@ def search_settings(
         Optuna's study. A training that diverged is a failed trial, with its `problem` among the user attributes.
 
     Example:
-        >>> search_settings(data, "tuning.log", default=default, n_probes=50, n_tuned=5).best_params  # doctest: +SKIP
+        >>> search_settings(task, features, "a.log", default=default, n_probes=9, n_tuned=1)  # doctest: +SKIP
     """
     path = Path(journal).absolute()  # Optuna takes a relative one for relative to the journal's own folder
     path.parent.mkdir(parents=True, exist_ok=True)
-    space = [list(dict.fromkeys(values)) for values in zip(*data.features, strict=True)]
-    columns = data.task.table[["path", "label", "split"]].to_csv(), str(data.task.groups)
-    name = hashlib.sha256(repr((columns, space, dict(default), sampler.__name__, seed)).encode()).hexdigest()[:16]
     _cut_unfinished_line(path)
-    study = optuna.create_study(storage=_open_journal(path), study_name=name, direction="maximize", load_if_exists=True)
-    settings = [{"place": "default", "given": dict(default) | {NO_EFFECT: 0.5}}]
-    for recipe, n in (("probe", n_probes), ("last_stage", n_tuned)):
-        settings += [{"place": f"{recipe} {i}", "given": {"recipe": recipe}} for i in range(n)]
-    done = {trial.user_attrs["place"] for trial in study.get_trials()}
-    settings = [setting for setting in settings if setting["place"] not in done]
-    if settings:
-        run_trials(functools.partial(_run_trial, data, space, path, name, sampler, seed), settings)
-    return study
+    space = [list(dict.fromkeys(values)) for values in zip(*features, strict=True)]
+    labels = task.table.filter(["label", "split", "group"]).to_csv()
+    name = hash_files(task.table["path"], labels, space, dict(default), sampler.__name__, seed)
+    options: dict[str, Any] = {"study_name": name, "direction": "maximize", "load_if_exists": True}
+    study = optuna.create_study(storage=_open_journal(path), **options)
+    given = {"default": dict(default) | {NO_EFFECT: 0.5}}
+    given |= {f"probe {i}": {"recipe": "probe"} for i in range(n_probes)}
+    given |= {f"last_stage {i}": {"recipe": "last_stage"} for i in range(n_tuned)}
+    missing = given.keys() - {trial.user_attrs["place"] for trial in study.get_trials()}
+    if settings := [{"place": place, "given": fixed} for place, fixed in given.items() if place in missing]:
+        run_trials(functools.partial(_run_trial, task, features, space, path, name, sampler, seed), settings)
+    done = {trial.user_attrs["place"]: trial for trial in study.get_trials()}
+    asked = optuna.create_study(direction="maximize")  # without what an earlier search had asked for
+    asked.add_trials([done[place] for place in given])
+    return asked
 
 
-def _open_journal(path: Path) -> JournalStorage:
+def _open_journal(path: Path) -> optuna.storages.JournalStorage:
     # This lock works on Windows, too. One that a killed process left is broken after 30 seconds.
-    return JournalStorage(JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path))))
+    return optuna.storages.JournalStorage(JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path))))
 
 
 def _cut_unfinished_line(path: Path) -> None:
@@ -143,14 +138,13 @@ def _cut_unfinished_line(path: Path) -> None:
 
 
 def _run_trial(
-    data: TuningData, space: Any, path: Path, name: str, sampler: Any, seed: int, place: str, given: dict[str, Any]
+    task: Task, features: Features, space: Any, path: Path, name: str, sampler: Any, seed: int, place: str, given: Any
 ) -> None:
     """Draw a setting, score it, and write it down when it is finished: a killed process leaves nothing half done."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # else each process says that it draws
     study = optuna.load_study(study_name=name, storage=_open_journal(path))
-    own_seed = int(hashlib.sha256(f"{seed} {place}".encode()).hexdigest()[:8], 16)
-    drawn = optuna.create_study(direction="maximize", sampler=sampler(seed=own_seed))
-    drawn.add_trials(study.get_trials(states=[optuna.trial.TrialState.COMPLETE]))
+    drawn = optuna.create_study(direction="maximize", sampler=sampler(seed=zlib.crc32(f"{seed} {place}".encode())))
+    drawn.add_trials(study.get_trials(states=[TrialState.COMPLETE]))
     drawn.enqueue_trial(given)
     trial = drawn.ask()
     setting = suggest_setting(trial, *space)
@@ -158,10 +152,10 @@ def _run_trial(
     attrs: dict[str, Any] = {"place": place}
     with Timer() as timer:
         try:
-            facts["value"] = score_setting(data, setting, seed=seed)["cv_accuracy"]
+            facts["value"] = score_setting(task, features, setting, seed=seed)["cv_accuracy"]
         except ValueError as error:  # the training diverged
-            facts["state"], attrs["problem"] = optuna.trial.TrialState.FAIL, str(error)
-    study.add_trial(optuna.trial.create_trial(**facts, user_attrs=attrs | {"seconds": timer.seconds}))
+            facts["state"], attrs["problem"] = TrialState.FAIL, str(error)
+    study.add_trial(create_trial(**facts, user_attrs=attrs | {"seconds": timer.seconds}))
 
 
 def compute_budget_curve(values: Any) -> pd.DataFrame:

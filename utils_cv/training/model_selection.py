@@ -172,6 +172,7 @@ def predict_out_of_fold(
     n_classes: int,
     groups: np.ndarray | None = None,
     Cs: Sequence[float] = C_GRID,
+    n_folds: int = N_FOLDS,
     seed: int = 0,
 ) -> OutOfFold:
     """Predict each image by a linear probe that learned the other folds.
@@ -186,7 +187,8 @@ def predict_out_of_fold(
         groups: Group of each image (scene, video, patient): near-duplicates, which share their wrong label, must
             not vouch for each other. None where there are none.
         Cs: Values of C to choose from.
-        seed: Seed of the folds: 5, or fewer where a class has fewer images.
+        n_folds: Parts; fewer where a class has fewer images.
+        seed: Seed of the folds.
 
     Raises:
         ValueError: If fewer than two classes have two images (or groups), or the lengths differ.
@@ -195,7 +197,7 @@ def predict_out_of_fold(
         >>> found = predict_out_of_fold(features, labels, n_classes=4)  # doctest: +SKIP
     """
     check_same_length(features=features, labels=labels)
-    folds = _split_two(labels, groups, N_FOLDS, seed)
+    folds = _split_two(labels, groups, n_folds, seed)
     is_judged = np.isin(np.arange(len(labels)), np.concatenate([held_out for _, held_out in folds]))
     alone = np.flatnonzero(~is_judged)
     found, losses = [], []
