@@ -34,7 +34,7 @@ def suggest_setting(trial: Any, backbones: Sequence[str], im_sizes_px: Sequence[
     if setting["recipe"] == "probe":
         return setting | {"C": trial.suggest_float("C", 1e-4, 10, log=True)}
     setting["learning_rate"] = trial.suggest_float("learning_rate", 5e-5, 5e-3, log=True)
-    setting["epochs"] = trial.suggest_int("epochs", 2, 8)
+    setting["epochs"] = trial.suggest_int("epochs", 2, 6)
     return setting | {"augment": trial.suggest_categorical("augment", ("none", "mirror", "upright"))}
 
 
