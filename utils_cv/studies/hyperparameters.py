@@ -125,8 +125,8 @@ def search_settings(
 
 
 def _open_journal(path: Path) -> optuna.storages.JournalStorage:
-    # This lock works on Windows, too. One that a killed process left is broken after 30 seconds.
-    return optuna.storages.JournalStorage(JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path))))
+    lock = JournalFileOpenLock(str(path), grace_period=5)  # seconds, after which that of a killed process is broken
+    return optuna.storages.JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
 
 
 def _cut_unfinished_line(path: Path) -> None:
