@@ -2,13 +2,14 @@
 
 import functools
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
 import pandas as pd
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState, create_trial
 from scipy.stats import hypergeom
@@ -23,19 +24,6 @@ from .experiment import Task, run_trials
 
 NO_EFFECT = "no_effect"  # a parameter that changes nothing: no other one is shown to matter if it looks no better
 Features = Mapping[tuple[str, int], np.ndarray]  # of the images of a task, by backbone and image size in pixels
-
-
-def suggest_setting(trial: Any, backbones: Sequence[str], im_sizes_px: Sequence[int]) -> dict[str, Any]:
-    """Let Optuna draw one setting. Which parameters there are depends on the recipe: a conditional space."""
-    setting = {"recipe": trial.suggest_categorical("recipe", ("probe", "last_stage"))}
-    setting["backbone"] = trial.suggest_categorical("backbone", backbones)
-    setting["im_size"] = trial.suggest_categorical("im_size", im_sizes_px)
-    trial.suggest_float(NO_EFFECT, 0, 1)
-    if setting["recipe"] == "probe":
-        return setting | {"C": trial.suggest_float("C", 1e-4, 10, log=True)}
-    setting["learning_rate"] = trial.suggest_float("learning_rate", 5e-5, 5e-3, log=True)
-    setting["epochs"] = trial.suggest_int("epochs", 2, 6)
-    return setting | {"augment": trial.suggest_categorical("augment", ("none", "mirror", "upright"))}
 
 
 def score_setting(
@@ -78,8 +66,8 @@ def search_settings(
     journal: str | Path,
     *,
     default: Mapping[str, Any],
-    n_probes: int,
-    n_tuned: int,
+    spaces: Mapping[str, Mapping[str, BaseDistribution]],
+    n_trials: Mapping[str, int],
     sampler: type[optuna.samplers.BaseSampler] = optuna.samplers.RandomSampler,
     seed: int = 0,
 ) -> optuna.Study:
@@ -91,10 +79,10 @@ def search_settings(
     Args:
         task: Images and classes.
         features: By backbone and image size in pixels, which are the ones to draw from.
-        journal: File to write to; for other images, labels, splits, ranges or seeds it begins another study.
+        journal: File to write to; for other images, labels, splits, spaces or seeds it begins another study.
         default: Setting to begin with.
-        n_probes: Settings to draw with a frozen backbone: fractions of a second each.
-        n_tuned: Settings to draw with a fine-tuned last stage: they take many times as long.
+        spaces: For each recipe the parameters that it alone has, and their values.
+        n_trials: For each recipe how many settings to draw.
         sampler: `RandomSampler` draws each setting by itself, `TPESampler` rather where earlier ones scored well.
         seed: Seed of the draws, folds and trainings.
 
@@ -102,22 +90,24 @@ def search_settings(
         Optuna's study. A training that diverged is a failed trial, with its `problem` among the user attributes.
 
     Example:
-        >>> search_settings(task, features, "a.log", default=default, n_probes=9, n_tuned=1)  # doctest: +SKIP
+        >>> search_settings(task, features, "a.log", default=default, spaces=spaces, n_trials={})  # doctest: +SKIP
     """
     path = Path(journal).absolute()  # Optuna takes a relative one for relative to the journal's own folder
     path.parent.mkdir(parents=True, exist_ok=True)
     _cut_unfinished_line(path)
-    space = [list(dict.fromkeys(values)) for values in zip(*features, strict=True)]
+    backbones, im_sizes = (CategoricalDistribution(list(dict.fromkeys(part))) for part in zip(*features, strict=True))
+    recipes = CategoricalDistribution(list(spaces))
+    shared = {"recipe": recipes, "backbone": backbones, "im_size": im_sizes, NO_EFFECT: FloatDistribution(0, 1)}
     labels = task.table.filter(["label", "split", "group"]).to_csv()
-    name = hash_files(task.table["path"], labels, space, dict(default), sampler.__name__, seed)
-    options: dict[str, Any] = {"study_name": name, "direction": "maximize", "load_if_exists": True}
-    study = optuna.create_study(storage=_open_journal(path), **options)
-    given = {"default": dict(default) | {NO_EFFECT: 0.5}}
-    given |= {f"probe {i}": {"recipe": "probe"} for i in range(n_probes)}
-    given |= {f"last_stage {i}": {"recipe": "last_stage"} for i in range(n_tuned)}
+    name = hash_files(task.table["path"], labels, shared, spaces, dict(default), sampler.__name__, seed)
+    study = optuna.create_study(storage=_open_journal(path), study_name=name, direction="maximize", load_if_exists=True)
+    given: dict[str, dict[str, Any]] = {"default": {**default, NO_EFFECT: 0.5}}
+    given |= {f"{recipe} {i}": {"recipe": recipe} for recipe, n in n_trials.items() for i in range(n)}
     missing = given.keys() - {trial.user_attrs["place"] for trial in study.get_trials()}
-    if settings := [{"place": place, "given": fixed} for place, fixed in given.items() if place in missing]:
-        run_trials(functools.partial(_run_trial, task, features, space, path, name, sampler, seed), settings)
+    settings = [{"place": place, "given": given[place]} for place in given if place in missing]
+    if settings:
+        all_spaces = {recipe: shared | dict(space) for recipe, space in spaces.items()}
+        run_trials(functools.partial(_run_trial, task, features, all_spaces, path, name, sampler, seed), settings)
     done = {trial.user_attrs["place"]: trial for trial in study.get_trials()}
     asked = optuna.create_study(direction="maximize")  # without what an earlier search had asked for
     asked.add_trials([done[place] for place in given])
@@ -138,7 +128,7 @@ def _cut_unfinished_line(path: Path) -> None:
 
 
 def _run_trial(
-    task: Task, features: Features, space: Any, path: Path, name: str, sampler: Any, seed: int, place: str, given: Any
+    task: Task, features: Features, spaces: Any, path: Path, name: str, sampler: Any, seed: int, place: str, given: Any
 ) -> None:
     """Draw a setting, score it, and write it down when it is finished: a killed process leaves nothing half done."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # else each process says that it draws
@@ -146,15 +136,15 @@ def _run_trial(
     drawn = optuna.create_study(direction="maximize", sampler=sampler(seed=zlib.crc32(f"{seed} {place}".encode())))
     drawn.add_trials(study.get_trials(states=[TrialState.COMPLETE]))
     drawn.enqueue_trial(given)
-    trial = drawn.ask()
-    setting = suggest_setting(trial, *space)
-    facts: dict[str, Any] = {"params": trial.params, "distributions": trial.distributions}
+    trial, score = drawn.ask(spaces[given["recipe"]]), None
     attrs: dict[str, Any] = {"place": place}
     with Timer() as timer:
         try:
-            facts["value"] = score_setting(task, features, setting, seed=seed)["cv_accuracy"]
+            score = score_setting(task, features, trial.params, seed=seed)["cv_accuracy"]
         except ValueError as error:  # the training diverged
-            facts["state"], attrs["problem"] = TrialState.FAIL, str(error)
+            attrs["problem"] = str(error)
+    facts: dict[str, Any] = {"params": trial.params, "distributions": trial.distributions, "value": score}
+    facts["state"] = TrialState.FAIL if score is None else TrialState.COMPLETE
     study.add_trial(create_trial(**facts, user_attrs=attrs | {"seconds": timer.seconds}))
 
 

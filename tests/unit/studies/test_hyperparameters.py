@@ -11,6 +11,7 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
+from optuna.distributions import FloatDistribution, IntDistribution
 
 from tests.unit.studies.test_experiment import make_data
 from utils_cv.models.features import compute_features
@@ -26,7 +27,8 @@ KEY = ("efficientnet_lite0", 64)
 def search(journal, n_probes, n_tuned=0, **options):
     task = make_task(*make_data(distance=0.6))
     features = {KEY: task.features, ("other", 64): np.round(task.features)}
-    options = {"default": DEFAULT, "n_probes": n_probes, "n_tuned": n_tuned} | options
+    spaces = {"probe": {"C": FloatDistribution(1e-4, 10, log=True)}, "last_stage": {"epochs": IntDistribution(2, 8)}}
+    options = {"default": DEFAULT, "n_trials": {"probe": n_probes, "last_stage": n_tuned}, "spaces": spaces} | options
     return search_settings(task, features, journal, **options).trials
 
 
