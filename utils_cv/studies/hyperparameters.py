@@ -1,6 +1,7 @@
 """Study of notebook 22: does tuning pay? A search with Optuna, whose journal outlives any process that is killed."""
 
 import functools
+import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -94,7 +95,9 @@ def search_settings(
     """
     path = Path(journal).absolute()  # Optuna takes a relative one for relative to the journal's own folder
     path.parent.mkdir(parents=True, exist_ok=True)
-    _cut_unfinished_line(path)
+    content = path.read_bytes() if path.exists() else b""
+    if not content.endswith(b"\n") and content:  # a full disk leaves part of a line, behind which Optuna reads no other
+        os.truncate(path, content.rfind(b"\n") + 1)
     backbones, im_sizes = (CategoricalDistribution(list(dict.fromkeys(part))) for part in zip(*features, strict=True))
     recipes = CategoricalDistribution(list(spaces))
     shared = {"recipe": recipes, "backbone": backbones, "im_size": im_sizes, NO_EFFECT: FloatDistribution(0, 1)}
@@ -117,14 +120,6 @@ def search_settings(
 def _open_journal(path: Path) -> optuna.storages.JournalStorage:
     lock = JournalFileOpenLock(str(path), grace_period=5)  # seconds, after which that of a killed process is broken
     return optuna.storages.JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
-
-
-def _cut_unfinished_line(path: Path) -> None:
-    """Take away what a full disk left of a line: with another one behind it Optuna could not read the journal."""
-    content = path.read_bytes() if path.exists() else b""
-    if content and not content.endswith(b"\n"):
-        with path.open("r+b") as file:
-            file.truncate(content.rfind(b"\n") + 1)
 
 
 def _run_trial(
