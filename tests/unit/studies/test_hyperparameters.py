@@ -1,15 +1,12 @@
 """A search keeps what it has through kills, full disks and diverged trainings; choices never see the test images."""
 
 import itertools
-import os
-import signal
 import subprocess
 import sys
 import time
 
 import numpy as np
 import optuna
-import pandas as pd
 import pytest
 from optuna.distributions import FloatDistribution, IntDistribution
 
@@ -43,10 +40,9 @@ def test_a_killed_search_loses_nothing_and_ends_as_if_it_had_not_been_killed(tmp
     while not path.exists() or path.read_bytes().count(b'"place"') < 4:
         assert process.poll() is None
         time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
+    process.kill()  # by SIGKILL
     process.wait()
-    kept = path.read_bytes()
-    n_kept = kept.count(b'"place"')
+    n_kept = (kept := path.read_bytes()).count(b'"place"')
     path.write_bytes(kept + b'{"op_code":4,"wor')  # as a full disk leaves it
     found = list_found(path, n_kept + 2)
     assert path.read_bytes().startswith(kept) and path.read_bytes().count(b'"place"') == n_kept + 3
@@ -80,8 +76,9 @@ def test_a_search_never_sees_the_test_images(small_images, setting):
     is_test, task = (table["split"] == "test").to_numpy(), make_task(table, features)
     found = score_setting(task, {KEY: features}, setting, seed=1, on_test=True)
     assert found["cv_accuracy"] > 0.7 and found["right"].mean() > 0.7 and found["right"].shape == (is_test.sum(),)
-    others = table["path"].where(~is_test, pd.Series(table["path"][is_test].to_numpy()[::-1], np.flatnonzero(is_test)))
-    blind = task._replace(table=table.assign(path=others))
+    paths = table["path"].to_numpy(copy=True)
+    paths[is_test] = paths[is_test][::-1]
+    blind = task._replace(table=table.assign(path=paths))
     features = np.where(is_test[:, None], np.nan, features)
     assert score_setting(blind, {KEY: features}, setting, seed=1) == {"cv_accuracy": found["cv_accuracy"]}
 
