@@ -258,3 +258,18 @@ def test_kappa_of_two_people(classes, share_known, n_images):
 
     truth = measure_kappa(*draw(np.random.default_rng(1), 300_000)).value
     assert 0.92 <= find_share(lambda rng: measure_kappa(*draw(rng, n_images)), truth) <= 0.99
+
+
+@pytest.mark.parametrize("n_groups", [20, 60])
+def test_kappa_of_two_people_on_images_in_groups(n_groups):
+    sizes = 5
+
+    def draw(rng, n):  # one person mistakes whole groups, and some images besides
+        true = np.repeat(rng.choice(3, n, p=[0.5, 0.3, 0.2]), sizes)
+        wrong = np.repeat(rng.random(n) < 0.15, sizes) | (rng.random(n * sizes) < 0.05)
+        return true, np.where(wrong, (true + 1) % 3, true)
+
+    truth = measure_kappa(*draw(np.random.default_rng(1), 60_000)).value
+    groups = np.repeat(np.arange(n_groups), sizes)
+    share = find_share(lambda rng: measure_kappa(*draw(rng, n_groups), groups=groups), truth)
+    assert 0.90 <= share <= 0.99
