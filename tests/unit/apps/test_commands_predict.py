@@ -1,6 +1,8 @@
 """The command `predict`: rows of every image, copies sorted by label, and nothing of the user's is touched."""
 
 import csv
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT, draw_image
-from utils_cv.__main__ import main
+from utils_cv.__main__ import _make_parser, main
 from utils_cv.apps.commands import copy_image
 from utils_cv.evaluation.out_of_distribution import OodDetector
 from utils_cv.models.saved_classifier import save_classifier
@@ -175,3 +177,27 @@ def test_a_large_photograph_is_labeled_without_a_warning(model_dir, tmp_path, ru
     draw_image("can", seed=1).resize((90, 90)).save(tmp_path / "a.png")
     code, _, said = run("predict", model_dir, tmp_path)
     assert code == 0 and "bomb" not in said
+
+
+def list_examples():
+    """The examples in the help of each command, without `python -m utils_cv`."""
+    (commands,) = (action for action in _make_parser()._actions if hasattr(action, "choices") and action.choices)
+    lines = [line for command in commands.choices.values() for line in command.epilog.splitlines()]
+    return [shlex.split(line)[3:] for line in lines if line.startswith("  python -m utils_cv ")]
+
+
+def test_every_example_of_the_help_is_understood_and_those_of_predict_and_run_work(
+    model_dir, new_images, tmp_path, run, monkeypatch
+):
+    examples = list_examples()
+    assert {words[0] for words in examples} >= {"predict", "serve", "train", "audit", "annotate", "run"}
+    for words in examples:
+        assert _make_parser().parse_args(words)
+        if words[0] == "run":
+            assert run(*words, "--list-parameters")[0] == 0
+    (new_images / "text.jpg").unlink()
+    new_images.rename(tmp_path / "new_images")
+    shutil.copytree(model_dir, tmp_path / "my_classifier")
+    draw_image("can", seed=1).save(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    assert [run(*words)[0] for words in examples if words[0] == "predict"] == [0, 0, 0]
