@@ -33,13 +33,12 @@ def train_and_save(
     selection = select_recipe(images, recipes=recipes, **options)
     predictions, held_out = predict_images(selection.model, images, split="test"), selection.held_out
     y_true, groups = predictions.y_true, predictions.groups
-    written: dict[str, Any] = {"detector": selection.detector, "left_out": selection.left_out}
-    written |= {"license": license, "overwrite": overwrite}
+    written: dict[str, Any] = {"detector": selection.detector, "left_out": selection.left_out, "license": license}
     if images.is_multilabel:
         thresholds = select_thresholds(held_out.y_true, held_out.probabilities)
         scores = measure_multilabel(y_true, predictions.probabilities, thresholds, groups=groups)
         name, score, written["thresholds"] = "macro F1", scores["macro_f1"], thresholds.tolist()
     else:
         name, score = "accuracy", measure_accuracy(y_true, predictions.y_pred, groups=groups)
-    info = save_classifier(selection.model, folder, images=images, scores={name: score}, **written)
+    info = save_classifier(selection.model, folder, images=images, scores={name: score}, overwrite=overwrite, **written)
     return Finished(selection, predictions, name, score, info)

@@ -28,9 +28,9 @@ def take_over(
             return info, detector or read_detector(old, content, folder / name)
         given = ", ".join(f"{_ARGUMENTS[fact]}=..." for fact in lost)
         warnings.warn(
-            f"The model that is replaced in {folder} had what the new one lacks, and other weights, for which it was "
-            f"measured: {', '.join(_ARGUMENTS[fact] for fact in lost)}. Measure it for the new one, as the command "
-            f"`train` does, and save it with {given}. To keep the old model, save into another folder.",
+            f"Lost with the model that is replaced in {folder}, because it was measured for other weights: {given} "
+            "Measure it for the new model, as the command `train` does, and pass it. To keep the old model, save into "
+            "another folder.",
             stacklevel=3,
         )
     return info, detector

@@ -16,11 +16,9 @@ def measure_left_out(
     features: np.ndarray,
     labels: np.ndarray,
     folds: Sequence[tuple[np.ndarray, ...]],
-    *,
     groups: np.ndarray | None = None,
-    expected: float = 0.05,
 ) -> pd.DataFrame:
-    """Leave each class out in turn: how many of its images a low highest logit rejects, and `expected` of the others.
+    """Leave each class out in turn: how many of its images a low highest logit rejects, beside 5 % of the others.
 
     Of features (n_images, n_features), labels and groups (n_images,), and the row numbers that each fold learns and
     holds out. One row per class: `name`, `rejected`, and its `rejected_low`, `rejected_high`, `rejected_n`.
@@ -43,6 +41,5 @@ def measure_left_out(
         unknown, known = np.flatnonzero(is_scored & is_own), np.flatnonzero(is_scored & ~is_own)
         if len(unknown) and len(known):
             both = {"groups": units[unknown], "known_groups": units[known]}
-            found_score = measure_rejected(scores[unknown], scores[known], expected=expected, **both)
-            rows.append(dict(zip(names, [left_out, *found_score], strict=True)))
+            rows.append([left_out, *measure_rejected(scores[unknown], scores[known], **both)])
     return pd.DataFrame(rows, columns=names)

@@ -146,7 +146,7 @@ def _describe_unknown(
     detector = OodDetector(HIGHEST_LOGIT, {}, threshold, expected=0.05, n_known=len(logits))
     parts = [tuple(np.flatnonzero(fold.table["split"] == split) for split in ("train", HELD_OUT)) for fold in folds]
     table = folds[0].table
-    return detector, measure_left_out(features, table["label"].to_numpy(), parts, groups=list_groups(table))
+    return detector, measure_left_out(features, table["label"].to_numpy(), parts, list_groups(table))
 
 
 def _gather(folds: Sequence[TableImages], table: pd.DataFrame, logits: np.ndarray) -> Predictions:

@@ -260,7 +260,7 @@ def test_what_was_measured_for_a_model_is_taken_over_by_the_same_network_only(tr
     assert load_classifier(tmp_path).can_reject and not recwarn.list
     other = copy.deepcopy(trained)
     other.learn.model.head.bias.data += 1
-    with pytest.warns(UserWarning, match=r"measured: scores, detector\..* save it with scores=\.\.\., detector=\.\.\."):
+    with pytest.warns(UserWarning, match=r"for other weights: scores=\.\.\., detector=\.\.\."):
         last = save_classifier(other, tmp_path, onnx=False, overwrite=True)
     assert not last.scores and not last.unknown
 
