@@ -1,6 +1,7 @@
 """What a score of unknown images finds when a class is unknown: each is left out of linear probes in turn."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -40,6 +41,6 @@ def measure_left_out(
         is_own, is_scored = labels == left_out, np.isfinite(scores)
         unknown, known = np.flatnonzero(is_scored & is_own), np.flatnonzero(is_scored & ~is_own)
         if len(unknown) and len(known):
-            both = {"groups": units[unknown], "known_groups": units[known]}
+            both: dict[str, Any] = {"groups": units[unknown], "known_groups": units[known]}
             rows.append([left_out, *measure_rejected(scores[unknown], scores[known], **both)])
     return pd.DataFrame(rows, columns=names)
