@@ -137,7 +137,7 @@ def _decode(
             orientation, problem = _read_orientation(image)
             width, height = _swap_if_turned(size, orientation, file_format)
             mode, is_deep = image.mode, _is_deep(image, content, tags)
-            max_value = _find_max_value(loaded) if is_deep else 0
+            max_value = _find_max_value(loaded) if is_deep and loaded.mode != "F" else 0
             is_unknown = tags.get(_TIFF_PHOTOMETRIC) == 2 and mode == "RGBA" and _TIFF_EXTRA not in tags
             is_transparent = not is_unknown and _is_transparent(loaded)
             rgb = _convert(loaded, value_range, is_transparent=is_transparent and loaded.has_transparency_data)
@@ -168,8 +168,10 @@ def _read_tiff_tags(image: Image.Image, path: str | Path) -> dict[int, Any]:
     """Read what a TIFF file says of its values; other formats say nothing."""
     tags = dict(image.tag_v2) if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
     is_packed = tags.get(_TIFF_PHOTOMETRIC) == 6 and tags.get(259, 1) == 1  # not compressed
-    if is_packed and tuple(tags.get(_TIFF_SUBSAMPLING, (2, 2))) != (1, 1):
-        raise ImageError(path, "a TIFF with subsampled YCbCr colors, which Pillow cannot read; convert it to RGB")
+    has_planes = tags.get(284) == 2 and max(tags.get(_TIFF_BITS, (8,))) > 8  # read as bytes: stripes
+    if has_planes or (is_packed and tuple(tags.get(_TIFF_SUBSAMPLING, (2, 2))) != (1, 1)):
+        kind = "16-bit colors in planes" if has_planes else "subsampled YCbCr colors"
+        raise ImageError(path, f"a TIFF with {kind}, which Pillow cannot read; convert it to RGB")
     return tags
 
 
@@ -199,8 +201,7 @@ def _is_deep(image: Image.Image, content: bytes, tags: dict[int, Any]) -> bool:
 
 
 def _find_max_value(image: Image.Image) -> int:
-    if image.mode == "F":
-        return 0
+    image = image.convert("I") if image.mode == "I;16B" else image  # of which Pillow finds no extrema
     extrema = np.reshape(image.getextrema(), (-1, 2))[:3]
     low, high = int(extrema.min()), int(extrema.max())
     if len(extrema) > 1 or image.mode == "L":  # of colors Pillow keeps the upper 8 of 16 bits
@@ -373,8 +374,8 @@ def _make_lab_transform() -> ImageCms.ImageCmsTransform:
 
 def _find_scale(image: Image.Image, value_range: int) -> tuple[float, float] | None:
     """Find the values that become black and white; None for images of 8 bits."""
-    if image.mode not in {"I", "F"} and not image.mode.startswith("I;16"):
-        return None
+    if image.mode not in {"I", "F"}:
+        return (0.0, float(value_range)) if image.mode.startswith("I;16") else None
     if image.mode == "F":
         parts = (_read_values(image.crop(box)) for box in _list_strips(image))
         limits = np.array([(part.min(), part.max()) for part in parts])

@@ -188,6 +188,8 @@ def _encode_smaller(image: Image.Image, path: Path, size_wh: tuple[int, int], qu
 
 
 def _choose_mode(image: Image.Image, kept_modes: set[str]) -> Image.Image:
+    if image.mode == "I;16B":  # as microscopes write it; formats take the other order of bytes
+        image = Image.fromarray(np.asarray(image).astype(np.uint16))
     if image.mode in kept_modes and "transparency" not in image.info:
         return image
     if image.has_transparency_data and "RGBA" in kept_modes:

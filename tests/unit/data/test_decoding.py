@@ -192,6 +192,7 @@ def test_rare_modes_become_rgb(mode):
     [
         pytest.param(np.array([[0, 32768, 65535]], np.uint16), [0, 128, 255], id="16 bits"),
         pytest.param(np.array([[257, 25_700, 51_400]], np.uint16), [1, 100, 200], id="a part of 16 bits"),
+        pytest.param(np.array([[0, 32768, 65535]], ">u2"), [0, 128, 255], id="16 bits, high byte first"),
         pytest.param(np.array([[0, 32768, 65535]], np.int32), [0, 128, 255], id="16 bits in 32"),
         pytest.param(np.array([[-1000, 0, 1000]], np.int32), [0, 128, 255], id="32 bits with a sign"),
         pytest.param(np.array([[0.0, 0.5, 1.0]], np.float32), [0, 128, 255], id="floats to 1"),
@@ -202,9 +203,12 @@ def test_rare_modes_become_rgb(mode):
     ],
 )
 def test_deep_images_are_scaled_not_clipped(values, expected):
-    for file_format in ("TIFF", "PNG") if values.dtype == np.uint16 else ("TIFF",):
-        image = open_content(encode(Image.fromarray(values), file_format))
-        np.testing.assert_allclose(np.asarray(image)[0, :, 0], expected, atol=1)
+    for file_format in ("TIFF", "PNG") if values.dtype.kind == "u" else ("TIFF",):
+        for image in (
+            open_content(encode(Image.fromarray(values), file_format)),
+            convert_to_rgb(Image.fromarray(values)),
+        ):
+            np.testing.assert_allclose(np.asarray(image)[0, :, 0], expected, atol=1)
 
 
 @pytest.mark.parametrize("file_format", ["GIF", "PNG", "WEBP", "TIFF", "MPO"])
@@ -425,6 +429,7 @@ def test_tiff_files_open_as_a_viewer_shows_them(content, expected):
         pytest.param(make_tiff(np.dstack([RGB, RGB[..., :2]]), 1), "5 bands of 8 bits", id="5 bands"),
         pytest.param(make_tiff(G, 32803), r"8 bits \(camera raw\), which Pillow cannot read", id="camera raw"),
         pytest.param(make_tiff(RGB, 9), r"8 bits \(ICC Lab\)", id="ICC Lab"),
+        pytest.param(make_tiff(DEEP, 2, planar=2), "16-bit colors in planes", id="16-bit colors in planes"),
         pytest.param(make_tiff(YCC, 6), "subsampled YCbCr colors", id="YCbCr, subsampled unless said"),
     ],
 )

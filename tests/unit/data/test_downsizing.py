@@ -175,6 +175,7 @@ def test_upright_once_and_without_metadata(in_dir, suffix):
         pytest.param(make_photo(), "a.ppm", "RGB", id="PPM"),
         pytest.param(make_photo(), "a.jp2", "RGB", id="JPEG 2000"),
         pytest.param(Image.fromarray(np.full((120, 200), 40_000, np.uint16)), "a.png", "I;16", id="16-bit PNG"),
+        pytest.param(Image.fromarray(np.full((120, 200), 40_000, ">u2")), "a.tif", "I;16", id="16-bit TIFF of ImageJ"),
         pytest.param(make_photo().convert("1"), "a.png", "RGB", id="black and white"),
     ],
 )
