@@ -12,6 +12,7 @@ from .images import FORMAT_BY_EXTENSION, ImageError, ImageLike, find_path
 _SYSTEM_NAMES = {
     *("__macosx", "@eadir", "#recycle", "#snapshot", "lost+found", "$recycle.bin", "recycler", "recycled"),
     *("system volume information", "thumbs", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__pycache__"),
+    *("@recycle", "@recently-snapshot", "@sharebin", "@tmp", "network trash folder", "temporary items", "found.000"),
 }
 
 
