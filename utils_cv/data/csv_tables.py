@@ -1,5 +1,6 @@
 """Image tables from CSV files as spreadsheets and scripts write them, and back into one."""
 
+import ast
 import contextlib
 import csv
 import io
@@ -26,9 +27,11 @@ from .labels import (
     check_labels,
     find_split_name,
     fold_name,
+    is_multilabel,
     list_class_names,
     name_images,
     normalize_name,
+    split_labels,
     suggest_name,
 )
 
@@ -54,6 +57,8 @@ _FOREIGN = (
     rb"|[a-z][\x82\x84\x86\x87\x8a-\x8c\x8e\x9f]"
 )
 _ALSO_CLASSES = ("tag", "tags", "choice", "y", "group", "groups")  # of these names, too, a class may have one
+# As Python and JSON write lists; parentheses, which a name may have, only around quotes.
+_LIST = r"\s*(\[.*\]|\(\s*['\"].*\))\s*"
 _EMPTY = ("", "nan", "na", "n/a", "none", "null", "-")  # in columns whose empty cells mean something
 _YES, _NO = ("1", "1.0", "true", "yes", "y", "x"), ("0", "0.0", "false", "no", "n", *_EMPTY)
 
@@ -88,7 +93,8 @@ def load_csv_table(csv_path: Path) -> tuple[pd.DataFrame, Counter[str]]:
     table = pd.DataFrame({"image": images, "path": paths, "label": labels})
     table["split"] = _read_splits(csv_path, raw[split]) if split else ""
     if group and not (is_alone := raw[group].str.strip().str.lower().isin(_EMPTY)).all():
-        table["group"] = np.where(is_alone, images, raw[group])
+        # Whole numbers become 1.0 when a cell of their column is empty: the group stays the same.
+        table["group"] = np.where(is_alone, images, raw[group].str.replace(r"^\s*(\d+)\.0\s*$", r"\1", regex=True))
     known = {image, label, split, group, "path", *classes}
     table = table.set_axis(raw.index.rename("line"))
     table.attrs["is_multilabel"] = is_declared
@@ -159,8 +165,12 @@ def save_image_table(table: pd.DataFrame, csv_path: str | Path, *, overwrite: bo
         raise FileExistsError(f"{csv_path} exists; give another name, or overwrite=True to replace it.")
     images = [Path(os.path.relpath(find_path(path), csv_path.parent)).as_posix() for path in table["path"]]
     saved = table.drop(columns="path").assign(image=name_images(images))
-    with write_atomic(csv_path) as temporary_path:
-        saved.to_csv(temporary_path, index=False, encoding="utf-8", errors="backslashreplace")
+    if is_multilabel(table) and not table["label"].str.contains(LABEL_SEPARATOR, regex=False).any():
+        saved["label"] += LABEL_SEPARATOR  # so that rows of a set with several labels say so
+    is_like_list = saved["label"].str.fullmatch(_LIST, flags=re.DOTALL)
+    saved["label"] = saved["label"].where(~is_like_list, saved["label"].map(split_labels).astype(str))
+    with write_atomic(csv_path) as temporary_path:  # with ends of lines that quote a name which holds one of them
+        saved.to_csv(temporary_path, index=False, encoding="utf-8", errors="backslashreplace", lineterminator="\r\n")
 
 
 def read_cells(csv_path: Path) -> pd.DataFrame:
@@ -254,11 +264,9 @@ def _read_labels(raw: pd.DataFrame, label: str, marks: pd.DataFrame) -> tuple[bo
     """Whether the file says that images may have several labels, and the joined labels of each."""
     if label:
         given = raw[label].str.replace(r'\s*\{"choices":\s*(\[.*\])\}\s*', r"\1", regex=True)  # of Label Studio
-        # As Python and JSON write lists; parentheses, which a name may have, only around quotes.
-        is_list = given.str.fullmatch(r"\s*(\[.*\]|\(\s*['\"].*\))\s*", flags=re.DOTALL)
-        cells = given.where(~is_list, given.str.strip(" []()").str.replace(r"['\"]?\s*,\s*['\"]?", "|", regex=True))
-        rows = [cell.strip("'\"" if is_own else "").split("|") for cell, is_own in zip(cells, is_list, strict=True)]
-        is_declared = cells.str.contains(LABEL_SEPARATOR, regex=False).any() or (is_list & (cells == "")).any()
+        is_list = given.str.fullmatch(_LIST, flags=re.DOTALL)
+        rows = [_read_list(cell) if is_own else cell.split("|") for cell, is_own in zip(given, is_list, strict=True)]
+        is_declared = any(len(row) > 1 or not row for row in rows)
     else:
         rows = [list(marks.columns[row]) for row in marks.isin(_YES).to_numpy()]
         is_declared = any(len(row) > 1 for row in rows)
@@ -271,6 +279,14 @@ def _read_labels(raw: pd.DataFrame, label: str, marks: pd.DataFrame) -> tuple[bo
     if is_declared and not any(LABEL_SEPARATOR in text for text in labels):
         labels = [text or LABEL_SEPARATOR for text in labels]  # so that it says so when it is saved
     return bool(is_declared), labels
+
+
+def _read_list(cell: str) -> list[str]:
+    """Read a list as Python and JSON write it, or one without quotes."""
+    with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+        return [str(name) for name in ast.literal_eval(cell.strip())]
+    names = re.split(r"['\"]?\s*,\s*['\"]?", cell.strip(" []()"))
+    return [name.strip("'\"") for name in names if name]
 
 
 def _warn_of_joined(labels: set[str]) -> None:

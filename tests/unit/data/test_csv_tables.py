@@ -119,6 +119,7 @@ def test_labels_of_windows_and_names_of_two_forms_are_read(folder):
     [
         pytest.param(["image,label", "cat/0.jpg,b | a|b", "dog/0.jpg,"], ["a|b", ""], id="bars"),
         pytest.param(["image,label", "cat/0.jpg,\"['b', 'a']\"", "dog/0.jpg,['b']"], ["a|b", "b"], id="lists"),
+        pytest.param(["image,label", "cat/0.jpg,\"['b, c', 'a']\"", "dog/0.jpg,[b]"], ["a|b, c", "b"], id="commas"),
         pytest.param(["image,label", "cat/0.jpg,\"('b', 'a')\"", "dog/0.jpg,(b)"], ["a|b", "(b)"], id="tuples"),
         pytest.param(["image,a,b", "cat/0.jpg,1,1", "dog/0.jpg,0,0"], ["a|b", ""], id="zeros and ones"),
         pytest.param(["image,label", "cat/0.jpg,['b']", "dog/0.jpg,[]"], ["b", "|"], id="an empty list"),
@@ -139,6 +140,15 @@ def test_columns_that_are_partly_empty_mean_what_they_say(folder):
     table = load(folder, "\n".join(["image,label,split,group", *rows]))
     assert table["split"].tolist() == ["train", "valid", "", "test"] * 2
     assert table["group"].tolist() == ["7", "7", "cat/2.jpg", "cat/3.jpg", "07", "dog/1.jpg", "dog/2.jpg", "dog/3.jpg"]
+
+
+def test_groups_of_numbers_keep_their_names_when_a_cell_becomes_empty(folder):
+    frame = pd.DataFrame(ROWS, columns=["image", "label"]).assign(group=[1, 1, 2, 20] * 2)
+    whole, partly = (
+        load(folder, frame.to_csv()),
+        load(folder, frame.assign(group=[*frame["group"][:-1], None]).to_csv()),
+    )
+    assert partly["group"].tolist() == [*whole["group"][:-1], "dog/3.jpg"]
 
 
 def test_a_column_of_fastai_gives_the_split_and_no_class(folder):
@@ -200,6 +210,23 @@ def test_a_saved_table_is_the_same_when_it_is_loaded(folder, tmp_path_factory, p
         save_image_table(table, path)
     save_image_table(again, path, overwrite=True)
     assert load_image_table(path)["split"].equals(table["split"])
+
+
+@pytest.mark.parametrize("label", ["[cat]", "['a, b']", "[]", "two\rlines", "[a] or [b]"])
+def test_labels_that_look_like_something_else_come_back(folder, label):
+    (folder / "cat").rename(folder / label)
+    (folder / label / "0.jpg").rename(folder / label / "a\r.jpg")
+    table = load_image_table(folder)
+    save_image_table(table, folder / "labels.csv")
+    pd.testing.assert_frame_equal(load_image_table(folder), table)
+
+
+def test_a_part_of_a_set_with_several_labels_stays_one(folder):
+    table = load(folder, PLAIN.replace("0.jpg,cat", "0.jpg,").replace("1.jpg,cat", "1.jpg,cat|dog"))
+    part = table[~table["label"].str.contains("|", regex=False)]
+    save_image_table(part, folder / "labels.csv", overwrite=True)
+    again = load(folder, (folder / "labels.csv").read_text())
+    assert is_multilabel(again) and [label.strip("|") for label in again["label"]] == part["label"].tolist()
 
 
 def test_names_that_are_not_utf8_come_back(folder):
