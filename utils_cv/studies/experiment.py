@@ -42,13 +42,18 @@ class Task(NamedTuple):
         pool = self.table.drop(columns="split").iloc[self.pool_rows].assign(row=self.pool_rows)
         return take_per_class(pool, n_per_class, seed=seed, split=None)["row"].to_numpy()
 
-    def predict(self, rows: np.ndarray, labels: np.ndarray | None = None, **options: Any) -> np.ndarray:
-        """Learn a probe from images, with their own or other labels, and return logits of the test images."""
+    def predict(
+        self, rows: np.ndarray, labels: np.ndarray | None = None, *, on: np.ndarray | None = None, **options: Any
+    ) -> np.ndarray:
+        """Learn a probe from images, with their own or other labels, and return logits of others: the test images."""
         labels = self.codes[rows] if labels is None else labels
         options = {"C": FIXED_C, "groups": self.get_groups(rows)} | options
         classes, codes = np.unique(labels, return_inverse=True)  # wrong labels may leave nothing of a small class
-        weight, bias = fit_linear_head(self.features[rows], codes, n_classes=len(classes), **options)
-        own = self.features[self.test_rows] @ weight.T + bias
+        features = self.features[self.test_rows if on is None else on]
+        own = np.zeros((len(features), 1), features.dtype)  # of one class there is nothing to learn
+        if len(classes) > 1:
+            weight, bias = fit_linear_head(self.features[rows], codes, n_classes=len(classes), **options)
+            own = features @ weight.T + bias
         logits = np.full((len(own), len(self.class_names)), -np.inf, own.dtype)
         logits[:, classes] = own
         return logits

@@ -1,0 +1,277 @@
+"""Which images to label next, how many labels an accuracy takes, when to stop, and images of none of the classes.
+
+What selects an image sees features, a model's answers and the labels so far. Test images are scored afterwards, and
+decide nothing.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import entr, softmax
+
+from utils_cv.evaluation.intervals import resample_means
+from utils_cv.evaluation.out_of_distribution import fit_ood_detector, scale_features, select_ridge
+
+from .experiment import Task, run_trials
+
+STRATEGIES = ("random", "margin", "entropy", "k-center", "typical", "typical, then margin")
+MEASURED = ("accuracy", "called none", "class none", "unknown score")
+_N_ROUNDS, _MIXED = 8, -2  # the code of images of the classes; -1 are classes that the study leaves out
+ORDERS = ("most unusual first", "most confident first", "at random")  # to look for images of none of the classes
+
+
+def select_images(
+    features: np.ndarray,
+    is_labeled: np.ndarray,
+    n: int,
+    *,
+    strategy: str = "margin",
+    logits: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
+    seed: int = 0,
+) -> np.ndarray:
+    """Select which images to label next.
+
+    Args:
+        features: (n_images, n_features).
+        is_labeled: Which images have a label, bool (n_images,).
+        n: Images to select; with groups there may be some more.
+        strategy: "random"; "margin" (the two likeliest classes are about as likely) or "entropy" (many are), by logits;
+            "k-center", the image farthest from all labeled ones, again and again (Sener and Savarese 2018); "typical",
+            one amid others like it, for each large cluster without a label (TypiClust, Hacohen et al. 2022).
+        logits: (n_images, n_classes), of a model that has learned the labeled images.
+        groups: (n_images,) scene, video or patient; an image brings all images of its group.
+        seed: Decides what the strategy leaves open.
+
+    Returns:
+        Positions of images without a label, the first to label first; with groups in the order of the table.
+
+    Example:
+        >>> select_images(np.eye(3), np.zeros(3, bool), 2, logits=np.array([[3, 0], [0, 0], [2, 0]])).tolist()
+        [1, 2]
+    """
+    free = np.random.default_rng(seed).permutation(np.flatnonzero(~is_labeled))  # ties fall anyhow
+    if logits is not None and strategy in ("margin", "entropy"):
+        chances = np.sort(softmax(logits[free], axis=1), axis=1)
+        certainty = chances[:, -1] - chances[:, -2] if strategy == "margin" else -entr(chances).sum(axis=1)
+        free = free[np.argsort(certainty, kind="stable")]
+    elif strategy != "random":
+        order = {"k-center": _list_farthest, "typical": _list_typical}[strategy]
+        free = order(scale_features(features), is_labeled, free, n)
+    if groups is None:
+        return free[:n]
+    names = pd.unique(groups[free])
+    n_images = pd.Series(groups[~is_labeled]).value_counts()[names].cumsum()
+    return np.flatnonzero(~is_labeled & np.isin(groups, names[: int((n_images < n).sum()) + 1]))
+
+
+def _list_farthest(features: np.ndarray, is_labeled: np.ndarray, free: np.ndarray, n: int) -> np.ndarray:
+    from scipy.spatial.distance import cdist
+
+    unit, chosen = features[free], list[int]()
+    nearest = cdist(unit, features[is_labeled]).min(axis=1, initial=np.inf)
+    for _ in range(min(n, len(free))):
+        chosen.append(int(nearest.argmax()))
+        nearest = np.minimum(nearest, cdist(unit, unit[chosen[-1:]])[:, 0])
+        nearest[chosen] = -1
+    return free[chosen]
+
+
+def _list_typical(features: np.ndarray, is_labeled: np.ndarray, free: np.ndarray, n: int) -> np.ndarray:
+    """Images of clusters without a label first, of the largest first, one for each; nearest to 20 others there."""
+    from scipy.spatial.distance import cdist
+    from sklearn.cluster import KMeans
+    from sklearn.decomposition import PCA
+
+    features = PCA(min(64, *features.shape), svd_solver="randomized", random_state=0).fit_transform(features)
+    n_clusters = min(int(is_labeled.sum()) + n, len(np.unique(features, axis=0)))
+    seed, listed = int(free[0]), list[tuple[int, int, int]]()  # the order of `free` is drawn
+    clusters = KMeans(n_clusters, n_init=1, random_state=seed).fit_predict(features)
+    for rows in map(np.flatnonzero, clusters == np.arange(n_clusters)[:, None]):
+        distances = np.sort(cdist(features[rows], features[rows]), axis=1)[:, :21].mean(axis=1)
+        in_order = [row for row in rows[np.argsort(distances, kind="stable")] if not is_labeled[row]]
+        listed += [(i + is_labeled[rows].sum(), -len(rows), row) for i, row in enumerate(in_order)]
+    return np.array([row for *_, row in sorted(listed)])
+
+
+def measure_strategies(
+    task: Task, budgets: Sequence[int], *, stop_change: float = 0.05, n_seeds: int = 20, seed: int = 0
+) -> pd.DataFrame:
+    """Hide the labels outside the test split, reveal those that each of `STRATEGIES` asks for, and score the models.
+
+    All but the "typical" ones begin with the same random images; "typical, then margin" selects only the first images
+    by the former.
+
+    Args:
+        task: From `make_task`.
+        budgets: How many images have a label, ascending; with groups there may be some more.
+        stop_change: The rule to stop: a new model changes no more than this share, in [0, 1], of the answers to all
+            images outside the test split. Their accuracy has then changed by no more.
+        n_seeds: Repetitions.
+        seed: The first seed.
+
+    Returns:
+        One row per strategy, seed and budget: `strategy`, `seed`, `budget`, `n_labeled`, `changed` (share of answers),
+        `is_stop` (where the rule stops, or else at the last budget), there also `estimated` (accuracy on labeled images
+        by models that did not learn them), and `right`, bool (n_test,): for `summarize`.
+
+    Example:
+        >>> rows = measure_strategies(task, [8, 16, 32])  # doctest: +SKIP
+        >>> summarize(rows, ["strategy", "budget"], baseline={"strategy": "random"})  # doctest: +SKIP
+    """
+    settings = [{"strategy": strategy, "seed": seed + i} for strategy in STRATEGIES for i in range(n_seeds)]
+    results = run_trials(functools.partial(_label_in_rounds, task, budgets, stop_change), settings)
+    return pd.DataFrame([{**setting, **row} for setting, rows in zip(settings, results, strict=True) for row in rows])
+
+
+def _label_in_rounds(
+    task: Task, budgets: Sequence[int], stop_change: float, strategy: str, seed: int
+) -> list[dict[str, Any]]:
+    pool, n_pool, rows = task.pool_rows, len(task.pool_rows), list[dict[str, Any]]()
+    is_labeled, answers, logits = np.zeros(n_pool, bool), np.full(n_pool, -1), np.empty((n_pool, 0))
+    first, _, later = strategy.partition(", then ")
+    for i, budget in enumerate(budgets):
+        how = (later or first) if i else "typical" if first == "typical" else "random"
+        options: dict[str, Any] = {"logits": logits, "groups": task.get_groups(pool), "seed": 1000 * seed + i}
+        if (n := budget - int(is_labeled.sum())) > 0:
+            is_labeled[select_images(task.features[pool], is_labeled, n, strategy=how, **options)] = True
+        labeled, before = pool[is_labeled], answers
+        logits, tested = np.split(task.predict(labeled, on=np.append(pool, task.test_rows)), [n_pool])
+        answers = logits.argmax(axis=1)
+        row = {"budget": budget, "n_labeled": len(labeled), "changed": float((answers != before).mean())}
+        is_over = row["changed"] <= stop_change or budget == budgets[-1]
+        row["is_stop"] = is_over and not any(other["is_stop"] for other in rows)
+        row["estimated"] = _estimate_accuracy(task, labeled, seed) if row["is_stop"] else np.nan
+        rows.append(row | task.score(tested.argmax(axis=1)))
+    return rows
+
+
+def _estimate_accuracy(task: Task, rows: np.ndarray, seed: int) -> float:
+    """Accuracy on labeled images, or whole groups, by models that did not learn them: five folds drawn at random."""
+    groups = task.get_groups(rows)
+    units = np.unique(rows if groups is None else groups, return_inverse=True)[1]
+    folds = (np.random.default_rng(seed).permutation(units.max() + 1) % 5)[units]
+    answers = np.full(len(rows), -1)
+    for fold in np.unique(folds) if units.max() else ():
+        answers[folds == fold] = task.predict(rows[folds != fold], on=rows[folds == fold]).argmax(axis=1)
+    return float((answers == task.codes[rows]).mean())
+
+
+def count_needed(rows: pd.DataFrame, within: float) -> pd.DataFrame:
+    """Count the labels that bring a strategy within some accuracy of the last budget, all labels.
+
+    Args:
+        rows: From `measure_strategies`.
+        within: Accuracy that may be missing, in [0, 1].
+
+    Returns:
+        One row per strategy: `n_needed`, the smallest budget that does, and its `share` of what random choice needs,
+        with 95 % limits `..._low`, `..._high` over test images and seeds, drawn anew 1000 times.
+
+    Example:
+        >>> count_needed(rows, 0.05)  # doctest: +SKIP
+    """
+    names, budgets = list(rows["strategy"].unique()), np.sort(rows["budget"].unique())
+    ordered = rows.assign(place=rows["strategy"].map(names.index)).sort_values(["place", "budget", "seed"])
+    right = np.stack(ordered["right"].tolist()).reshape(len(names) * len(budgets), rows["seed"].nunique(), -1)
+    curves = resample_means(right, groups=rows["groups"].iloc[0]).reshape(-1, len(names), len(budgets))
+    needed = budgets[(curves >= curves[..., -1:] - within).argmax(axis=2)]
+    parts = {"n_needed": needed, "share": needed / needed[:, [names.index("random")]]}
+    columns: dict[str, Any] = {"strategy": names}
+    for key, part in parts.items():
+        limits = np.quantile(part, (0.5, 0.025, 0.975), axis=0)
+        columns |= dict(zip((key, f"{key}_low", f"{key}_high"), limits, strict=True))
+    return pd.DataFrame(columns)
+
+
+def measure_mining(
+    task: Task,
+    negatives: np.ndarray,
+    mixed: np.ndarray,
+    *,
+    kinds: np.ndarray | None = None,
+    n_look: int = 20,
+    n_seeds: int = 5,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Look at images that a model takes for one of its classes, learn those of none as the class "none", and again.
+
+    Half of the negatives is among the images to look at, the other half is only scored; then they change places. The
+    rule to stop: no more than a tenth of the images of a round were of none of the classes.
+
+    Args:
+        task: From `make_task`.
+        negatives: Features of images of none of the classes, (n_negatives, n_features).
+        mixed: Features of images of the classes, (n_mixed, n_features), among which the negatives are looked for. They
+            are not learned, so that all that changes is due to the class "none".
+        kinds: (n_negatives,), of which a half holds all images or none. Default: each image is its own kind.
+        n_look: Images that are looked at in a round, in one of `ORDERS`.
+        n_seeds: Divisions into halves.
+        seed: The first seed.
+
+    Returns:
+        For `summarize`, `right` and `groups` of what is `measured`: "accuracy" on the test images; which negatives are
+        "called none"; which have a higher score of the "class none" than 95 % of the test images, or a higher "unknown
+        score", the relative Mahalanobis distance. One row for each, and each `order`, `seed` and `round`; `stage` is
+        "at first" or "last round", or "stopped" in rows for the rule. `n_looked`, `n_found`, and `false_alarm`, the
+        share of test images called none, are means of the halves.
+
+    Example:
+        >>> rows = measure_mining(task, negatives, mixed)  # doctest: +SKIP
+        >>> summarize(rows, ["measured", "order", "round", "stage"], means=["n_looked"])  # doctest: +SKIP
+    """
+    pool, none = (task.features[task.pool_rows], task.codes[task.pool_rows]), len(task.class_names)
+    codes = np.concatenate([task.codes, np.full(len(negatives), none), np.full(len(mixed), _MIXED)])
+    features = np.concatenate([task.features, negatives, mixed])
+    wide = task._replace(features=features, codes=codes, class_names=[*task.class_names, "none"], groups=None)
+    detector = fit_ood_detector(*pool, ridge=select_ridge(*pool, groups=task.get_groups(task.pool_rows)))
+    trial = functools.partial(_mine, wide, detector.score(features, features), kinds, n_look)
+    settings = [{"order": order, "seed": seed + i} for order in ORDERS for i in range(n_seeds)]
+    results = run_trials(trial, settings)
+    rows = [{**setting, **row} for setting, found in zip(settings, results, strict=True) for row in found]
+    test_groups = task.get_groups(task.test_rows)
+    return pd.DataFrame(rows).assign(groups=[test_groups if row["measured"] == MEASURED[0] else kinds for row in rows])
+
+
+def _mine(
+    task: Task, unusual: np.ndarray, kinds: np.ndarray | None, n_look: int, order: str, seed: int
+) -> list[dict[str, Any]]:
+    """Mine each half, and join what the two models of a round say of the negatives that they were not given."""
+    negatives, rows = np.flatnonzero(task.codes == len(task.class_names) - 1), []
+    units = np.unique(negatives if kinds is None else kinds, return_inverse=True)[1]
+    is_first = np.isin(units, np.random.default_rng(seed).permutation(units.max() + 1)[::2])
+    halves = [_mine_half(task, unusual, negatives[part], n_look, order, seed) for part in (is_first, ~is_first)]
+    stopped = [next(row for row in half[1:] if row["is_over"]) for half in halves]
+    stages = ["at first", *[""] * (_N_ROUNDS - 1), "last round", "stopped"]
+    for stage, (a, b) in zip(stages, [*zip(*halves, strict=True), stopped], strict=True):
+        means = {key: (a[key] + b[key]) / 2 for key in ("round", "n_looked", "n_found", "false_alarm", "accuracy")}
+        right = {key: np.where(is_first, b[key], a[key]) for key in MEASURED[1:]}
+        right[MEASURED[0]] = means.pop("accuracy")
+        rows += [means | {"stage": stage, "measured": key, "right": right[key]} for key in MEASURED]
+    return rows
+
+
+def _mine_half(
+    task: Task, unusual: np.ndarray, mined: np.ndarray, n_look: int, order: str, seed: int
+) -> list[dict[str, Any]]:
+    none, rng, test = len(task.class_names) - 1, np.random.default_rng(seed), task.test_rows
+    negatives, free = np.flatnonzero(task.codes == none), np.append(mined, np.flatnonzero(task.codes == _MIXED))
+    rows, looked, found = list[dict[str, Any]](), [free[:0]], [free[:0]]
+    for i in range(_N_ROUNDS + 1):
+        logits = task.predict(np.concatenate([task.pool_rows, *found]), on=np.arange(len(task.codes)))
+        scores = np.maximum(logits[:, none], -1e9) - logits[:, :none].max(axis=1)  # -1e9 before there is a class "none"
+        is_over = i == _N_ROUNDS or len(found[-1]) <= 0.1 * len(looked[-1])
+        row = {"round": i, "n_looked": sum(map(len, looked)), "n_found": sum(map(len, found)), "is_over": is_over}
+        row |= {"false_alarm": float((scores[test] > 0).mean())}
+        answers = [(logits[test].argmax(axis=1) == task.codes[test]).astype(float), scores[negatives] > 0]
+        answers += [score[negatives] > np.quantile(score[test], 0.95) for score in (scores, unusual)]
+        rows.append(row | dict(zip(MEASURED, answers, strict=True)))
+        accepted = rng.permutation(free[(scores[free] <= 0) & ~np.isin(free, np.concatenate(looked))])
+        confident = softmax(logits[accepted], axis=1).max(axis=1)
+        by = dict(zip(ORDERS, (unusual[accepted], confident, np.zeros(len(accepted))), strict=True))[order]
+        looked.append(accepted[np.argsort(-by, kind="stable")][:n_look])
+        found.append(looked[-1][task.codes[looked[-1]] == none])
+    return rows
