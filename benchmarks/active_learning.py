@@ -57,19 +57,13 @@ def compare_strategies(name: str, task: Task) -> dict[str, pd.DataFrame]:
 
 
 def mine(task: Task, negatives: np.ndarray) -> pd.DataFrame:
-    """Accuracy and rejected images of each order, before, where the rule stops, and after the last round."""
+    """Accuracy and rejected images of each order, at first, where the rule stops, and after the last round."""
     is_mixed = (task.table["split"].iloc[task.pool_rows] == "valid").to_numpy()
     known = task._replace(pool_rows=task.pool_rows[~is_mixed])
     rows = measure_mining(known, negatives, task.features[task.pool_rows[is_mixed]], n_seeds=N_DIVISIONS)
-    last = rows["round"].max()
-    rows = rows[rows["is_stop"] | rows["round"].isin([0, last])]
-    rows = rows.assign(when=np.where(rows["is_stop"], "stopped", np.where(rows["round"] == 0, "before", "last round")))
-    found = []
-    for measured in ("right", "rejected", "equal", "unusual"):
-        scored = rows.assign(right=rows[measured], groups=rows["groups"] if measured == "right" else None)
-        means = ["n_looked", "n_found", "false_alarm"]
-        found.append(summarize(scored, ["order", "when"], means=means).assign(measured=measured))
-    return pd.concat(found).rename(columns={"accuracy": "value", "accuracy_low": "low", "accuracy_high": "high"})
+    means = ["n_looked", "n_found", "false_alarm"]
+    table = summarize(rows[rows["stage"] != ""], ["measured", "order", "stage"], means=means)
+    return table.rename(columns={"accuracy": "value", "accuracy_low": "low", "accuracy_high": "high"})
 
 
 def main() -> None:

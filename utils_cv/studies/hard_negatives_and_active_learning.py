@@ -1,7 +1,6 @@
 """Which images to label next, how many labels an accuracy takes, when to stop, and images of none of the classes.
 
-What selects an image sees features, a model's answers and the labels so far. Test images are scored afterwards, and
-decide nothing.
+What chooses images sees features, answers of a model, and labels that it asked for; test images only score it.
 """
 
 import functools
@@ -12,15 +11,14 @@ import numpy as np
 import pandas as pd
 from scipy.special import entr, softmax
 
-from utils_cv.evaluation.intervals import resample_means
 from utils_cv.evaluation.out_of_distribution import fit_ood_detector, scale_features, select_ridge
 
 from .experiment import Task, run_trials
 
 STRATEGIES = ("random", "margin", "entropy", "k-center", "typical", "typical, then margin")
+ORDERS = ("most unusual first", "most confident first", "at random")  # to look for images of none of the classes
 MEASURED = ("accuracy", "called none", "class none", "unknown score")
 _N_ROUNDS, _MIXED = 8, -2  # the code of images of the classes; -1 are classes that the study leaves out
-ORDERS = ("most unusual first", "most confident first", "at random")  # to look for images of none of the classes
 
 
 def select_images(
@@ -37,17 +35,17 @@ def select_images(
 
     Args:
         features: (n_images, n_features).
-        is_labeled: Which images have a label, bool (n_images,).
+        is_labeled: Which have a label, bool (n_images,).
         n: Images to select; with groups there may be some more.
         strategy: "random"; "margin" (the two likeliest classes are about as likely) or "entropy" (many are), by logits;
             "k-center", the image farthest from all labeled ones, again and again (Sener and Savarese 2018); "typical",
             one amid others like it, for each large cluster without a label (TypiClust, Hacohen et al. 2022).
         logits: (n_images, n_classes), of a model that has learned the labeled images.
-        groups: (n_images,) scene, video or patient; an image brings all images of its group.
+        groups: (n_images,) scene, video or patient; an image brings all of its group, in the order of the table.
         seed: Decides what the strategy leaves open.
 
     Returns:
-        Positions of images without a label, the first to label first; with groups in the order of the table.
+        Positions of images without a label, the first to label first.
 
     Example:
         >>> select_images(np.eye(3), np.zeros(3, bool), 2, logits=np.array([[3, 0], [0, 0], [2, 0]])).tolist()
@@ -71,29 +69,28 @@ def select_images(
 def _list_farthest(features: np.ndarray, is_labeled: np.ndarray, free: np.ndarray, n: int) -> np.ndarray:
     from scipy.spatial.distance import cdist
 
-    unit, chosen = features[free], list[int]()
-    nearest = cdist(unit, features[is_labeled]).min(axis=1, initial=np.inf)
+    nearest, chosen = cdist(features[free], features[is_labeled]).min(axis=1, initial=np.inf), list[int]()
     for _ in range(min(n, len(free))):
         chosen.append(int(nearest.argmax()))
-        nearest = np.minimum(nearest, cdist(unit, unit[chosen[-1:]])[:, 0])
+        nearest = np.minimum(nearest, cdist(features[free], features[free[chosen[-1:]]])[:, 0])
         nearest[chosen] = -1
     return free[chosen]
 
 
 def _list_typical(features: np.ndarray, is_labeled: np.ndarray, free: np.ndarray, n: int) -> np.ndarray:
-    """Images of clusters without a label first, of the largest first, one for each; nearest to 20 others there."""
+    """The image nearest to 20 others of its cluster; clusters without a label first, of these the largest."""
     from scipy.spatial.distance import cdist
     from sklearn.cluster import KMeans
     from sklearn.decomposition import PCA
 
     features = PCA(min(64, *features.shape), svd_solver="randomized", random_state=0).fit_transform(features)
     n_clusters = min(int(is_labeled.sum()) + n, len(np.unique(features, axis=0)))
-    seed, listed = int(free[0]), list[tuple[int, int, int]]()  # the order of `free` is drawn
-    clusters = KMeans(n_clusters, n_init=1, random_state=seed).fit_predict(features)
+    clusters = KMeans(n_clusters, n_init=1, random_state=int(free[0])).fit_predict(features)  # `free` is in any order
+    listed = list[tuple[int, int, int]]()
     for rows in map(np.flatnonzero, clusters == np.arange(n_clusters)[:, None]):
-        distances = np.sort(cdist(features[rows], features[rows]), axis=1)[:, :21].mean(axis=1)
-        in_order = [row for row in rows[np.argsort(distances, kind="stable")] if not is_labeled[row]]
-        listed += [(i + is_labeled[rows].sum(), -len(rows), row) for i, row in enumerate(in_order)]
+        rows = rows[np.sort(cdist(features[rows], features[rows]), axis=1)[:, :21].mean(axis=1).argsort(kind="stable")]
+        open_rows, n_labeled = rows[~is_labeled[rows]], int(is_labeled[rows].sum())
+        listed += [(i + n_labeled, -len(rows), row) for i, row in enumerate(open_rows)]
     return np.array([row for *_, row in sorted(listed)])
 
 
@@ -102,8 +99,7 @@ def measure_strategies(
 ) -> pd.DataFrame:
     """Hide the labels outside the test split, reveal those that each of `STRATEGIES` asks for, and score the models.
 
-    All but the "typical" ones begin with the same random images; "typical, then margin" selects only the first images
-    by the former.
+    All begin with the same random images, but the "typical" ones. "typical, then margin" is typical at first only.
 
     Args:
         task: From `make_task`.
@@ -114,9 +110,9 @@ def measure_strategies(
         seed: The first seed.
 
     Returns:
-        One row per strategy, seed and budget: `strategy`, `seed`, `budget`, `n_labeled`, `changed` (share of answers),
-        `is_stop` (where the rule stops, or else at the last budget), there also `estimated` (accuracy on labeled images
-        by models that did not learn them), and `right`, bool (n_test,): for `summarize`.
+        One row per `strategy`, `seed` and `budget`: `n_labeled`; `changed`, the share of answers; `estimated`, the
+        accuracy of the model before on the images that were labeled since; `is_stop`, where the rule stops or labels
+        end; and for `summarize` `right`, bool (n_test,), and `groups`.
 
     Example:
         >>> rows = measure_strategies(task, [8, 16, 32])  # doctest: +SKIP
@@ -136,55 +132,17 @@ def _label_in_rounds(
     for i, budget in enumerate(budgets):
         how = (later or first) if i else "typical" if first == "typical" else "random"
         options: dict[str, Any] = {"logits": logits, "groups": task.get_groups(pool), "seed": 1000 * seed + i}
-        if (n := budget - int(is_labeled.sum())) > 0:
-            is_labeled[select_images(task.features[pool], is_labeled, n, strategy=how, **options)] = True
-        labeled, before = pool[is_labeled], answers
-        logits, tested = np.split(task.predict(labeled, on=np.append(pool, task.test_rows)), [n_pool])
+        n = max(budget - int(is_labeled.sum()), 0)  # whole groups may have brought more before
+        new = select_images(task.features[pool], is_labeled, n, strategy=how, **options) if n else pool[:0]
+        is_labeled[new], before = True, answers
+        logits, tested = np.split(task.predict(pool[is_labeled], on=np.append(pool, task.test_rows)), [n_pool])
         answers = logits.argmax(axis=1)
-        row = {"budget": budget, "n_labeled": len(labeled), "changed": float((answers != before).mean())}
+        row = {"budget": budget, "n_labeled": is_labeled.sum(), "changed": (answers != before).mean()}
+        row["estimated"] = (before[new] == task.codes[pool[new]]).mean() if i and n else np.nan
         is_over = row["changed"] <= stop_change or budget == budgets[-1]
         row["is_stop"] = is_over and not any(other["is_stop"] for other in rows)
-        row["estimated"] = _estimate_accuracy(task, labeled, seed) if row["is_stop"] else np.nan
         rows.append(row | task.score(tested.argmax(axis=1)))
     return rows
-
-
-def _estimate_accuracy(task: Task, rows: np.ndarray, seed: int) -> float:
-    """Accuracy on labeled images, or whole groups, by models that did not learn them: five folds drawn at random."""
-    groups = task.get_groups(rows)
-    units = np.unique(rows if groups is None else groups, return_inverse=True)[1]
-    folds = (np.random.default_rng(seed).permutation(units.max() + 1) % 5)[units]
-    answers = np.full(len(rows), -1)
-    for fold in np.unique(folds) if units.max() else ():
-        answers[folds == fold] = task.predict(rows[folds != fold], on=rows[folds == fold]).argmax(axis=1)
-    return float((answers == task.codes[rows]).mean())
-
-
-def count_needed(rows: pd.DataFrame, within: float) -> pd.DataFrame:
-    """Count the labels that bring a strategy within some accuracy of the last budget, all labels.
-
-    Args:
-        rows: From `measure_strategies`.
-        within: Accuracy that may be missing, in [0, 1].
-
-    Returns:
-        One row per strategy: `n_needed`, the smallest budget that does, and its `share` of what random choice needs,
-        with 95 % limits `..._low`, `..._high` over test images and seeds, drawn anew 1000 times.
-
-    Example:
-        >>> count_needed(rows, 0.05)  # doctest: +SKIP
-    """
-    names, budgets = list(rows["strategy"].unique()), np.sort(rows["budget"].unique())
-    ordered = rows.assign(place=rows["strategy"].map(names.index)).sort_values(["place", "budget", "seed"])
-    right = np.stack(ordered["right"].tolist()).reshape(len(names) * len(budgets), rows["seed"].nunique(), -1)
-    curves = resample_means(right, groups=rows["groups"].iloc[0]).reshape(-1, len(names), len(budgets))
-    needed = budgets[(curves >= curves[..., -1:] - within).argmax(axis=2)]
-    parts = {"n_needed": needed, "share": needed / needed[:, [names.index("random")]]}
-    columns: dict[str, Any] = {"strategy": names}
-    for key, part in parts.items():
-        limits = np.quantile(part, (0.5, 0.025, 0.975), axis=0)
-        columns |= dict(zip((key, f"{key}_low", f"{key}_high"), limits, strict=True))
-    return pd.DataFrame(columns)
 
 
 def measure_mining(
@@ -213,11 +171,10 @@ def measure_mining(
         seed: The first seed.
 
     Returns:
-        For `summarize`, `right` and `groups` of what is `measured`: "accuracy" on the test images; which negatives are
-        "called none"; which have a higher score of the "class none" than 95 % of the test images, or a higher "unknown
-        score", the relative Mahalanobis distance. One row for each, and each `order`, `seed` and `round`; `stage` is
-        "at first" or "last round", or "stopped" in rows for the rule. `n_looked`, `n_found`, and `false_alarm`, the
-        share of test images called none, are means of the halves.
+        One row per `order`, `seed`, `round` and what is `measured`, `right` and `groups`, for `summarize`: "accuracy" on
+        test images; negatives "called none", and those above 95 % of the test images by the "class none" or by the
+        "unknown score", the relative Mahalanobis distance. `stage`: "at first", "last round", or "stopped" in rows for
+        the rule. Means of the halves: `n_looked`, `n_found`, `false_alarm` (test images called none).
 
     Example:
         >>> rows = measure_mining(task, negatives, mixed)  # doctest: +SKIP
@@ -263,9 +220,9 @@ def _mine_half(
     for i in range(_N_ROUNDS + 1):
         logits = task.predict(np.concatenate([task.pool_rows, *found]), on=np.arange(len(task.codes)))
         scores = np.maximum(logits[:, none], -1e9) - logits[:, :none].max(axis=1)  # -1e9 before there is a class "none"
-        is_over = i == _N_ROUNDS or len(found[-1]) <= 0.1 * len(looked[-1])
-        row = {"round": i, "n_looked": sum(map(len, looked)), "n_found": sum(map(len, found)), "is_over": is_over}
-        row |= {"false_alarm": float((scores[test] > 0).mean())}
+        row: dict[str, Any] = {"round": i, "n_looked": sum(map(len, looked)), "n_found": sum(map(len, found))}
+        row["is_over"] = i == _N_ROUNDS or len(found[-1]) <= 0.1 * len(looked[-1])
+        row["false_alarm"] = (scores[test] > 0).mean()
         answers = [(logits[test].argmax(axis=1) == task.codes[test]).astype(float), scores[negatives] > 0]
         answers += [score[negatives] > np.quantile(score[test], 0.95) for score in (scores, unusual)]
         rows.append(row | dict(zip(MEASURED, answers, strict=True)))
