@@ -19,10 +19,10 @@ import pandas as pd
 from utils_cv.data.image_table import load_image_table, load_table_images
 from utils_cv.data.splits import complete_splits
 from utils_cv.models.features import compute_features
+from utils_cv.evaluation.intervals import resample_means
 from utils_cv.studies.experiment import Task, make_task, summarize
 from utils_cv.studies.hard_negatives_and_active_learning import (
     ORDERS,
-    count_needed,
     measure_mining,
     measure_strategies,
 )
@@ -39,6 +39,20 @@ def load_task(folder: Path) -> Task:
     return make_task(images.table, compute_features(images.pixels))
 
 
+def count_needed(rows: pd.DataFrame, within: float) -> pd.DataFrame:
+    """Labels that bring a strategy `within` of the accuracy with all, over test images and seeds drawn anew."""
+    names, budgets = list(rows["strategy"].unique()), np.sort(rows["budget"].unique())
+    ordered = rows.assign(place=rows["strategy"].map(names.index)).sort_values(["place", "budget", "seed"])
+    right = np.stack(ordered["right"].tolist()).reshape(len(names) * len(budgets), rows["seed"].nunique(), -1)
+    curves = resample_means(right, groups=rows["groups"].iloc[0]).reshape(-1, len(names), len(budgets))
+    needed = budgets[(curves >= curves[..., -1:] - within).argmax(axis=2)]
+    columns: dict[str, Any] = {"strategy": names}
+    for key, part in (("n_needed", needed), ("share", needed / needed[:, [names.index("random")]])):
+        limits = np.quantile(part, (0.5, 0.025, 0.975), axis=0)
+        columns |= dict(zip((key, f"{key}_low", f"{key}_high"), limits, strict=True))
+    return pd.DataFrame(columns)
+
+
 def compare_strategies(name: str, task: Task) -> dict[str, pd.DataFrame]:
     """Accuracy at each budget, labels needed, and where the rule stops."""
     budgets = np.unique(np.geomspace(2 * len(task.class_names), len(task.pool_rows), N_BUDGETS).round().astype(int))
@@ -50,7 +64,7 @@ def compare_strategies(name: str, task: Task) -> dict[str, pd.DataFrame]:
             rows[rows["is_stop"]].assign(when="stopped"),
         ]
     )
-    stops = summarize(stops, ["strategy", "when"], baseline={"when": "all labels"}, means=["n_labeled", "estimated"])
+    stops = summarize(stops, ["strategy", "when"], baseline={"when": "all labels"}, means=["n_labeled"])
     needed = pd.concat([count_needed(rows, within).assign(within=within) for within in (0.1, 0.05, 0.02)])
     stops = stops[stops["when"] == "stopped"].drop(columns="when")
     return {key: table.assign(set=name) for key, table in (("curves", curves), ("needed", needed), ("stops", stops))}
@@ -60,7 +74,7 @@ def mine(task: Task, negatives: np.ndarray) -> pd.DataFrame:
     """Accuracy and rejected images of each order, at first, where the rule stops, and after the last round."""
     is_mixed = (task.table["split"].iloc[task.pool_rows] == "valid").to_numpy()
     known = task._replace(pool_rows=task.pool_rows[~is_mixed])
-    rows = measure_mining(known, negatives, task.features[task.pool_rows[is_mixed]], n_seeds=N_DIVISIONS)
+    rows = measure_mining(known, negatives, task.features[task.pool_rows[is_mixed]], None, n_seeds=N_DIVISIONS, seed=0)
     means = ["n_looked", "n_found", "false_alarm"]
     table = summarize(rows[rows["stage"] != ""], ["measured", "order", "stage"], means=means)
     return table.rename(columns={"accuracy": "value", "accuracy_low": "low", "accuracy_high": "high"})

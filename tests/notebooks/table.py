@@ -318,6 +318,37 @@ CASES = {
         ),
         run={"IM_SIZES": [64, 128], "N_TUNED": 2, "N_PROCESSES": 2},
     ),
+    "23_hard_negatives_and_active_learning": Case(
+        fast={"IM_SIZE": 64, "N_SEEDS": 2, "N_DIVISIONS": 1, "N_LOOK": 5, "OUT_DIR": f"outputs/tested_next{PROCESS}"},
+        changes={
+            "DATA_DIR": OTHER_SET,
+            "NEW_IMAGES": "data/fridge_negatives",
+            "NEGATIVES_DIR": "",
+            "VIDEO_DIR": "",
+            "BACKBONE": "efficientnet_lite1",
+            "IM_SIZE": 48,
+            "N_SEEDS": 3,
+            "STOP_CHANGE": 0.5,
+            "N_NEXT": 3,
+            "STRATEGY": "k-center",
+            "N_LOOK": 4,
+            "N_DIVISIONS": 2,
+            "OUT_DIR": f"outputs/other_next{PROCESS}",
+            "SEED": 1,
+        },
+        check=lambda r: (
+            len(r["curve"]) % 6 == 0
+            and {row["stage"] for row in r["mining"]} == {"", "at first", "last round", "stopped"}
+            and all(row["difference_low"] <= row["difference_high"] for row in r["stops"])
+            and len(r["next"]) == 12
+        ),
+        sets={
+            "DATA_DIR": "fridge_objects",
+            "VIDEO_DIR": "fridge_objects_video",
+            "NEW_IMAGES": "fridge_objects_video",
+            "NEGATIVES_DIR": "fridge_negatives",
+        },
+    ),
     "30_predict_and_deploy": Case(
         fast={"MODEL_DIR": "outputs/tested_deployed", "PAGE_DIR": "outputs/tested_page"},
         changes={

@@ -134,9 +134,10 @@ def _run_one(trial: Callable[..., Any], setting: dict[str, Any]) -> Any:
         raise TrialError(f"The trial with {named} failed: {type(error).__name__}: {error}") from error
 
 
-def join_results(settings: Settings, results: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """One row per trial: the columns of its setting, then those of its result."""
-    return pd.DataFrame([{**setting, **result} for setting, result in zip(settings, results, strict=True)])
+def join_results(settings: Settings, results: Sequence[Mapping[str, Any] | list[dict[str, Any]]]) -> pd.DataFrame:
+    """One row per trial, or per result of a trial that returns several: the columns of its setting, then the others."""
+    pairs = [(a, part) for a, b in zip(settings, results, strict=True) for part in (b if isinstance(b, list) else [b])]
+    return pd.DataFrame([{**setting, **result} for setting, result in pairs])
 
 
 def summarize(

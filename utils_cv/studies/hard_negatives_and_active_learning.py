@@ -1,7 +1,4 @@
-"""Which images to label next, how many labels an accuracy takes, when to stop, and images of none of the classes.
-
-What chooses images sees features, answers of a model, and labels that it asked for; test images only score it.
-"""
+"""Which images to label next, when to stop, and how to find images of none of the classes; test images only score."""
 
 import functools
 from collections.abc import Sequence
@@ -13,7 +10,7 @@ from scipy.special import entr, softmax
 
 from utils_cv.evaluation.out_of_distribution import fit_ood_detector, scale_features, select_ridge
 
-from .experiment import Task, run_trials
+from .experiment import Task, join_results, run_trials
 
 STRATEGIES = ("random", "margin", "entropy", "k-center", "typical", "typical, then margin")
 ORDERS = ("most unusual first", "most confident first", "at random")  # to look for images of none of the classes
@@ -25,11 +22,11 @@ def select_images(
     features: np.ndarray,
     is_labeled: np.ndarray,
     n: int,
+    strategy: str,
+    logits: Any = None,
+    groups: Any = None,
     *,
-    strategy: str = "margin",
-    logits: np.ndarray | None = None,
-    groups: np.ndarray | None = None,
-    seed: int = 0,
+    seed: int,
 ) -> np.ndarray:
     """Select which images to label next.
 
@@ -48,11 +45,11 @@ def select_images(
         Positions of images without a label, the first to label first.
 
     Example:
-        >>> select_images(np.eye(3), np.zeros(3, bool), 2, logits=np.array([[3, 0], [0, 0], [2, 0]])).tolist()
-        [1, 2]
+        >>> select_images(np.eye(2), np.zeros(2, bool), 1, "margin", np.array([[3, 0], [0, 0]]), seed=0).tolist()
+        [1]
     """
     free = np.random.default_rng(seed).permutation(np.flatnonzero(~is_labeled))  # ties fall anyhow
-    if logits is not None and strategy in ("margin", "entropy"):
+    if strategy in ("margin", "entropy"):
         chances = np.sort(softmax(logits[free], axis=1), axis=1)
         certainty = chances[:, -1] - chances[:, -2] if strategy == "margin" else -entr(chances).sum(axis=1)
         free = free[np.argsort(certainty, kind="stable")]
@@ -78,7 +75,6 @@ def _list_farthest(features: np.ndarray, is_labeled: np.ndarray, free: np.ndarra
 
 
 def _list_typical(features: np.ndarray, is_labeled: np.ndarray, free: np.ndarray, n: int) -> np.ndarray:
-    """The image nearest to 20 others of its cluster; clusters without a label first, of these the largest."""
     from scipy.spatial.distance import cdist
     from sklearn.cluster import KMeans
     from sklearn.decomposition import PCA
@@ -86,7 +82,7 @@ def _list_typical(features: np.ndarray, is_labeled: np.ndarray, free: np.ndarray
     features = PCA(min(64, *features.shape), svd_solver="randomized", random_state=0).fit_transform(features)
     n_clusters = min(int(is_labeled.sum()) + n, len(np.unique(features, axis=0)))
     clusters = KMeans(n_clusters, n_init=1, random_state=int(free[0])).fit_predict(features)  # `free` is in any order
-    listed = list[tuple[int, int, int]]()
+    listed = list[tuple[int, int, int]]()  # first clusters without a label, of these the largest
     for rows in map(np.flatnonzero, clusters == np.arange(n_clusters)[:, None]):
         rows = rows[np.sort(cdist(features[rows], features[rows]), axis=1)[:, :21].mean(axis=1).argsort(kind="stable")]
         open_rows, n_labeled = rows[~is_labeled[rows]], int(is_labeled[rows].sum())
@@ -113,14 +109,9 @@ def measure_strategies(
         One row per `strategy`, `seed` and `budget`: `n_labeled`; `changed`, the share of answers; `estimated`, the
         accuracy of the model before on the images that were labeled since; `is_stop`, where the rule stops or labels
         end; and for `summarize` `right`, bool (n_test,), and `groups`.
-
-    Example:
-        >>> rows = measure_strategies(task, [8, 16, 32])  # doctest: +SKIP
-        >>> summarize(rows, ["strategy", "budget"], baseline={"strategy": "random"})  # doctest: +SKIP
     """
     settings = [{"strategy": strategy, "seed": seed + i} for strategy in STRATEGIES for i in range(n_seeds)]
-    results = run_trials(functools.partial(_label_in_rounds, task, budgets, stop_change), settings)
-    return pd.DataFrame([{**setting, **row} for setting, rows in zip(settings, results, strict=True) for row in rows])
+    return join_results(settings, run_trials(functools.partial(_label_in_rounds, task, budgets, stop_change), settings))
 
 
 def _label_in_rounds(
@@ -128,32 +119,24 @@ def _label_in_rounds(
 ) -> list[dict[str, Any]]:
     pool, n_pool, rows = task.pool_rows, len(task.pool_rows), list[dict[str, Any]]()
     is_labeled, answers, logits = np.zeros(n_pool, bool), np.full(n_pool, -1), np.empty((n_pool, 0))
-    first, _, later = strategy.partition(", then ")
+    (first, _, later), last = strategy.partition(", then "), len(budgets) - 1
     for i, budget in enumerate(budgets):
         how = (later or first) if i else "typical" if first == "typical" else "random"
         options: dict[str, Any] = {"logits": logits, "groups": task.get_groups(pool), "seed": 1000 * seed + i}
         n = max(budget - int(is_labeled.sum()), 0)  # whole groups may have brought more before
-        new = select_images(task.features[pool], is_labeled, n, strategy=how, **options) if n else pool[:0]
+        new = select_images(task.features[pool], is_labeled, n, how, **options) if n else pool[:0]
         is_labeled[new], before = True, answers
         logits, tested = np.split(task.predict(pool[is_labeled], on=np.append(pool, task.test_rows)), [n_pool])
         answers = logits.argmax(axis=1)
         row = {"budget": budget, "n_labeled": is_labeled.sum(), "changed": (answers != before).mean()}
         row["estimated"] = (before[new] == task.codes[pool[new]]).mean() if i and n else np.nan
-        is_over = row["changed"] <= stop_change or budget == budgets[-1]
-        row["is_stop"] = is_over and not any(other["is_stop"] for other in rows)
+        row["is_stop"] = not any(other["is_stop"] for other in rows) and (row["changed"] <= stop_change or i == last)
         rows.append(row | task.score(tested.argmax(axis=1)))
     return rows
 
 
 def measure_mining(
-    task: Task,
-    negatives: np.ndarray,
-    mixed: np.ndarray,
-    *,
-    kinds: np.ndarray | None = None,
-    n_look: int = 20,
-    n_seeds: int = 5,
-    seed: int = 0,
+    task: Task, negatives: np.ndarray, mixed: np.ndarray, kinds: Any, *, n_look: int = 20, n_seeds: int = 5, seed: int
 ) -> pd.DataFrame:
     """Look at images that a model takes for one of its classes, learn those of none as the class "none", and again.
 
@@ -165,20 +148,16 @@ def measure_mining(
         negatives: Features of images of none of the classes, (n_negatives, n_features).
         mixed: Features of images of the classes, (n_mixed, n_features), among which the negatives are looked for. They
             are not learned, so that all that changes is due to the class "none".
-        kinds: (n_negatives,), of which a half holds all images or none. Default: each image is its own kind.
+        kinds: (n_negatives,), of which a half holds all images or none. None: each image is a kind of its own.
         n_look: Images that are looked at in a round, in one of `ORDERS`.
         n_seeds: Divisions into halves.
         seed: The first seed.
 
     Returns:
-        One row per `order`, `seed`, `round` and what is `measured`, `right` and `groups`, for `summarize`: "accuracy" on
-        test images; negatives "called none", and those above 95 % of the test images by the "class none" or by the
-        "unknown score", the relative Mahalanobis distance. `stage`: "at first", "last round", or "stopped" in rows for
-        the rule. Means of the halves: `n_looked`, `n_found`, `false_alarm` (test images called none).
-
-    Example:
-        >>> rows = measure_mining(task, negatives, mixed)  # doctest: +SKIP
-        >>> summarize(rows, ["measured", "order", "round", "stage"], means=["n_looked"])  # doctest: +SKIP
+        One row per `order`, `seed`, `round` and what is `measured`, with `right` and `groups` for `summarize`:
+        "accuracy" on test images; negatives "called none", and those above 95 % of the test images by the "class none"
+        or by the "unknown score", the relative Mahalanobis distance. `stage`: "at first", "last round", or "stopped" in
+        rows for the rule. Means of the halves: `n_looked`, `n_found`, `false_alarm` (test images called none).
     """
     pool, none = (task.features[task.pool_rows], task.codes[task.pool_rows]), len(task.class_names)
     codes = np.concatenate([task.codes, np.full(len(negatives), none), np.full(len(mixed), _MIXED)])
@@ -187,10 +166,8 @@ def measure_mining(
     detector = fit_ood_detector(*pool, ridge=select_ridge(*pool, groups=task.get_groups(task.pool_rows)))
     trial = functools.partial(_mine, wide, detector.score(features, features), kinds, n_look)
     settings = [{"order": order, "seed": seed + i} for order in ORDERS for i in range(n_seeds)]
-    results = run_trials(trial, settings)
-    rows = [{**setting, **row} for setting, found in zip(settings, results, strict=True) for row in found]
-    test_groups = task.get_groups(task.test_rows)
-    return pd.DataFrame(rows).assign(groups=[test_groups if row["measured"] == MEASURED[0] else kinds for row in rows])
+    rows, of_test = join_results(settings, run_trials(trial, settings)), task.get_groups(task.test_rows)
+    return rows.assign(groups=[of_test if measured == MEASURED[0] else kinds for measured in rows["measured"]])
 
 
 def _mine(
@@ -202,8 +179,8 @@ def _mine(
     is_first = np.isin(units, np.random.default_rng(seed).permutation(units.max() + 1)[::2])
     halves = [_mine_half(task, unusual, negatives[part], n_look, order, seed) for part in (is_first, ~is_first)]
     stopped = [next(row for row in half[1:] if row["is_over"]) for half in halves]
-    stages = ["at first", *[""] * (_N_ROUNDS - 1), "last round", "stopped"]
-    for stage, (a, b) in zip(stages, [*zip(*halves, strict=True), stopped], strict=True):
+    for i, (a, b) in enumerate([*zip(*halves, strict=True), stopped]):
+        stage = {0: "at first", _N_ROUNDS: "last round", _N_ROUNDS + 1: "stopped"}.get(i, "")
         means = {key: (a[key] + b[key]) / 2 for key in ("round", "n_looked", "n_found", "false_alarm", "accuracy")}
         right = {key: np.where(is_first, b[key], a[key]) for key in MEASURED[1:]}
         right[MEASURED[0]] = means.pop("accuracy")
@@ -227,8 +204,7 @@ def _mine_half(
         answers += [score[negatives] > np.quantile(score[test], 0.95) for score in (scores, unusual)]
         rows.append(row | dict(zip(MEASURED, answers, strict=True)))
         accepted = rng.permutation(free[(scores[free] <= 0) & ~np.isin(free, np.concatenate(looked))])
-        confident = softmax(logits[accepted], axis=1).max(axis=1)
-        by = dict(zip(ORDERS, (unusual[accepted], confident, np.zeros(len(accepted))), strict=True))[order]
-        looked.append(accepted[np.argsort(-by, kind="stable")][:n_look])
+        by = {ORDERS[0]: unusual[accepted], ORDERS[1]: softmax(logits[accepted], axis=1).max(axis=1)}
+        looked.append(accepted[np.argsort(-by.get(order, np.zeros(len(accepted))), kind="stable")][:n_look])
         found.append(looked[-1][task.codes[looked[-1]] == none])
     return rows

@@ -169,7 +169,7 @@ def measure_correction(
     settings = [{"policy": policy, "seed": seed + i} for policy in POLICIES for i in range(n_seeds)]
     trial = functools.partial(_score_rounds, task, wrong_fraction, n_per_round, n_rounds)
     results = run_trials(trial, settings, description="correction")
-    return pd.DataFrame([{**setting, **row} for setting, rows in zip(settings, results, strict=True) for row in rows])
+    return join_results(settings, results)
 
 
 def _score_rounds(

@@ -127,8 +127,7 @@ def measure_fine_tuning(
     settings = [{"n_per_class": int(n), "seed": seed + i} for n in sizes for i in range(n_seeds)]
     trial = functools.partial(_score_recipes, task, images, backbone)
     results = run_trials(trial, settings, description="fine-tuning")
-    rows = zip(settings, results, strict=True)
-    return pd.DataFrame([{**setting, **scored} for setting, row in rows for scored in row])
+    return join_results(settings, results)
 
 
 def _score_recipes(task: Task, images: TableImages, backbone: str, n_per_class: int, seed: int) -> list[dict[str, Any]]:
