@@ -18,8 +18,8 @@ import pandas as pd
 
 from utils_cv.data.image_table import load_image_table, load_table_images
 from utils_cv.data.splits import complete_splits
-from utils_cv.models.features import compute_features
 from utils_cv.evaluation.intervals import resample_means
+from utils_cv.models.features import compute_features
 from utils_cv.studies.experiment import Task, make_task, summarize
 from utils_cv.studies.hard_negatives_and_active_learning import (
     ORDERS,
