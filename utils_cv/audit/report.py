@@ -2,8 +2,11 @@
 
 import functools
 import html
+import itertools
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,11 +14,12 @@ import pandas as pd
 from utils_cv.data.images import find_value_range
 from utils_cv.data.labels import LABEL_SEPARATOR, SPLIT_NAMES, fold_name, name_images, normalize_name
 from utils_cv.system.machine import count_cpus
-from utils_cv.system.threads import map_in_threads
+from utils_cv.system.threads import N_MANY, announce, map_in_shards, map_in_threads
 
 from .duplicates import find_duplicates, group_by_pairs, list_pairs
 from .image_quality import ImageFacts, measure_image
 
+_SHARD_SIZE = 128  # files that are measured at a time
 _SPLIT_ORDER = {name: i for i, name in enumerate(SPLIT_NAMES)}
 
 
@@ -152,16 +156,18 @@ def _select(found: pd.DataFrame, image: str, column: str = "image") -> list:
 def audit_images(table: pd.DataFrame, *, limits: AuditLimits | None = None, show_progress: bool = True) -> AuditReport:
     """Open every image of a table once and report what deserves a look. Nothing is changed.
 
-    Memory grows by about 10 MB per 1,000 images, time in proportion to their number. Of copies of 124 photographs
-    (exact, re-encoded, half the size, flipped, turned by 25, 90 or 180 degrees, squeezed, up to 25 % brighter, cropped
-    by up to 10 %) at least 96 % were found, of those cropped to 87.5 % 91 %, without a false alarm. In sets of 30
-    images or more that all look alike, such as surfaces, duplicates must fit better, and fewer are found; see
-    benchmarks/README.md.
+    Memory grows by about 10 MB per 1,000 images, time in proportion to their number. Shards of 128 files run through
+    joblib: `joblib.parallel_config` around the call sends them to processes, or to a Dask or Ray cluster.
+
+    Of copies of 124 photographs (exact, re-encoded, half the size, flipped, turned by 25, 90 or 180 degrees,
+    squeezed, up to 25 % brighter, cropped by up to 10 %) at least 96 % were found, of those cropped to 87.5 % 91 %,
+    without a false alarm. In sets of 30 images or more that all look alike, such as surfaces, duplicates must fit
+    better, and fewer are found; see benchmarks/README.md.
 
     Args:
         table: An image table: `path`, `label`, and perhaps `image` and `split`.
         limits: From where on an image is dark, empty, blurred, tiny or large.
-        show_progress: Show a progress bar.
+        show_progress: Show a progress bar; and before many images one line: how long, how much memory.
 
     Returns:
         The report.
@@ -282,16 +288,22 @@ def _check_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _measure_images(table: pd.DataFrame, value_range: int, show_progress: bool) -> tuple[pd.DataFrame, np.ndarray]:
-    with warnings.catch_warnings():  # Pillow warns of damage that the report lists, without naming the file
-        warnings.filterwarnings("ignore", module="PIL")
-        paths, n_threads = list(table["path"]), count_cpus()
-        measure = functools.partial(measure_image, value_range=value_range)
-        results = map_in_threads(
-            measure, paths, n_threads=n_threads, description="auditing images", show_progress=show_progress
-        )
-        measured, thumbnails = zip(*results, strict=True)
+    paths, measure = list(table["path"]), functools.partial(_measure_shard, value_range=value_range)
+    if show_progress and len(paths) >= N_MANY:
+        needs = f"{len(paths) / 100:,.0f} MB of memory. More machines by joblib.parallel_config take less."
+        announce(f"Audit of {len(paths):,} images", paths, measure, needs)
+    bar: dict[str, Any] = {"description": "auditing images", "show_progress": show_progress}
+    results = itertools.chain.from_iterable(map_in_shards(measure, paths, shard_size=_SHARD_SIZE, **bar))
+    measured, thumbnails = zip(*results, strict=True)
     facts = pd.DataFrame(measured, columns=list(ImageFacts._fields), index=table.index)
     return pd.concat([table[["image", "path"]], facts], axis=1), np.stack(thumbnails)
+
+
+def _measure_shard(paths: Sequence[str], value_range: int) -> list[tuple[ImageFacts, np.ndarray]]:
+    with warnings.catch_warnings():  # Pillow warns of damage that the report lists, without naming the file
+        warnings.filterwarnings("ignore", module="PIL")
+        measure = functools.partial(measure_image, value_range=value_range)
+        return list(map_in_threads(measure, paths, n_threads=count_cpus()))
 
 
 def _list_low_quality(facts: pd.DataFrame, limits: AuditLimits) -> pd.DataFrame:

@@ -17,8 +17,7 @@ from PIL import Image
 
 from ..system.files import get_cache_dir
 from ..system.machine import count_cpus
-from ..system.threads import map_in_threads
-from ..system.timing import Timer
+from ..system.threads import N_MANY, announce, map_in_threads
 from .decoding import (
     FULL_RANGE,
     MAX_MB,
@@ -31,7 +30,7 @@ from .decoding import (
     make_upright,
     warn_of_exif,
 )
-from .lazy_pixels import STORE, announce, fits_memory, hash_files, store_pixels
+from .lazy_pixels import STORE, describe_place, fits_memory, hash_files, store_pixels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,8 +54,6 @@ FORMAT_BY_EXTENSION = {
     **{".png": "PNG", ".gif": "GIF", ".bmp": "BMP", ".webp": "WEBP", ".jp2": "JPEG2000", ".avif": "AVIF"},
 }
 _EXTENSIONS_OF_DEEP = {".png", ".tif", ".tiff", ".ppm", ".pgm", ".pnm", ".jp2"}
-# From so many images on their time is estimated before, from so many of them.
-_N_MANY, _N_TIMED = 2000, 32
 VALUE_RANGES = tuple(2**n_bits - 1 for n_bits in (8, 10, 12, 14, 16))
 
 
@@ -335,11 +332,9 @@ def load_images(
                 causes[row] = found
             yield None if isinstance(found, str) else found
 
-    if show_progress and (len(paths) >= _N_MANY or not is_held):
-        sample = paths[:: max(1, len(paths) // _N_TIMED)]
-        with Timer() as timer:
-            deque(map_in_threads(load, sample, n_threads=n_threads), maxlen=0)
-        announce(len(paths), size_px, is_held, timer.seconds / len(sample))
+    if paths and show_progress and (len(paths) >= N_MANY or not is_held):
+        what, needs = f"{len(paths):,} images at {size_px} px", describe_place(len(paths), size_px, is_held)
+        announce(what, paths, lambda some: deque(map_in_threads(load, some, n_threads=n_threads), maxlen=0), needs)
     if is_held:
         pixels, n_opened = np.empty((len(paths), size_px, size_px, 3), np.uint8), 0
         for found in load_from(0):

@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from ..system.files import get_cache_dir
 from ..system.machine import measure_free_memory_mb
 from ..system.row_store import NoRoomError, fill_store
-from ..system.timing import format_duration
 from .decoding import ImageError
 
 STORE = "pixels"  # in the cache folder
@@ -112,14 +110,13 @@ def fits_memory(n: int, size_px: int, memory_mb: float | None) -> bool:
     return n_mb <= (free_mb / 3 if memory_mb is None else memory_mb)
 
 
-def announce(n: int, size_px: int, is_held: bool, seconds_per_image: float) -> None:
-    """Say before many images what they take, from the time of a few of them."""
-    n_mb, time = n * size_px**2 * 3 / 1e6, format_duration(n * seconds_per_image)
+def describe_place(n: int, size_px: int, is_held: bool) -> str:
+    """Say how much memory or disk pixels take, and where."""
     place = f"memory (free: {measure_free_memory_mb() / 1e3:.1f} GB)"
     if not is_held:
         folder = get_cache_dir(STORE)
         place = f"{folder} (free: {shutil.disk_usage(folder).free / 1e9:.1f} GB), written once; UTILS_CV_CACHE moves it"
-    tqdm.write(f"{n:,} images at {size_px} px: about {time} for {n_mb:,.0f} MB in {place}. A smaller size takes less.")
+    return f"{n * size_px**2 * 3 / 1e6:,.0f} MB in {place}. A smaller size takes less."
 
 
 def store_pixels(

@@ -15,16 +15,13 @@ from utils_cv.data.lazy_pixels import LazyPixels, hash_files
 from utils_cv.system.files import get_cache_dir
 from utils_cv.system.machine import choose_device, count_cpus, measure_free_memory_mb
 from utils_cv.system.row_store import NoRoomError, fill_store
-from utils_cv.system.threads import map_in_shards, map_in_threads
-from utils_cv.system.timing import Timer, format_duration
+from utils_cv.system.threads import N_MANY, announce, map_in_shards, map_in_threads
 
 from .backbones import DEFAULT_BACKBONE, describe_backbone, load_backbone
 from .onnx_export import Normalized, export_to_cache, make_fingerprint
 from .runtimes import Network, load_onnx, run_in_torch
 
 _STORE, _SHARD_SIZE = "features", 512  # folder in the cache folder; files that are computed at a time
-# From so many files on their time is estimated before, from so many of them.
-_N_MANY, _N_TIMED = 2000, 32
 
 
 def compute_features(
@@ -120,8 +117,10 @@ def _compute_stored(paths: list[Path], shard: _Shard, show_progress: bool) -> np
     network, fingerprint = _load_network(shard.backbone, shard.im_size_px, choose_device())
     n_features = network(np.zeros((1, shard.im_size_px, shard.im_size_px, 3), np.uint8)).shape[1]
     shape = (len(paths), n_features)
-    if show_progress and len(paths) >= _N_MANY:
-        _announce(paths, shard, shape)
+    if show_progress and len(paths) >= N_MANY:
+        what, n_mb = f"Features of {len(paths):,} images at {shard.im_size_px} px", 4 * len(paths) * n_features / 1e6
+        kept = f"{n_mb:,.0f} MB in {get_cache_dir(_STORE)}. Interrupted, it goes on where it stopped."
+        announce(what, paths, shard.compute, f"{kept} A smaller size, or more machines by joblib, take less.")
 
     def compute_from(first: int) -> Iterator[np.ndarray]:
         bar: dict[str, Any] = {"n_done": first, "description": "features", "show_progress": show_progress}
@@ -143,19 +142,6 @@ def _compute_stored(paths: list[Path], shard: _Shard, show_progress: bool) -> np
         words = f"{len(failed)} of {len(paths)} images could not be opened; their features are NaN: {listed}"
         warnings.warn(words, stacklevel=3)
     return features
-
-
-def _announce(paths: list[Path], shard: _Shard, shape: tuple[int, int]) -> None:
-    """Say before many files what they take, from the time of a few of them."""
-    sample = paths[:: len(paths) // _N_TIMED]
-    with Timer() as timer:
-        shard.compute(sample)
-    time, n_mb = format_duration(timer.seconds * len(paths) / len(sample)), shape[0] * shape[1] * 4 / 1e6
-    tqdm.write(
-        f"Features of {shape[0]:,} images at {shard.im_size_px} px: about {time} here, {n_mb:,.0f} MB in "
-        f"{get_cache_dir(_STORE)}. Interrupted, it goes on where it stopped. A smaller size, or more machines by "
-        "joblib.parallel_config, take less."
-    )
 
 
 def find_similar(features: np.ndarray, queries: np.ndarray, *, n_similar: int = 8) -> tuple[np.ndarray, np.ndarray]:

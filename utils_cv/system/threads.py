@@ -1,5 +1,6 @@
 """Work on many files at once, in order, with a progress bar and in bounded memory."""
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -7,6 +8,9 @@ from typing import Any, TypeVar
 
 from tqdm.auto import tqdm
 
+from .timing import format_duration
+
+N_MANY, _N_TIMED = 2000, 32  # items from which on their time is estimated before; by so many of them
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -65,3 +69,12 @@ def map_in_shards(
         for shard, result in zip(shards, results, strict=True):
             yield result
             shown.update(len(shard))
+
+
+def announce(what: str, items: Sequence[Item], work: Callable[[Sequence[Item]], object], needs: str) -> None:
+    """Say in one line, before long work on many items, how long it takes, by the time of a few, and what it needs."""
+    sample = items[:: max(1, len(items) // _N_TIMED)]
+    start = time.perf_counter()
+    work(sample)
+    seconds = (time.perf_counter() - start) * len(items) / len(sample)
+    tqdm.write(f"{what}: about {format_duration(seconds)} here, {needs}")

@@ -1,5 +1,10 @@
 """Tests of utils_cv.audit.report: what is found, and what follows from it."""
 
+import os
+import re
+import signal
+
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,9 +12,11 @@ from PIL import Image, ImageFilter
 
 from tests.conftest import make_photo
 from tests.unit.audit.photos import load_demo_images, make_table
+from utils_cv.audit import report as report_module
 from utils_cv.audit.report import AuditLimits, add_groups, audit_images, drop_duplicates
 from utils_cv.data.labels import normalize_name
 from utils_cv.data.splits import complete_splits
+from utils_cv.system.threads import map_in_shards
 
 FINDINGS = ("unreadable", "file_issues", "large", "low_quality", "duplicates", "leaks", "label_conflicts")
 
@@ -235,3 +242,35 @@ def test_images_beyond_the_limit_of_pixels_are_counted(tmp_path):
     table = pd.DataFrame({"path": [str(tmp_path / "huge.png"), str(tmp_path / "plain.png")], "label": "can"})
     summary = audit_images(table, show_progress=False).summary.set_index("check")
     assert summary.loc["of the unreadable: beyond the limit of pixels", "n_images"] == 1
+
+
+def test_one_line_says_before_what_many_images_take(audit_with, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(report_module, "N_MANY", 18)
+    audit_images(make_table(tmp_path, CLEAN_ROWS))
+    said = capsys.readouterr()
+    assert re.search(r"Audit of 18 images: about \d+ s here, 0 MB of memory.*joblib", said.out)
+    assert re.search(r"18/18 .*image/s", said.err)
+
+
+def test_a_cluster_of_which_a_worker_dies_finds_the_same(tmp_path, monkeypatch):
+    from dask.distributed import Client
+
+    rows = [*CLEAN_ROWS, ("copy.jpg", PHOTO, "can", "test"), ("broken.jpg", b"no image", "can", "test")]
+    table = make_table(tmp_path, rows)
+    expected = audit(table)
+    monkeypatch.setattr(report_module, "_SHARD_SIZE", 1)
+    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    with Client(**options) as client, joblib.parallel_config(backend="dask"):
+        dead = client.run(os.getpid).popitem()[1]
+
+        def kill_after_the_first(*args, **kwargs):
+            for i, shard in enumerate(map_in_shards(*args, **kwargs)):
+                if i == 0:
+                    os.kill(dead, signal.SIGKILL)
+                yield shard
+
+        monkeypatch.setattr(report_module, "map_in_shards", kill_after_the_first)
+        found = audit(table)
+    for name in ("facts", *FINDINGS):
+        pd.testing.assert_frame_equal(getattr(found, name), getattr(expected, name))
+    assert len(found.leaks) == len(found.unreadable) == 1

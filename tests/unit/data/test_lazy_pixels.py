@@ -137,7 +137,9 @@ def test_too_much_memory_is_refused_before(monkeypatch):
 @pytest.mark.parametrize(
     ("n", "memory_mb", "words"),
     [
-        pytest.param(2000, None, r"2,000 images at 4 px: about \d+ s for 0 MB in memory \(free: .* GB\)\.", id="many"),
+        pytest.param(
+            2000, None, r"2,000 images at 4 px: about \d+ s here, 0 MB in memory \(free: .* GB\)\.", id="many"
+        ),
         pytest.param(7, 0, r"7 images at 4 px: .* in .*cache.pixels \(free: .*\), written once; UTILS_CV", id="stored"),
         pytest.param(7, None, "^$", id="few"),
     ],

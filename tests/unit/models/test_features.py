@@ -141,7 +141,7 @@ def test_without_a_place_for_the_export_torch_runs_the_network(pixels, monkeypat
 
 
 def test_one_line_says_before_what_many_files_take(paths, capsys, monkeypatch):
-    monkeypatch.setattr(features, "_N_MANY", 40)
+    monkeypatch.setattr(features, "N_MANY", 40)
     compute(paths, show_progress=True)
     said = capsys.readouterr()
     assert re.search(r"Features of 40 images at 64 px: about \d+ s here, 0 MB in .*features\. Interrupted", said.out)

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+from utils_cv.data.lazy_pixels import LazyPixels, StoredRows
 from utils_cv.training.callbacks import CHECKPOINT_NAME, FreezeStatistics
 from utils_cv.training.fine_tuning import fine_tune
 from utils_cv.training.learner import compute_logits
@@ -27,7 +28,7 @@ from utils_cv.training import callbacks
 from utils_cv.training.fine_tuning import fine_tune
 from utils_cv.training.learner import compute_logits, make_dataloaders, make_learner, make_trained_model
 folder, settings, is_killed = json.loads(sys.argv[1])
-images = pickle.load(open(folder + "/images", "rb"))
+images = pickle.load(open(f"{folder}/{settings.pop('images', 'held')}", "rb"))
 start = make_trained_model(make_learner(make_dataloaders(images), "test_efficientnet", pretrained=False))
 if is_killed:  # the checkpoint of the first epoch is on disk, and the process dies as if the power had failed
     save = callbacks.Checkpoint._save
@@ -45,7 +46,11 @@ open(f"{folder}/{os.environ.get('RANK', 'alone')}.json", "w").write(json.dumps(r
 def folder(small_images, tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
     (folder / "train.py").write_text(TRAIN)
-    (folder / "images").write_bytes(pickle.dumps(small_images))
+    (folder / "held").write_bytes(pickle.dumps(small_images))
+    pixels = small_images.pixels
+    pixels.tofile(folder / "rows.bin")
+    stored = LazyPixels(len(pixels), pixels.shape[1], StoredRows((folder / "rows.bin").open("rb"), pixels.shape[1]))
+    (folder / "stored").write_bytes(pickle.dumps(dataclasses.replace(small_images, pixels=stored)))
     return folder
 
 
@@ -111,11 +116,12 @@ def test_a_checkpoint_of_another_training_is_refused(small_images, tiny_start, t
 
 
 @pytest.mark.parametrize(("trainable", "balance"), KINDS)
-def test_two_processes_end_like_one_with_the_same_batch(folder, trainable, balance):
+def test_two_processes_that_share_a_file_of_pixels_end_like_one_with_the_same_batch(folder, trainable, balance):
     settings = SETTINGS | {"trainable": trainable, "balance": balance}
     settings |= {"augment": "none", "epochs": 2, "learning_rate": 0.01}
     done = [run(folder, settings)]
-    done.append(run(folder, settings, launcher=["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]))
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done.append(run(folder, settings | {"images": "stored"}, launcher=launcher))
     assert not any(process.returncode for process in done), done[-1].stderr[-3000:]
     alone, first, second = (json.loads((folder / f"{name}.json").read_text()) for name in ("alone", "0", "1"))
     assert first["logits"] == second["logits"]
