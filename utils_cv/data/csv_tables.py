@@ -218,9 +218,8 @@ def _read_text(csv_path: Path) -> str:
         if re.match(pattern, content[:600], re.DOTALL | re.IGNORECASE):
             raise ValueError(f"{csv_path} is {kind}. Expected a folder of images or a CSV file.")
     n_zeros = [content[i:1000:2].count(0) for i in (0, 1)]  # UTF-16 has many at every second place
-    wide = (
-        "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else f"utf-16-{'be' if n_zeros[0] > n_zeros[1] else 'le'}"
-    )
+    order = "be" if n_zeros[0] > n_zeros[1] else "le"
+    wide = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else f"utf-16-{order}"
     is_wide = wide == "utf-16" or max(n_zeros) > len(content[:1000]) // 4
     for encoding in [wide] if is_wide else ["utf-8-sig", "cp1252"]:
         with contextlib.suppress(UnicodeDecodeError):
@@ -283,8 +282,9 @@ def _read_labels(raw: pd.DataFrame, label: str, marks: pd.DataFrame) -> tuple[bo
 
 def _read_list(cell: str) -> list[str]:
     """Read a list as Python and JSON write it, or one without quotes."""
-    with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
-        return [str(name) for name in ast.literal_eval(cell.strip())]
+    with contextlib.suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        found = ast.literal_eval(cell.strip())  # in parentheses it may be one text
+        return [found] if isinstance(found, str) else [str(name) for name in found]
     names = re.split(r"['\"]?\s*,\s*['\"]?", cell.strip(" []()"))
     return [name.strip("'\"") for name in names if name]
 

@@ -212,7 +212,7 @@ def test_a_saved_table_is_the_same_when_it_is_loaded(folder, tmp_path_factory, p
     assert load_image_table(path)["split"].equals(table["split"])
 
 
-@pytest.mark.parametrize("label", ["[cat]", "['a, b']", "[]", "two\rlines", "[a] or [b]"])
+@pytest.mark.parametrize("label", ["[cat]", "['a, b']", "[]", "('cat')", "[{[1]: 2}]", "two\rlines", "[a] or [b]"])
 def test_labels_that_look_like_something_else_come_back(folder, label):
     (folder / "cat").rename(folder / label)
     (folder / label / "0.jpg").rename(folder / label / "a\r.jpg")
