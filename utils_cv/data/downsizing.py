@@ -22,8 +22,8 @@ from .decoding import (
     read_header,
     read_upright_size,
 )
-from .image_files import list_image_files
-from .images import FORMAT_BY_EXTENSION
+from .image_files import is_system_name, list_image_files
+from .images import FORMAT_BY_EXTENSION, find_path
 
 # Modes that Pillow resizes and these formats store as they are; everything else becomes RGB.
 _KEPT_MODES = {
@@ -87,7 +87,7 @@ def downsize_images(
         >>> done["action"].value_counts().to_dict()  # doctest: +SKIP
         {'downsized': 1200, 'copied': 31, 'failed': 1}
     """
-    in_dir, out_dir = Path(in_dir), Path(out_dir)
+    in_dir, out_dir = find_path(in_dir), find_path(out_dir)
     if out_dir.resolve().is_relative_to(in_dir.resolve()):
         raise ValueError(f"Got out_dir {out_dir} inside in_dir {in_dir}; choose a folder beside it.")
     if min_side_px < 1 or not 1 <= quality <= 95:
@@ -113,7 +113,7 @@ def downsize_images(
 def _list_other_files(in_dir: Path, images: list[Path]) -> list[Path]:
     known = set(images)
     files = (path for path in in_dir.rglob("*") if path.is_file() and path not in known)
-    return sorted(path for path in files if not any(name.startswith(".") for name in path.relative_to(in_dir).parts))
+    return sorted(path for path in files if not any(map(is_system_name, path.relative_to(in_dir).parts)))
 
 
 def _downsize_file(path: Path, out_path: Path, name: str, min_side_px: int, quality: int) -> _Row:

@@ -45,7 +45,7 @@ def find_image_files(folder: str | Path, *, root: str | Path | None = None) -> t
             continue
         seen.add(real_parent)
         try:
-            entries = [entry for entry in os.scandir(parent) if not _is_system_name(entry.name)]
+            entries = [entry for entry in os.scandir(parent) if not is_system_name(entry.name)]
         except PermissionError:
             left_out["folder without permission"] += 1
             continue
@@ -90,16 +90,16 @@ def expand_images(images: ImageLike | Iterable[ImageLike]) -> ImageLike | Iterab
 
 def list_dirs(root: Path) -> list[Path]:
     """List the folders right below a folder, those of systems and links that lead to it or above it left out."""
-    folders = [path for path in root.iterdir() if not _is_system_name(path.name) and path.is_dir()]
+    folders = [path for path in root.iterdir() if not is_system_name(path.name) and path.is_dir()]
     folders = [path for path in folders if not root.resolve().is_relative_to(path.resolve())]
     return sorted(folders, key=lambda path: (path.name.casefold(), path.name))
 
 
-def _is_system_name(name: str) -> bool:
+def is_system_name(name: str) -> bool:
     """Tell whether a file or folder belongs to the system or to a tool, not to the data set."""
     return name.startswith(".") or name.lower() in _SYSTEM_NAMES
 
 
 def is_image_name(name: str) -> bool:
     """Tell whether a name has an extension of an image."""
-    return not _is_system_name(name) and Path(name).suffix.lower() in FORMAT_BY_EXTENSION
+    return not is_system_name(name) and Path(name).suffix.lower() in FORMAT_BY_EXTENSION

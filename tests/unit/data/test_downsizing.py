@@ -29,6 +29,8 @@ def in_dir(tmp_path):
     make_photo(90, 60).save(in_dir / "small.png")
     (in_dir / "labels.csv").write_text("image,label\nsmall.png,can\n")
     (in_dir / "notes.txt").write_text("notes")
+    (in_dir / "@eaDir").mkdir()
+    make_photo(90, 60).save(in_dir / "@eaDir" / "small.png")  # of a network drive: passed over
     (in_dir / "broken.jpg").write_bytes(b"not an image")
     content = (in_dir / "can" / "large.JPG").read_bytes()
     (in_dir / "cut.jpg").write_bytes(content[: len(content) // 2])
@@ -209,3 +211,9 @@ def test_a_profile_of_another_mode_is_dropped(in_dir):
 def test_a_very_long_image_keeps_at_least_one_pixel(in_dir):
     make_photo(3000, 2).save(in_dir / "line.png")
     assert downsize(in_dir, 1).new_height_px["line.png"] == 1
+
+
+def test_the_home_folder_may_be_named(in_dir, monkeypatch):
+    monkeypatch.setenv("HOME", str(in_dir.parent))
+    done = downsize_images("~/in", "~/small", min_side_px=60, show_progress=False)
+    assert "copied" in set(done["action"]) and (in_dir.parent / "small/small.png").exists()
