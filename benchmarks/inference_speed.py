@@ -3,8 +3,8 @@
 Three aims: one image of 400 x 300 and of 12 megapixels against raw libjpeg-turbo and the bare session, each way in a
 process of its own; a folder of photographs against the bare session in batches; the start of a process. All are
 measured in turn, so that ratios hold whatever the machine does. Each part is kept in `outputs` once it is done, so that
-a call that was stopped goes on; the last one writes `results/inference_speed.json`. About 2 minutes alone. `FOLDER` holds
-up to 1,000 photographs; by default the demo images are taken twice.
+a call that was stopped goes on; the last one writes `results/inference_speed.json`. About 2 minutes alone. `FOLDER`
+holds up to 1,000 photographs; by default the demo images are taken twice.
 Needs `pip install -e '.[benchmarks]'`.
 """
 
@@ -108,7 +108,7 @@ def main() -> None:
         }
         for name, measure in parts.items():
             if name not in result:
-                result[name] = measure() | {"load_average": round(os.getloadavg()[0], 1)}
+                result[name] = [measure() | {"load_average": round(os.getloadavg()[0], 1)}]
                 print(name, result[name], flush=True)
                 with write_atomic(PARTS) as temporary_path:
                     temporary_path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
