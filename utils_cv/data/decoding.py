@@ -167,10 +167,11 @@ def _check_memory(image: Image.Image, path: str | Path, max_mb: float) -> None:
 def _read_tiff_tags(image: Image.Image, path: str | Path) -> dict[int, Any]:
     """Read what a TIFF file says of its values; other formats say nothing."""
     tags = dict(image.tag_v2) if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
-    is_packed = tags.get(_TIFF_PHOTOMETRIC) == 6 and tags.get(259, 1) == 1  # not compressed
-    has_planes = tags.get(284) == 2 and max(tags.get(_TIFF_BITS, (8,))) > 8  # read as bytes: stripes
-    if has_planes or (is_packed and tuple(tags.get(_TIFF_SUBSAMPLING, (2, 2))) != (1, 1)):
-        kind = "16-bit colors in planes" if has_planes else "subsampled YCbCr colors"
+    is_raw = tags.get(259, 1) == 1  # not compressed
+    has_planes = is_raw and tags.get(284) == 2 and max(tags.get(_TIFF_BITS, (8,))) > 8  # Pillow takes them as bytes
+    is_packed = is_raw and tags.get(_TIFF_PHOTOMETRIC) == 6 and tuple(tags.get(_TIFF_SUBSAMPLING, (2, 2))) != (1, 1)
+    if has_planes or is_packed:
+        kind = "16-bit values in planes" if has_planes else "subsampled YCbCr colors"
         raise ImageError(path, f"a TIFF with {kind}, which Pillow cannot read; convert it to RGB")
     return tags
 

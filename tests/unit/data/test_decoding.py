@@ -404,6 +404,7 @@ DEEP_G = np.dstack([G] * 3)
         pytest.param(make_tiff(np.dstack([DEEP, DEEP[..., :1] // 4]), 2), RGB, id="four bands of 16 bits"),
         pytest.param(make_tiff(np.dstack([RGB, NEAR_INFRARED]), 2, extra=[0]), RGB, id="a fourth band of any meaning"),
         pytest.param(make_tiff(RGB, 2, planar=2), RGB, id="planes"),
+        pytest.param(make_tiff(DEEP[..., :1], 1, planar=2, compression=8), DEEP_G, id="16 bits in a plane, compressed"),
         pytest.param(make_tiff(DEEP, 2), RGB, id="16-bit colors"),
         pytest.param(make_tiff(255 - G, 0), DEEP_G, id="0 is white"),
         pytest.param(make_tiff(65535 - DEEP[..., :1], 0), DEEP_G, id="0 is white, 16 bits"),
@@ -429,7 +430,7 @@ def test_tiff_files_open_as_a_viewer_shows_them(content, expected):
         pytest.param(make_tiff(np.dstack([RGB, RGB[..., :2]]), 1), "5 bands of 8 bits", id="5 bands"),
         pytest.param(make_tiff(G, 32803), r"8 bits \(camera raw\), which Pillow cannot read", id="camera raw"),
         pytest.param(make_tiff(RGB, 9), r"8 bits \(ICC Lab\)", id="ICC Lab"),
-        pytest.param(make_tiff(DEEP, 2, planar=2), "16-bit colors in planes", id="16-bit colors in planes"),
+        pytest.param(make_tiff(DEEP, 2, planar=2), "16-bit values in planes", id="16 bits in planes"),
         pytest.param(make_tiff(YCC, 6), "subsampled YCbCr colors", id="YCbCr, subsampled unless said"),
     ],
 )
