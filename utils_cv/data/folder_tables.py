@@ -56,6 +56,9 @@ def load_folder_table(root: Path) -> tuple[pd.DataFrame, Counter[str]]:
             f"{root}: {names} look like splits, but not which. Call them train/, val/ and test/. If they are classes, "
             "give them other names."
         )
+    elif _name_classes_and_splits(list(found)):
+        names = ", ".join(folder.name for folder in found)
+        raise ValueError(f"{root}: {names} name classes and splits. {_EXPECTED}")
     else:
         rows, others = _list_class_rows(root, found)
         _warn_of_inner_classes(root, rows)
@@ -92,6 +95,18 @@ def _is_class_called_train(found: _Found, split_of: dict[Path, str]) -> bool:
 def _may_be_split(folder: Path, images: list[Path]) -> bool:
     has_word = re.search("train|test|val", folder.name.lower()) is not None and all(p.parent != folder for p in images)
     return has_word or _PARTS.fullmatch(folder.name) is not None
+
+
+def _name_classes_and_splits(folders: list[Path]) -> bool:
+    """Whether every folder names a class and a split, as cat_train and cat_test do, with the same classes in each."""
+    classes = defaultdict(set)
+    for folder in folders:
+        words = re.split(r"[\s_.-]+", folder.name.lower())
+        for word, others in ((words[0], words[1:]), (words[-1], words[:-1])):
+            if split := find_split_name(word):
+                classes[split].add(" ".join(others))
+    n_found = sum(map(len, classes.values()))
+    return len(classes) > 1 and n_found == len(folders) and len({frozenset(names) for names in classes.values()}) == 1
 
 
 def _warn_of_inner_classes(root: Path, rows: list[_Row]) -> None:

@@ -159,6 +159,11 @@ def test_names_that_are_not_text_can_be_printed_and_opened(tmp_path):
         pytest.param(["image/a/1.jpg", "label/a/1.png"], "image, label look like images", id="label images"),
         pytest.param(["train/images/1.jpg", "train/Annotations/1.png"], "Annotations, images look", id="in a split"),
         pytest.param(["JPEGImages/1.jpg", "SegmentationClass/1.png"], "SegmentationClass look like", id="Pascal VOC"),
+        pytest.param(
+            ["cat_train/1.jpg", "dog_train/1.jpg", "test-dog/1.jpg", "test-cat/1.jpg"],
+            "cat_train, dog_train, test-cat, test-dog name classes and splits",
+            id="classes and splits in one name",
+        ),
         pytest.param(["pets.csv"], "Found pets.csv: to load what it lists", id="a CSV of another name"),
     ],
 )
