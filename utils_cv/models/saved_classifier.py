@@ -249,18 +249,18 @@ class ImageClassifier:
         """Probabilities (n, n_classes) of opened images, and whether each is unknown, None where nobody can tell."""
         if not pixels:
             return np.zeros((0, len(self.info.class_names)), np.float32), []
-        batch, is_unknown = np.stack(pixels), [None] * len(pixels)
-        if self.can_reject:
-            logits, scores = self.run(batch, scored=True)
-            values, is_unknown = np.c_[logits, scores], (scores > self.info.unknown["threshold"]).tolist()
-        else:
-            values = logits = self.run(batch)
-        if not np.isfinite(values).all():
+        batch, n = np.stack(pixels), len(pixels)
+        answers = list(self.run(batch, scored=True)) if self.can_reject else [self.run(batch)]
+        expected = [(n, len(self.info.class_names)), (n,)][: len(answers)]
+        if (found := [values.shape for values in answers]) != expected:
+            raise ModelFileError(f"The network of {self.folder} gives {found}, expected {expected}. Save it again.")
+        if not np.isfinite(values := np.column_stack(answers)).all():
             raise ModelFileError(
                 f"The network of {self.folder} gives {values[~np.isfinite(values)][0]} where numbers are expected: its "
                 "weights are damaged. Train and save the model again."
             )
-        return _to_probabilities(logits, is_multilabel=self.info.is_multilabel), is_unknown
+        is_unknown = (answers[1] > self.info.unknown["threshold"]).tolist() if self.can_reject else [None] * n
+        return _to_probabilities(answers[0], is_multilabel=self.info.is_multilabel), is_unknown
 
 
 def _raise_first(errors: Sequence[ImageError | None]) -> None:

@@ -19,7 +19,7 @@ import pytest
 import safetensors.torch
 import scipy.special
 import torch
-from onnx import TensorProto
+from onnx import TensorProto, helper
 from onnx.external_data_helper import set_external_data
 from PIL import Image
 
@@ -395,6 +395,18 @@ def test_a_tampered_model_is_refused(tmp_path, monkeypatch, case, runtime):
     TAMPERED[case](folder)
     with pytest.raises(ModelFileError, match=r"model\.json|model\.onnx|nan where numbers are expected"):
         load_classifier(folder, runtime=runtime).predict(np.zeros((1, 8, 8, 3), np.uint8))
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+@pytest.mark.parametrize("kind", ["Identity", "ReduceMax"])
+def test_an_unknown_score_that_is_not_one_number_per_image_is_refused(tmp_path, kind, runtime):
+    model = make_tiny_network()
+    model.graph.node.append(helper.make_node(kind, ["output"], ["unknown_score"]))
+    model.graph.output.append(helper.make_tensor_value_info("unknown_score", TensorProto.FLOAT, None))
+    unknown = {"score": "highest logit", "threshold": 9.0, "expected": 0.05, "n_known": 9, "left_out": []}
+    save_tiny_model(tmp_path, network=model, unknown=unknown)
+    with pytest.raises(ModelFileError, match=r"gives \[\(1, 2\), .*\], expected \[\(1, 2\), \(1,\)\]"):
+        load_classifier(tmp_path, runtime=runtime).predict(np.zeros((1, 8, 8, 3), np.uint8))
 
 
 def change_weights(change):
