@@ -121,10 +121,10 @@ def _predict(options: argparse.Namespace) -> int:
     classifier = load_classifier(options.model, runtime=options.runtime)
     if options.reject:
         classifier.predict_labels([], reject=True)  # tells why, where the model cannot
-    counts, n_problems = Counter[str](), 0
+    counts, n_problems, is_screen = Counter[str](), 0, not options.output and sys.stdout.isatty()
     with contextlib.ExitStack() as stack:
         write = _open_writer(options.output, options.json, stack)
-        for row in classifier.predict_rows(options.images, show_progress=bool(options.output)):
+        for row in classifier.predict_rows(options.images, show_progress=not is_screen):  # rows show it there
             if options.reject and row["is_unknown"]:
                 row["label"] = ""
             write({name: _shorten(value) for name, value in row.items()})

@@ -27,6 +27,7 @@ def list_files(folder):
 def test_csv_has_a_row_for_every_file_and_the_code_tells_of_those_that_do_not_open(model_dir, new_images, run):
     before = list_files(new_images)
     code, printed, said = run("predict", model_dir, new_images)
+    assert "predicting" in said and "predicting" not in printed
     rows = list(csv.DictReader(printed.splitlines()))
     assert list(rows[0])[:5] == ["image", "label", "probability", "can", "carton"]
     labels = {row["image"].removeprefix(f"{new_images}/"): row["label"] for row in rows}
