@@ -123,7 +123,9 @@ def run_trials(
     if not settings:
         raise ValueError("Got no settings; expected at least one mapping of names to values.")
     results = Parallel(return_as="generator")(delayed(_run_one)(trial, dict(setting)) for setting in settings)
-    return list(tqdm(results, total=len(settings), desc=description, unit="trial", disable=not show_progress))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="A worker stopped")  # joblib replaces processes that grew large
+        return list(tqdm(results, total=len(settings), desc=description, unit="trial", disable=not show_progress))
 
 
 def _run_one(trial: Callable[..., Any], setting: dict[str, Any]) -> Any:

@@ -15,7 +15,8 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState, create_trial
 from scipy.stats import hypergeom
 
-from utils_cv.data.image_table import load_table_images
+from utils_cv.data.image_table import TableImages
+from utils_cv.data.images import find_value_range, load_images
 from utils_cv.data.lazy_pixels import hash_files
 from utils_cv.system.timing import Timer
 from utils_cv.training.learner import predict_images
@@ -53,7 +54,10 @@ def score_setting(
         accuracy = np.mean(found.probabilities.argmax(axis=1) == task.codes[rows])
         tested = task.score(task.predict(rows, C=setting["C"]).argmax(axis=1)) if on_test else {}
     else:
-        images = load_table_images(task.table.iloc[np.sort(np.append(rows, task.test_rows))], setting["im_size"])
+        table = task.table.iloc[np.sort(np.append(rows, task.test_rows))].reset_index(drop=True)
+        value_range = find_value_range(table["path"])
+        pixels = load_images(table["path"], setting["im_size"], value_range=value_range).pixels
+        images = TableImages(table, pixels, task.class_names, False, "squash", table[:0], value_range)
         options |= {name: setting[name] for name in ("backbone", "learning_rate", "epochs", "augment")}
         selection = select_recipe(images, recipes=["last_stage"], show_progress=False, **options)
         accuracy = selection.scores["accuracy"].iloc[0]
