@@ -42,9 +42,6 @@ def score_setting(
 
     Returns:
         `cv_accuracy`; on_test also `right` and `groups`, for `utils_cv.studies.experiment.summarize`.
-
-    Example:
-        >>> score_setting(task, features, default, seed=1)["cv_accuracy"]  # doctest: +SKIP
     """
     task, rows = task._replace(features=features[setting["backbone"], setting["im_size"]]), task.pool_rows
     options: dict[str, Any] = {"n_folds": 3, "seed": seed}
@@ -55,9 +52,8 @@ def score_setting(
         tested = task.score(task.predict(rows, C=setting["C"]).argmax(axis=1)) if on_test else {}
     else:
         table = task.table.iloc[np.sort(np.append(rows, task.test_rows))].reset_index(drop=True)
-        value_range = find_value_range(table["path"])
-        pixels = load_images(table["path"], setting["im_size"], value_range=value_range).pixels
-        images = TableImages(table, pixels, task.class_names, False, "squash", table[:0], value_range)
+        pixels = load_images(table["path"], setting["im_size"], value_range=find_value_range(table["path"])).pixels
+        images = TableImages(table, pixels, task.class_names, False, "squash", table[:0])
         options |= {name: setting[name] for name in ("backbone", "learning_rate", "epochs", "augment")}
         selection = select_recipe(images, recipes=["last_stage"], show_progress=False, **options)
         accuracy = selection.scores["accuracy"].iloc[0]
@@ -111,8 +107,7 @@ def search_settings(
     given: dict[str, dict[str, Any]] = {"default": {**default, NO_EFFECT: 0.5}}
     given |= {f"{recipe} {i}": {"recipe": recipe} for recipe, n in n_trials.items() for i in range(n)}
     missing = given.keys() - {trial.user_attrs["place"] for trial in study.get_trials()}
-    settings = [{"place": place, "given": given[place]} for place in given if place in missing]
-    if settings:
+    if settings := [{"place": place, "given": given[place]} for place in given if place in missing]:
         all_spaces = {recipe: shared | dict(space) for recipe, space in spaces.items()}
         run_trials(functools.partial(_run_trial, task, features, all_spaces, path, name, sampler, seed), settings)
     done = {trial.user_attrs["place"]: trial for trial in study.get_trials()}
@@ -135,15 +130,14 @@ def _run_trial(
     drawn = optuna.create_study(direction="maximize", sampler=sampler(seed=zlib.crc32(f"{seed} {place}".encode())))
     drawn.add_trials(study.get_trials(states=[TrialState.COMPLETE]))
     drawn.enqueue_trial(given)
-    trial, score = drawn.ask(spaces[given["recipe"]]), None
+    trial = drawn.ask(spaces[given["recipe"]])
+    facts: dict[str, Any] = {"params": trial.params, "distributions": trial.distributions}
     attrs: dict[str, Any] = {"place": place}
     with Timer() as timer:
         try:
-            score = score_setting(task, features, trial.params, seed=seed)["cv_accuracy"]
+            facts["value"] = score_setting(task, features, trial.params, seed=seed)["cv_accuracy"]
         except ValueError as error:  # the training diverged
-            attrs["problem"] = str(error)
-    facts: dict[str, Any] = {"params": trial.params, "distributions": trial.distributions, "value": score}
-    facts["state"] = TrialState.FAIL if score is None else TrialState.COMPLETE
+            facts["state"], attrs["problem"] = TrialState.FAIL, str(error)
     study.add_trial(create_trial(**facts, user_attrs=attrs | {"seconds": timer.seconds}))
 
 
