@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,10 @@ def take_over(
         if not (lost := [fact for fact in _ARGUMENTS if getattr(old, fact) and not getattr(info, fact)]):
             return info, detector
         if all(getattr(old, fact) == getattr(info, fact) for fact in _SAME) and _is_same(network, old, content, folder):
-            info = dataclasses.replace(info, **{fact: getattr(old, fact) for fact in lost})
+            # JSON has no NaN: a score that is none comes back as None.
+            scores = [{key: math.nan if value is None else value for key, value in row.items()} for row in old.scores]
+            kept = dataclasses.replace(old, scores=scores)
+            info = dataclasses.replace(info, **{fact: getattr(kept, fact) for fact in lost})
             return info, detector or read_detector(old, content, folder / name)
         given = ", ".join(f"{_ARGUMENTS[fact]}=..." for fact in lost)
         warnings.warn(
