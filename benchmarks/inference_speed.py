@@ -3,7 +3,7 @@
 Three aims: one image of 400 x 300 and of 12 megapixels against raw libjpeg-turbo and the bare session, each way in a
 process of its own; a folder of photographs against the bare session in batches; the start of a process. All are
 measured in turn, so that ratios hold whatever the machine does. Each part is kept in `outputs` once it is done, so that
-a call that was stopped goes on; the last one writes `results/inference_speed.json`. About 2 minutes alone. `FOLDER`
+a call that was stopped goes on; the last one writes `results/inference_speed.json`. About 3 minutes alone. `FOLDER`
 holds up to 1,000 photographs; by default the demo images are taken twice.
 Needs `pip install -e '.[benchmarks]'`.
 """
@@ -38,7 +38,7 @@ from utils_cv.training.linear_probe import linear_probe
 
 ROOT = Path(__file__).parents[1]
 RESULT, PARTS = ROOT / "benchmarks/results/inference_speed.json", ROOT / "outputs/inference_speed.json"
-N_ROUNDS, N_IN_A_ROW, N_FILES, N_FOLDER_ROUNDS, N_STARTS = 20, 10, 1000, 3, 5
+N_ROUNDS, N_IN_A_ROW, N_FILES, N_FOLDER_ROUNDS, N_STARTS = 100, 10, 1000, 5, 5
 START = """
 from utils_cv.models.saved_classifier import load_classifier
 print(load_classifier({folder!r}).predict_labels({path!r})[0])
