@@ -129,7 +129,7 @@ def measure_mean(values: Any, *, groups: Any = None) -> Score:
 
     Example:
         >>> print(measure_mean([[True, True, False, True], [True, False, False, True]]))  # (2, 4)
-        0.625 (0.227 to 0.904, n = 4)
+        0.625 (0.219 to 0.908, n = 4)
     """
     values, codes = _read_values(values, groups)
     mean = float(values.mean())
