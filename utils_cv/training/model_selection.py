@@ -22,6 +22,7 @@ from utils_cv.evaluation.metrics import check_same_length
 from utils_cv.evaluation.out_of_distribution import HIGHEST_LOGIT, OodDetector
 from utils_cv.models.backbones import DEFAULT_BACKBONE
 from utils_cv.models.splitting import CannotSplitError
+from utils_cv.models.unknown import rejects_most
 from utils_cv.system.timing import Timer
 
 from .fine_tuning import Activations, compute_activations, fine_tune
@@ -54,7 +55,7 @@ class Selection:
     scores: pd.DataFrame
     held_out: Predictions
     seconds: float  # of everything, without opening the images
-    detector: OodDetector | None = None  # for unknown images, rejects 5 % of those held out; None with several labels
+    detector: OodDetector | None = None  # for unknown images, rejects 5 % of those held out; or None
     left_out: pd.DataFrame | None = None  # what it rejects of classes that linear probes have not learned
 
 
@@ -130,6 +131,9 @@ def select_recipe(
         held_out_logits = joined[best["recipe"]] / temperature
         held_out = _gather(folds, images.table, held_out_logits)
         unknown = () if images.is_multilabel else _describe_unknown(folds, shared.features, held_out_logits)
+        if unknown and rejects_most(unknown[0], copy.deepcopy(model.learn.model).cpu().eval(), learned):
+            warnings.warn("No detector of unknown images: too few images per class to set its threshold.", stacklevel=2)
+            unknown = ()
         bar.update()
     if left_out:
         warnings.warn(f"{backbone}: {', '.join(left_out)} left out. {shared.problem}", stacklevel=2)

@@ -85,6 +85,15 @@ def test_the_detector_rejects_one_of_twenty_images_of_folds_that_were_not_learne
     assert detector.threshold == pytest.approx(np.quantile(-logits.max(axis=1) / 4, 0.95)) and detector.n_known == 24
 
 
+def test_a_detector_that_would_reject_what_was_learned_is_left_out(small_images, monkeypatch, tiny_start):
+    use_scores(monkeypatch, "probe", 4.0)
+    # folds that are much surer than the model in the end, as with very few images per class
+    monkeypatch.setattr(model_selection, "compute_logits", lambda *args: 100 + compute_logits(*args))
+    with pytest.warns(UserWarning, match="No detector of unknown images"):
+        selection = select_recipe(small_images, recipes=["probe"], **OPTIONS)
+    assert (selection.detector, selection.left_out) == (None, None)
+
+
 def test_an_averaged_network_lies_halfway_from_the_probe_to_the_fine_tuned_one(small_images, monkeypatch, tiny_start):
     calls, networks = note_calls(monkeypatch), {}
     for recipe in ("last_stage", "averaged"):
