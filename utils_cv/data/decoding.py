@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageChops, ImageCms, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageCms, ImagePalette, TiffImagePlugin, UnidentifiedImageError
 
 # Formats that Pillow may try. Others that it knows (EPS starts another program) are not needed for images.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
@@ -48,10 +48,10 @@ _TURN_BY_ORIENTATION = {
 _BACKGROUND = (255, 255, 255)  # behind transparent parts
 FULL_RANGE = 2**16 - 1
 MAX_MB = 1500.0  # for one image, so for one thread: 125 megapixels
-_BYTES_PER_PIXEL = 12  # at most, beside the file: three images of Pillow's, which have 4 bytes per pixel; WebP, whose
-# decoder holds two and gives a third, always takes as much, and was measured at 3.05 images
+_BYTES_PER_PIXEL = 12  # beside the file: three images of Pillow's, of 4 bytes per pixel; WebP was measured at 3.05
 _STRIP_PX = 2**20  # pixels converted at a time, so that nothing else of an image's size is in memory
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_EXTRA, _TIFF_FORMAT, _TIFF_SUBSAMPLING = 258, 262, 338, 339, 530
+_TIFF_PALETTE = 320
 _TIFF_NUMBERS = {2: "signed ", 3: "floating-point "}
 _TIFF_COLORS = {0: "0 is white", 4: "a mask", 6: "YCbCr", 9: "ICC Lab", 10: "ITU Lab", 32803: "camera raw"}
 
@@ -97,10 +97,7 @@ def decode_image(
     value_range: int = FULL_RANGE,
     max_mb: float = MAX_MB,
 ) -> tuple[Image.Image, HeaderFacts]:
-    """Open an image from the bytes of a file as `load_image` does, and tell what its header says.
-
-    `path` is the name to use in an ImageError; for the other arguments see `load_image`.
-    """
+    """Open the bytes of a file as `load_image` does, and tell what its header says; `path` is for an ImageError."""
     try:
         return _decode(content, path, target_px, value_range, max_mb)
     except ImageError as error:
@@ -137,6 +134,8 @@ def _decode(
             orientation, problem = _read_orientation(image)
             width, height = _swap_if_turned(size, orientation, file_format)
             mode, is_deep = image.mode, _is_deep(image, content, tags)
+            if mode == "I" and tags and 1 in tags.get(_TIFF_FORMAT, (1,)) and np.min(loaded.getextrema()) < 0:
+                raise ImageError(path, "a TIFF with values of 2**31 or more, which Pillow cannot read")
             max_value = _find_max_value(loaded) if is_deep and loaded.mode != "F" else 0
             is_unknown = tags.get(_TIFF_PHOTOMETRIC) == 2 and mode == "RGBA" and _TIFF_EXTRA not in tags
             is_transparent = not is_unknown and _is_transparent(loaded)
@@ -170,9 +169,13 @@ def _read_tiff_tags(image: Image.Image, path: str | Path) -> dict[int, Any]:
     is_raw = tags.get(259, 1) == 1  # not compressed
     has_planes = is_raw and tags.get(284) == 2 and max(tags.get(_TIFF_BITS, (8,))) > 8  # Pillow takes them as bytes
     is_packed = is_raw and tags.get(_TIFF_PHOTOMETRIC) == 6 and tuple(tags.get(_TIFF_SUBSAMPLING, (2, 2))) != (1, 1)
-    if has_planes or is_packed:
-        kind = "16-bit values in planes" if has_planes else "subsampled YCbCr colors"
+    is_signed = 2 in tags.get(_TIFF_FORMAT, ()) and max(tags.get(_TIFF_BITS, (8,))) == 8
+    if has_planes or is_packed or is_signed:
+        kind = "16-bit values in planes" if has_planes else "signed 8-bit values"
+        kind = "subsampled YCbCr colors" if is_packed else kind
         raise ImageError(path, f"a TIFF with {kind}, which Pillow cannot read; convert it to RGB")
+    if image.mode == "P" and max(tags.get(_TIFF_PALETTE, (256,))) < 256:  # 8-bit colors, where the format has 16 bits
+        image.palette = ImagePalette.raw("RGB;L", bytes(tags[_TIFF_PALETTE]))
     return tags
 
 
@@ -334,10 +337,7 @@ def _swap_if_turned(size: tuple[int, int], orientation: int, file_format: str) -
 
 
 def convert_to_rgb(image: Image.Image, value_range: int = FULL_RANGE) -> Image.Image:
-    """Convert an image of any mode to 8-bit RGB without metadata, on white where it is transparent.
-
-    The given image stays as it is; of an RGB image the result may share the pixels. For `value_range` see `load_image`.
-    """
+    """Convert any image to 8-bit RGB without metadata, on white where transparent; one of RGB shares its pixels."""
     image.load()
     return _convert(image, value_range, is_transparent=image.has_transparency_data)
 

@@ -13,6 +13,7 @@ _SYSTEM_NAMES = {
     *("__macosx", "@eadir", "#recycle", "#snapshot", "lost+found", "$recycle.bin", "recycler", "recycled"),
     *("system volume information", "thumbs", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__pycache__"),
     *("@recycle", "@recently-snapshot", "@sharebin", "@tmp", "network trash folder", "temporary items", "found.000"),
+    *("@__thumb", "_vti_cnf", "_gsdata_", "node_modules", "venv", "wandb"),
 }
 
 

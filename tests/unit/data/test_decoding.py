@@ -393,7 +393,7 @@ RGB = np.asarray(PHOTO)
 G, NEAR_INFRARED = RGB[..., :1], RGB[..., 1:2] // 4
 DEEP, YCC = RGB.astype(np.uint16) * 257, np.asarray(PHOTO.convert("YCbCr"))
 NO_SUBSAMPLING = {530: [1, 1]}
-DEEP_G = np.dstack([G] * 3)
+DEEP_G, GRAYS_OF_8_BITS = np.dstack([G] * 3), list(range(256))
 
 
 @pytest.mark.parametrize(
@@ -413,6 +413,8 @@ DEEP_G = np.dstack([G] * 3)
         *([] if PIL.__version__ < "13" else [pytest.param(make_tiff(YCC, 6, tags=NO_SUBSAMPLING), RGB, id="YCbCr")]),
         pytest.param(make_tiff(YCC, 6, tags=NO_SUBSAMPLING, compression=8), RGB, id="YCbCr, compressed"),
         pytest.param(make_tiff(np.asarray(PHOTO.convert("CMYK")), 5), RGB, id="CMYK"),
+        pytest.param(make_tiff(G, 3, tags={320: GRAYS_OF_8_BITS * 3}), DEEP_G, id="a palette of 8-bit colors"),
+        pytest.param(make_tiff(G, 3, tags={320: [257 * i for i in range(256)] * 3}), DEEP_G, id="a palette"),
     ],
 )
 def test_tiff_files_open_as_a_viewer_shows_them(content, expected):
@@ -431,6 +433,8 @@ def test_tiff_files_open_as_a_viewer_shows_them(content, expected):
         pytest.param(make_tiff(G, 32803), r"8 bits \(camera raw\), which Pillow cannot read", id="camera raw"),
         pytest.param(make_tiff(RGB, 9), r"8 bits \(ICC Lab\)", id="ICC Lab"),
         pytest.param(make_tiff(DEEP, 2, planar=2), "16-bit values in planes", id="16 bits in planes"),
+        pytest.param(make_tiff(G.astype(np.int8), 1, sample_format=2), "signed 8-bit values", id="signed"),
+        pytest.param(make_tiff(G * np.uint32(2**24), 1), r"values of 2\*\*31 or more", id="32 bits, above signed ones"),
         pytest.param(make_tiff(YCC, 6), "subsampled YCbCr colors", id="YCbCr, subsampled unless said"),
     ],
 )

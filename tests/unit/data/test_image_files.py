@@ -37,6 +37,7 @@ def test_what_is_left_out_is_counted_by_reason(tmp_path):
     touch(tmp_path, "1.jpg", "2", "3.jpg?w=400", "4.jpg_large", "5.jpg~", "6.txt", "7.txt", "Thumbs.db", ".DS_Store")
     touch(tmp_path, "@eaDir/1.jpg/SYNOPHOTO_THUMB_M.jpg", "__MACOSX/._1.jpg", "lost+found/8.jpg", "$RECYCLE.BIN/9.jpg")
     touch(tmp_path, "@Recycle/10.jpg", "@tmp/11.jpg", "Network Trash Folder/12.jpg", "Temporary Items/13.jpg")
+    touch(tmp_path, "@__thumb/14.jpg", "node_modules/a/15.png", "wandb/16.png")
     os.mkfifo(tmp_path / "pipe.jpg")  # opening it would wait forever
     (tmp_path / "broken.jpg").symlink_to("nowhere")
     (tmp_path / "ring.jpg").symlink_to("ring.jpg")
