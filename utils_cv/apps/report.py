@@ -15,7 +15,6 @@ import pandas as pd
 
 from utils_cv.audit.report import add_groups, audit_images
 from utils_cv.data.image_table import describe_table, load_image_table, load_table_images
-from utils_cv.data.images import find_value_range
 from utils_cv.data.splits import complete_splits
 from utils_cv.evaluation.intervals import Score
 from utils_cv.evaluation.label_errors import rank_suspects
@@ -31,8 +30,7 @@ from .training import RECIPES, train_and_save
 
 MODEL, PAGE, STEPS = "model", "report.html", "steps"  # in the folder of a report
 _N_TIMED = 256  # images whose answers are compared between runtimes
-_LEFT, _DOUBTED = ' style="text-align: left"', -0.5  # cells of tables; margin below which a label deserves a look
-
+_DOUBTED = -0.5  # margin below which a label deserves a look
 _RECIPE_FACTS = ("recipe", "n", "accuracy", "loss", "gain", "gain_error", "is_selected")
 
 Found = dict[str, Any]
@@ -92,7 +90,7 @@ def make_report(
     speed = _keep(folder, "speed", key, lambda: _measure_speed(table, folder / MODEL, im_size_px))
     sections = [
         *_describe_result(folder, table, audit, trained, speed),
-        *_show_training(table, trained),
+        *_show_training(trained, audit["value_range"]),
         f"<h2>Speed of the finished model</h2>{_show_table(speed['runtimes'])}<p>{speed['note']}</p>",
         "<h2>Audit</h2>",
         *audit["sections"],
@@ -144,7 +142,7 @@ def _audit(table: pd.DataFrame) -> Found:
     n_found = {name: len(getattr(report, name)) for name in ("unreadable", "leaks", "label_conflicts", "duplicates")}
     needs_groups = n_found["duplicates"] > 0 and (table["split"] == "").any()
     groups = add_groups(table, report)["group"].tolist() if needs_groups else []
-    return {"sections": make_audit_sections(report), "groups": groups, **n_found}
+    return {"sections": make_audit_sections(report), "groups": groups, "value_range": report.value_range, **n_found}
 
 
 def _train(table: pd.DataFrame, folder: Path, *, recipe: str, im_size_px: int, **options: Any) -> Found:
@@ -192,7 +190,7 @@ def _describe_result(folder: Path, table: pd.DataFrame, audit: Found, trained: F
     ]
 
 
-def _show_training(table: pd.DataFrame, trained: Found) -> list[str]:
+def _show_training(trained: Found, value_range: int) -> list[str]:
     """Recipes; and for one label per image the classes, mistakes and doubted labels."""
     recipes = (
         "<h2>Recipes, by cross-validation</h2><p>The test images took no part in this choice. <i>gain</i> is how much "
@@ -207,7 +205,7 @@ def _show_training(table: pd.DataFrame, trained: Found) -> list[str]:
     by_class = compute_class_table(y_true, y_pred, names)
     sections.append(f"<h2>Each class, on the test images</h2>{_show_table(by_class.to_dict('records'))}")
     sections.append(_draw(plot_confusion(compute_confusion(y_true, y_pred, names)), "Test images by class"))
-    value_range, wrong = find_value_range(table["path"]), np.flatnonzero(y_true != y_pred)
+    wrong = np.flatnonzero(y_true != y_pred)
     mistakes = [
         (i, f"true: {names[y_true[i]]}", f"predicted: {names[y_pred[i]]}, {surest[i]:.0%}")
         for i in wrong[np.argsort(-surest[wrong], kind="stable")]
@@ -232,8 +230,7 @@ def _rank(held_out: Found) -> pd.DataFrame:
 
 
 def _show_table(rows: Sequence[Found]) -> str:
-    text = pd.DataFrame(rows).to_html(index=False, float_format="{:.3f}".format, na_rep="")
-    return text.replace("<td>", f"<td{_LEFT}>").replace("<th>", f"<th{_LEFT}>")
+    return str(pd.DataFrame(rows).to_html(index=False, float_format="{:.3f}".format, na_rep=""))
 
 
 def _draw(axes: Any, words: str) -> str:
