@@ -153,9 +153,9 @@ def run_notebook(
     timeout_s: float = 3600.0,
     show_progress: bool = True,
 ) -> Results:
-    """Execute a notebook with papermill, strictly, and return its results; `timeout_s` is the limit for all of it.
+    """Execute a notebook with papermill and return its results; `timeout_s` is the limit for all of it.
 
-    Papermill only warns of a misspelled parameter; here that, a wrong type and a missing tag are errors before anything
+    A misspelled parameter, of which papermill only warns, a wrong type and a missing tag are errors before anything
     runs.
     """
     import papermill

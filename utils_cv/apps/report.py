@@ -49,29 +49,9 @@ def make_report(
 ) -> Path:
     """Audit images, split them, select a recipe, score it, measure its speed, and save the model and a page.
 
-    Images without a split are split so that near duplicates stay together. What finished is kept in `folder`: after a
-    stop the same call goes on with the next step. 400 photographs take about three minutes on two cores.
-
-    Args:
-        images: A folder of images or a CSV file, as `utils_cv.data.image_table.load_image_table` takes it.
-        folder: Where `report.html`, the finished model `model` and the kept results go; it is made.
-        recipe: "select" lets cross-validation choose; "probe" takes seconds and trains no network.
-        backbone: Name of the pretrained network.
-        im_size_px: Side of the square images.
-        seed: Seed of splits, folds and training.
-        license: License of the model, for its card.
-        overwrite: Replace a report on other images, or with other settings. False is an error there.
-
-    Returns:
-        The path of the page, one file that opens without a network.
-
-    Raises:
-        FileExistsError: `folder` holds another report, or something else.
-        ValueError: The images cannot be split or learned.
-
-    Example:
-        >>> make_report("my_images", "outputs/my_report")  # doctest: +SKIP
-        PosixPath('outputs/my_report/report.html')
+    Near duplicates stay in one split. What finished is kept in `folder`: after a stop the same call goes on. A `recipe`
+    of `RECIPES`; `overwrite` replaces a report on other images or with other settings, which is a FileExistsError
+    otherwise.
     """
     folder, table = Path(folder), load_image_table(images)
     settings: dict[str, Any] = {

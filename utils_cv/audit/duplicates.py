@@ -90,10 +90,7 @@ def list_pairs(
 
 
 def _find_near_duplicates(thumbnails: np.ndarray, aspects: np.ndarray) -> np.ndarray:
-    """Find pairs (n_pairs, 2) that connect all images which are nearly the same; nearly flat ones are left out.
-
-    Pairs that are connected through others are not measured again, and of a large group five members stand for all.
-    """
+    """Find pairs (n_pairs, 2) that connect all images which are nearly the same, but for nearly flat ones."""
     usable = np.flatnonzero([thumbnail.std() >= MIN_CONTRAST for thumbnail in thumbnails])
     overlap = partial(_measure_overlap, thumbnails)
     limit = _find_limit(thumbnails[usable])
@@ -204,10 +201,9 @@ def _make_resampling(start: float, stop: float, n_cells: int) -> np.ndarray:
 def _measure_overlap(thumbnails: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     """Measure how well one image of each pair fits on the other, or on a part of it, perhaps mirrored or turned by 90°.
 
-    Parts of 88 to 100 % of the width and of the height are tried, from one image on the other and the other way.
-    Brightness and contrast do not matter. Where it fits best, the cells must get brighter and darker together, and so
-    must their differences from their neighborhood: two photographs of a bright wall above a dark table agree in the
-    first, only copies in both. Returns the smaller of the two correlations, (n_pairs,), from -1 to 1.
+    Brightness and contrast do not matter: the smaller of two correlations, (n_pairs,), from -1 to 1, of the cells and
+    of their differences from the neighborhood. Photographs of a bright wall above a dark table agree in the first
+    alone.
     """
     best = np.full(len(pairs), -1.0, np.float32)
     for begin in range(0, len(pairs), _PAIRS_PER_STEP):

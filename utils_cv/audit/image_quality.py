@@ -14,7 +14,7 @@ from .duplicates import THUMBNAIL_PX
 
 # Blur is measured at about the size that a network sees: a large image, soft at its full size, is sharp enough.
 _VIEW_PX = 256
-_BLUR_PX = 11
+_BLUR_PX = 11  # Crété, Dolmiere, Ladret and Nicolas 2007; by hand, scikit-image would be one more dependency
 
 
 class ImageFacts(NamedTuple):
@@ -91,11 +91,7 @@ def _shrink_to_view(gray: Image.Image) -> Image.Image:
 
 
 def measure_blur(values: np.ndarray) -> float:
-    """Measure how little gray values (height, width) change when blurred once more: 0 sharp to 1 blurred.
-
-    The measure of Crété, Dolmiere, Ladret and Nicolas, "The blur effect", 2007, by hand: scikit-image has it, but would
-    be one more dependency.
-    """
+    """Measure how little gray values (height, width) change when blurred once more: 0 sharp to 1 blurred."""
     if min(values.shape) <= _BLUR_PX:
         return 0.0
     return max(_measure_blur_of_lines(values), _measure_blur_of_lines(values.T))

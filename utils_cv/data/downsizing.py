@@ -151,10 +151,7 @@ def _copy(path: Path, out_path: Path, row: _Row) -> _Row:
 
 
 def _describe_existing(content: bytes, out_path: Path, row: _Row) -> _Row:
-    """Tell the result of an earlier call, which has the expected size and shows the image, from another file.
-
-    Times say nothing: copies of a source from another drive or an archive have new ones.
-    """
+    """Tell the result of an earlier call from another file, by size and content; copies may have other times."""
     try:
         views, sizes = [], []
         for encoded in (content, out_path.read_bytes()):

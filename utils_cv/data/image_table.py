@@ -185,25 +185,15 @@ def _suggest(places: Iterable[Path]) -> str:
 
 @dataclass(frozen=True)
 class TableImages:
-    """The images of a table, opened and sized once, for every recipe and prediction.
+    """The images of a table, opened and sized once, for every recipe and prediction."""
 
-    Attributes:
-        table: The rows whose image could be opened, in order.
-        pixels: uint8, (n_rows, size, size, 3), RGB; beyond a third of the free memory a `LazyPixels`, indexed alike.
-        class_names: All classes, sorted.
-        is_multilabel: Whether any image has several labels, or none.
-        fit: How images became square, see `utils_cv.data.images.resize_image`.
-        skipped: What could not be opened: `image` and `cause`.
-        value_range: The value of 16-bit files that became white, see `utils_cv.data.images.find_value_range`.
-    """
-
-    table: pd.DataFrame
-    pixels: np.ndarray
-    class_names: list[str]
-    is_multilabel: bool
-    fit: Fit
-    skipped: pd.DataFrame
-    value_range: int = FULL_RANGE
+    table: pd.DataFrame  # the rows whose image could be opened, in order
+    pixels: np.ndarray  # uint8 (n_rows, size, size, 3), RGB; beyond a third of the free memory a `LazyPixels`
+    class_names: list[str]  # all, sorted
+    is_multilabel: bool  # whether any image has several labels, or none
+    fit: Fit  # how images became square, see `utils_cv.data.images.resize_image`
+    skipped: pd.DataFrame  # what could not be opened: `image` and `cause`
+    value_range: int = FULL_RANGE  # of 16-bit files what became white, see `utils_cv.data.images.find_value_range`
 
 
 def load_table_images(

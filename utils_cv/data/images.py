@@ -115,18 +115,8 @@ def _check_is_file(path: Path) -> None:
 def find_value_range(paths: Iterable[str | Path]) -> int:
     """Find the value that becomes white in the 16-bit files of a set: 255, 1023, 4095, 16383 or 65535.
 
-    Cameras, microscopes and X-ray machines write 10, 12 or 14 bits into 16. The largest value of all files decides, so
-    that all keep the same scale. Files that may have 16 bits by their extension are opened, and read where they have.
-
-    Args:
-        paths: The files of the set. What cannot be opened is passed over.
-
-    Returns:
-        The smallest of these values that none exceeds; 65535 where there are no 16-bit files.
-
-    Example:
-        >>> find_value_range(table["path"])  # doctest: +SKIP
-        4095
+    Cameras, microscopes and X-ray machines write 10, 12 or 14 bits into 16. The smallest of these that no file exceeds,
+    so that all keep the same scale; 65535 where there are no 16-bit files. What cannot be opened is passed over.
     """
     candidates = [path for path in map(find_path, paths) if path.suffix.lower() in _EXTENSIONS_OF_DEEP]
     largest = max(map_in_threads(_read_max_value, candidates, n_threads=count_cpus()), default=0)
@@ -172,15 +162,7 @@ def _decode(
 
 
 def resize_image(image: Image.Image, size_px: int, *, fit: Fit = "squash") -> Image.Image:
-    """Resize an RGB image to a square, smoothly (antialiased bilinear, as torchvision does).
-
-    "squash" changes the shape and keeps everything. "crop" keeps the shape and cuts the longer side at both ends. "pad"
-    keeps both and adds grey bars. Another `fit` is a ValueError.
-
-    Example:
-        >>> resize_image(Image.new("RGB", (400, 300)), 224, fit="pad").size
-        (224, 224)
-    """
+    """Resize an RGB image to a square, smoothly: `fit` squashes it, crops its longer side, or pads it with grey."""
     square = (size_px, size_px)
     if fit == "squash":
         return image.resize(square, Image.Resampling.BILINEAR)

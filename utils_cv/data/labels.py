@@ -36,12 +36,7 @@ _FILLERS = {
 
 
 def normalize_name(name: str) -> str:
-    r"""Make a name comparable and printable: NFC, nothing invisible around it, bytes that are not UTF-8 escaped.
-
-    Example:
-        >>> normalize_name(" cafe\u0301 "), normalize_name("caf\udce9.jpg")
-        ('café', 'caf\\udce9.jpg')
-    """
+    """Make a name comparable and printable: NFC, nothing invisible around it, bytes that are not UTF-8 escaped."""
     return unicodedata.normalize("NFC", make_printable(name)).strip().strip(_INVISIBLE).strip()
 
 
@@ -53,12 +48,7 @@ def name_images(names: Iterable[str]) -> list[str]:
 
 
 def find_split_name(name: str) -> str:
-    """Find the split that a folder or a cell means, or "" if it means none.
-
-    Example:
-        >>> [find_split_name(name) for name in ("Training", "seg_test", "val2017", "TrainImages", "dev", "traffic")]
-        ['train', 'test', 'valid', 'train', 'valid', '']
-    """
+    """Find the split that a folder or a cell means, such as "seg_test" or "val2017", or "" if it means none."""
     name = re.sub("(h[eo]ld)[ _-]out", r"\1out", name, flags=re.IGNORECASE)
     for written in (name, name.lower()):  # TrainImages, then tEst
         words = [word.lower() for word in re.findall("[A-Z]?[a-z]+|[A-Z]+|[^\\W\\d_a-zA-Z]+", written)]
@@ -70,22 +60,12 @@ def find_split_name(name: str) -> str:
 
 
 def split_labels(labels: str) -> list[str]:
-    """Split the joined labels of an image; blanks around names do not count.
-
-    Example:
-        >>> split_labels("can | carton"), split_labels("")
-        (['can', 'carton'], [])
-    """
+    """Split the joined labels of an image; blanks around names do not count."""
     return [label.strip() for label in labels.split(LABEL_SEPARATOR) if label.strip()]
 
 
 def list_class_names(table: pd.DataFrame) -> list[str]:
-    """List the classes of an image table, sorted.
-
-    Example:
-        >>> list_class_names(pd.DataFrame({"label": ["carton", "can|jar", ""]}))
-        ['can', 'carton', 'jar']
-    """
+    """List the classes of an image table, sorted."""
     return sorted({label for labels in table["label"].unique() for label in split_labels(labels)})
 
 

@@ -22,9 +22,7 @@ STORE = "pixels"  # in the cache folder
 class LazyPixels:
     """An array, uint8 (n, size, size, 3), that is not in memory: its first axis is indexed, which gives arrays.
 
-    A number, a slice, rows or a mask choose images, as in an array: `pixels[5]`, `pixels[100:200]`, `pixels[is_valid]`.
-    Going through it, or taking a batch at a time, needs little memory; a part that is larger than the free memory is a
-    MemoryError.
+    A number, a slice, rows or a mask choose images. A part that is larger than the free memory is a MemoryError.
     """
 
     dtype, ndim = np.dtype(np.uint8), 4
@@ -84,10 +82,7 @@ def _open_rows(path: str, size_px: int) -> StoredRows:
 
 
 def hash_files(paths: Sequence[str | Path], *settings: Any) -> str:
-    """Hash settings, and paths with size and times of their files, of which one changes with every change of content.
-
-    The time of the last change of a file's entry is among them: a user can set the other one back.
-    """
+    """Hash settings, and paths with the sizes and times of their files, also those that nobody can set back."""
     digest = hashlib.sha256(repr(settings).encode())
     for path in paths:
         try:

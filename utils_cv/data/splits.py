@@ -86,14 +86,7 @@ def complete_splits(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
 
 
 def split_folds(labels: Any, groups: Any = None, *, n_folds: int, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Split images into folds, each with its share of every class: row numbers to learn and to hold out, per fold.
-
-    Equal values of `groups` stay in one fold. The caller checks that every class has as many images or groups as folds.
-
-    Example:
-        >>> [held_out.tolist() for _, held_out in split_folds(["a", "b", "a", "b"], n_folds=2)]
-        [[1, 2], [0, 3]]
-    """
+    """Split into folds, rows to learn and to hold out; each has its share of every class, `groups` stay together."""
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
@@ -105,14 +98,9 @@ def take_per_class(
 ) -> pd.DataFrame:
     """Keep only some images (or groups) of each class, for learning curves; smaller subsets lie within larger ones.
 
-    Whole groups are drawn one after another, as scenes or patients are collected: ten frames of two videos teach less
-    than those of ten. With several labels per image every label gets at least as many. Other splits stay whole; with
-    `split=None` the whole table shrinks. A class of fewer images is a ValueError.
-
-    Example:
-        >>> table = pd.DataFrame({"path": list("abcdef"), "label": ["can", "carton"] * 3})
-        >>> len(take_per_class(table, 2))
-        4
+    Whole groups are drawn one after another, as scenes or patients are collected. With several labels every label gets
+    at least as many. Other splits stay whole; with `split=None` the whole table shrinks. Too few images are a
+    ValueError.
     """
     _check_columns(table, "path", "label")
     if n_per_class < 1:

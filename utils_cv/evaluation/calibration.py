@@ -125,8 +125,8 @@ def fit_temperature(y_true: Any, logits: Any, *, weights: Any = None) -> float:
 def adjust_logits(logits: Any, class_counts: Any, *, strength: float = 1.0) -> np.ndarray:
     """Adjust logits for rare classes: subtract the log of each class's share of the train images (Menon et al. 2021).
 
-    The answers become those for images whose classes are equally frequent: rare ones are found more often, and more
-    others are called by their names. `class_counts`, (n_classes,), are train images; `strength` is tau in the paper.
+    `class_counts`, (n_classes,), are train images; `strength` is tau in the paper. Classes then count as equally
+    frequent.
     """
     logits, counts = _check_logits(logits), np.asarray(class_counts, dtype=float)
     if counts.shape != logits.shape[1:] or not (counts > 0).all():
@@ -149,10 +149,9 @@ def compute_losses(y_true: Any, logits: Any, *, weights: Any = None) -> np.ndarr
 
 
 def weigh_images(targets: Any, learned: Any) -> np.ndarray:
-    """Weights for `compute_losses` with which every class of the learned targets counts alike, as `targets` in shape.
+    """Weights, 1 on average, with which every class of the learned targets counts alike, as `targets` in shape.
 
     Targets are class codes (n_images,), or 0 and 1 (n_images, n_classes): then yes and no of each label count alike.
-    The weights of the learned ones are 1 on average, as those of scikit-learn's `compute_sample_weight`.
     """
     if learned.ndim == 2:
         share = learned.mean(axis=0).clip(1 / len(learned), 1 - 1 / len(learned))

@@ -240,10 +240,7 @@ def _count_effective(values: np.ndarray, codes: np.ndarray | None, spread: float
 
 
 def find_variance(deviations: np.ndarray, groups: Any) -> tuple[float, int]:
-    """Find the variance of a mean from deviations, where images of a group belong together, and count the groups.
-
-    Sources: Liang and Zeger 1986; Obuchowski 1997.
-    """
+    """Find the variance of a mean of images in groups, and count those (Liang and Zeger 1986; Obuchowski 1997)."""
     codes = np.arange(len(deviations)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     sums = np.bincount(codes, weights=deviations)
     n = len(sums)

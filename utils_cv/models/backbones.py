@@ -24,21 +24,13 @@ _NO_CONFIG = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "inpu
 
 @dataclass(frozen=True)
 class BackboneFacts:
-    """What is known of a backbone, looked up in its weights and its library.
+    """What is known of a backbone, looked up in its weights and its library."""
 
-    Attributes:
-        im_size_px: Side of the square images it was pretrained on.
-        mean: Of each color channel, in [0, 1]; images are normalized by it.
-        std: Likewise.
-        license: License of the weights, as their source states it.
-        source: Where the weights come from.
-    """
-
-    im_size_px: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    license: str
-    source: str
+    im_size_px: int  # side of the square images it was pretrained on
+    mean: tuple[float, ...]  # of each color channel, in [0, 1]; images are normalized by it
+    std: tuple[float, ...]  # likewise
+    license: str  # of the weights, as their source states it
+    source: str  # where the weights come from
 
 
 @functools.lru_cache(maxsize=64)

@@ -194,8 +194,8 @@ def run_in_batches(
 ) -> np.ndarray:
     """Run a network over many images, (n, size, size, 3), or some rows of them; a mirrored view will do.
 
-    Batches are read while the network is at work, so that never more than a few are copied; `change` gets each of them,
-    in order.
+    Batches are read while it is at work, so that never more than a few are copied; `change` gets each of them, in
+    order.
     """
     n = len(pixels) if rows is None else len(rows)
 

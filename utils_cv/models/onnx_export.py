@@ -69,8 +69,7 @@ def export_to_cache(network: Normalized, im_size_px: int, *, name: str) -> Path:
 def export_classifier(network: Normalized, im_size_px: int, path: Path, *, backbone: str) -> None:
     """Export a network with a linear head to ONNX: bytes in, logits out; the file appears whole.
 
-    The body of a linear probe is the pretrained one, which was exported when its features were computed: then only the
-    head is added to that file, in a moment.
+    The body of a linear probe was exported when its features were computed: then only the head is added to that file.
     """
     without_head = copy.copy(network)
     without_head._modules = {**network._modules, "head": nn.Identity()}
@@ -82,10 +81,7 @@ def export_classifier(network: Normalized, im_size_px: int, path: Path, *, backb
 
 
 def write_network_weights(network: Normalized, path: Path, arrays: Mapping[str, Any] = MappingProxyType({})) -> None:
-    """Write the weights of body and head as safetensors; the file appears whole and is as readable as other files.
-
-    `arrays` by name are what the score of unknown images needs.
-    """
+    """Write body and head as safetensors, and the `arrays` that the score of unknown images needs; it appears whole."""
     from safetensors.torch import save_file
 
     weights = {name: value for name, value in network.state_dict().items() if name.startswith(("body.", "head."))}

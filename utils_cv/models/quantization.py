@@ -41,11 +41,7 @@ N_CALIBRATION = 96  # images: more change the ranges of activations little
 
 
 def add_int8(folder: Path, images: "TableImages", *, is_checked: bool = True) -> ModelInfo:
-    """Add `model.int8.onnx` to a finished model; `int8` of the returned facts holds what `check_int8` found.
-
-    Split `train` calibrates it. It is kept only if split `valid` passes the check; without a check, as studies ask for
-    that score it themselves, it always is.
-    """
+    """Add `model.int8.onnx` to a finished model, calibrated on train images, if split `valid` passes `check_int8`."""
     rows = choose_calibration_rows(images.table["split"].to_numpy(), n=N_CALIBRATION)
     found: dict[str, Any] = {"n_calibration": len(rows)}
     with stage_model(folder) as stage:
@@ -70,13 +66,8 @@ def check_int8(
 ) -> dict[str, Any]:
     """Check that an 8-bit network is faster and as good as that in floats, on images that it was not made from.
 
-    With at least `N_TO_JUDGE` images (or groups, whose images are not independent) it must be shown to lose at most
-    `MAX_LOSS` of accuracy, 8 bits minus floats; fewer must agree, see `MIN_AGREEMENT` and `MAX_LOGIT_ERROR`.
-
-    Example:
-        >>> labels = ["can", "carton"] * 300
-        >>> check_int8(labels, labels, labels, logit_error=0.04, float_ms=8, int8_ms=4)["reason"]
-        '2.0 times as fast, at most 0.005 of accuracy lost'
+    With at least `N_TO_JUDGE` images (or groups) it must be shown to lose at most `MAX_LOSS` of accuracy, 8 bits minus
+    floats; fewer must agree, see `MIN_AGREEMENT` and `MAX_LOGIT_ERROR`.
     """
     value, low, high, n = compare_accuracy(y_true, int8_labels, float_labels, groups=groups)
     agreement = measure_accuracy(float_labels, int8_labels, groups=groups)
@@ -144,16 +135,12 @@ def measure_logit_error(float_logits: np.ndarray, int8_logits: np.ndarray) -> fl
 def quantize_onnx(
     path: Path, out_path: Path, pixels: np.ndarray, *, float_share: float = FLOAT_SHARE, **options: Any
 ) -> None:
-    """Write an 8-bit copy of an exported network; the file appears whole.
+    """Write an 8-bit copy of an exported network (Jacob et al. 2018); the file appears whole.
 
     `pixels`, 50 to 200 train images (n, size, size, 3), calibrate it. The first operations, a share of all in [0, 1),
     stay in floats, because an error spreads furthest from there (`benchmarks/int8_calibration.py` compares shares); and
     so does the head, because a linear probe's weights differ too much in size for one scale. `options` are others of
-    ONNX Runtime's `quantize_static`, such as `reduce_range` for processors without VNNI.
-
-    Source:
-        Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
-        Inference"; on overflow, ONNX Runtime's page "Quantize ONNX models", section on U8S8.
+    ONNX Runtime's `quantize_static`, such as `reduce_range` for processors without VNNI, which overflow otherwise.
     """
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process

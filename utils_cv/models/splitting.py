@@ -41,8 +41,7 @@ def record_outputs(blocks: dict[str, nn.Module], run: Callable[[], Any]) -> tupl
 def find_map(value: Any, n_prefix: int = 0) -> torch.Tensor | None:
     """View what a block gives as maps, (n, channels, side, side); None if it has no places.
 
-    Channels may come first or last. The tokens of a transformer, (n, n_prefix + side², channels), are places, too, but
-    for the first ones (of the class, registers).
+    Channels may come first or last; tokens of a transformer, (n, n_prefix + side², channels), are places, too.
     """
     if not isinstance(value, torch.Tensor) or value.ndim not in (3, 4):
         return None
@@ -59,9 +58,9 @@ def find_map(value: Any, n_prefix: int = 0) -> torch.Tensor | None:
 def split_backbone(body: nn.Module, im_size_px: int) -> tuple[nn.Module, nn.Module]:
     """Split a network in front of its last stage: most time is in the first part, many weights in the second.
 
-    The last stage is what follows the last feature map of a higher resolution, as timm describes the network; where all
-    have one resolution (most transformers), the last quarter of the blocks. Both parts are made of the network's own
-    modules, so that training a part trains the network. A ValueError says that it cannot be cut there.
+    The last stage follows the last map of a higher resolution, as timm describes it; where all have one (most
+    transformers) it is the last quarter of the blocks. Both parts are the network's own modules: who trains one, trains
+    it.
     """
     device = next(body.parameters()).device
     example = torch.rand(1, 3, im_size_px, im_size_px, device=device, generator=torch.Generator(device).manual_seed(0))

@@ -20,11 +20,7 @@ PATIENCE_S = 3.0
 
 
 def fetch_weights(name: str, config: dict[str, Any], *, without: str) -> Path:
-    """Find the file with the weights of a backbone in its library's cache, or download it.
-
-    `config` is what the library says about it, `without` what needs no download. A ConnectionError says what is
-    missing, within seconds.
-    """
+    """Find the file of a backbone's weights in its library's cache, or download it, or a ConnectionError in seconds."""
     repository = config.get("hf_hub_id", "") if config["library"] == "timm" else ""
     if repository:
         import huggingface_hub.constants as hub
@@ -77,10 +73,7 @@ def _find_at(url: str, path: Path, *, is_local: bool) -> Path | None:
 
 
 def _find_obstacle(url: str) -> str:
-    """Say within seconds why a server cannot be reached; nothing if it can be.
-
-    Asked first, because libraries repeat what fails for most of a minute.
-    """
+    """Say within seconds why a server cannot be reached; libraries try for most of a minute. Empty if it can."""
     if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE"):
         return "HF_HUB_OFFLINE is set"
     found: list[str] = []

@@ -15,8 +15,7 @@ from pathlib import Path
 def write_atomic(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `path`, of the same extension, that becomes `path` once it is written completely.
 
-    Readers see the old file or the new one, never a half. When the block raises, or ends without having written the
-    file (FileNotFoundError), `path` stays as it was. Missing parent folders are made.
+    Where the block raises, or writes nothing (FileNotFoundError), `path` stays as it was. Missing parents are made.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,10 +60,9 @@ def hash_file(path: str | Path) -> str:
 
 
 def get_cache_dir(name: str) -> Path:
-    """Find (and make) the folder `name` in which this package keeps what it can compute again.
+    """Find (and make) the folder `name` in `$UTILS_CV_CACHE`, or else in `utils_cv` of the user's cache folder.
 
-    It is `$UTILS_CV_CACHE/name` where that variable is set, else `utils_cv/name` in the user's cache folder. Where
-    nothing can be written there, it is a temporary folder that ends with the process, with a warning.
+    Where nothing can be written there, it is a temporary folder that ends with the process, with a warning.
     """
     from platformdirs import user_cache_path
 

@@ -138,12 +138,11 @@ def set_seed(seed: int) -> None:
 
 
 def tune_allocator() -> bool:
-    """Tell the C library's allocator to keep freed memory for the next large tensor; False where there is no glibc.
+    """Tell glibc's allocator to keep freed memory for the next large tensor; False where there is no glibc.
 
-    glibc gives large blocks back to the system and faults them in again, page by page, at every step of a network.
-    Keeping them makes training steps with large batches two to three times faster on a CPU, for 10 to 25 percent more
-    peak memory. Call it before the first large tensor. Source: the manual page mallopt(3); blocks above 32 MB ignore
-    M_MMAP_THRESHOLD, hence M_MMAP_MAX = 0.
+    Else it faults large blocks in again at every step of a network: large batches train two to three times faster on a
+    CPU so, for 10 to 25 percent more peak memory. Call it before the first large tensor. Source: mallopt(3); blocks
+    above 32 MB ignore M_MMAP_THRESHOLD, hence M_MMAP_MAX = 0.
     """
     if not sys.platform.startswith("linux") or platform.libc_ver()[0] != "glibc":
         return False

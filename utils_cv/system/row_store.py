@@ -25,9 +25,8 @@ def fill_store(
 ) -> tuple[IO[bytes], np.ndarray]:
     """Write the row of every item, unless it is there already; give the file, and which items have a row, (n_items,).
 
-    `make_rows`, called with the number of the first item that is missing, gives for each from there on its row, or None
-    where it has none. A killed process is continued by the next one; others wait until all is there. The stores of one
-    name take at most half of the disk space that is free without them: those unused longest make room.
+    `make_rows` gives the rows from a number on, None for an item without. A killed process is continued by the next
+    one, others wait. Stores of one name take at most half of the free disk: those unused longest make room.
     """
     folder = get_cache_dir(name)
     entry = folder / key

@@ -28,8 +28,7 @@ def map_in_threads(
     """Apply a function to every item in threads, and give the results in the order of the items.
 
     Unlike `ThreadPoolExecutor.map` it holds only a few results that nobody has taken yet, `n_ahead` per thread, and an
-    interruption (or the first exception, which is raised here) drops the work that has not begun. The bar asks a
-    generator's caller for `n_items`.
+    interruption or exception drops the work that has not begun. A generator's caller gives the bar `n_items`.
     """
     n_items = len(items) if n_items is None and isinstance(items, Sized) else n_items
     waiting: deque[Future[Result]] = deque()

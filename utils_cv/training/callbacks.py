@@ -107,8 +107,7 @@ class KeepBest(TrackerCallback):
 class Checkpoint(Callback):
     """Save the training in a folder after every epoch, and go on from there when it is called again.
 
-    On resuming, fastai is told the scores of the finished epochs again, so that its records and the best loss are as
-    they were. The fingerprint is of everything that the training depends on; one of another training is a ValueError.
+    fastai is told the scores of finished epochs again. The checkpoint of another fingerprint is a ValueError.
     """
 
     order = KeepBest.order + 5  # after the epoch has been recorded and kept
@@ -168,9 +167,8 @@ class Checkpoint(Callback):
 class Distribute(Callback):
     """Give each process its part of every batch, and average the gradients; alone it does nothing.
 
-    fastai's own trainer for several processes needs GPUs, and splits the images otherwise: here a batch over all
-    processes holds the images that one process would have put into it. All processes score all validation images, so
-    that they agree on the best epoch.
+    fastai's own trainer needs GPUs and splits the images otherwise: here a batch over all processes is that of one
+    alone. All score all validation images, so that they agree on the best epoch.
     """
 
     order = 11  # after the model is on its device

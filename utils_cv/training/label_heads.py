@@ -31,9 +31,9 @@ def fit_label_heads(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fit weight (n_labels, n_features) and bias (n_labels,) as scikit-learn's LogisticRegression would label by label.
 
-    `inputs` are centered and their columns orthogonal. `targets` and `weights` are (n_images, n_labels). Each label has
-    its own C, of the ascending ones given: as they grow the cross-validated log loss falls and then rises, and the
-    first rise ends the search. A label that leaves nothing to choose by gets the default.
+    `inputs` are centered and their columns orthogonal; `targets` and `weights` are (n_images, n_labels). Each label has
+    its own of the ascending `Cs`: the first rise of its cross-validated loss ends the search; `default` where none can
+    tell.
     """
     inputs = np.column_stack([inputs, np.ones(len(inputs))]).astype(np.float32)
     heads = np.empty((targets.shape[1], inputs.shape[1]), np.float32)

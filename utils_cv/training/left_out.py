@@ -21,8 +21,7 @@ def measure_left_out(
 ) -> pd.DataFrame:
     """Leave each class out in turn: how many of its images a low highest logit rejects, beside 5 % of the others.
 
-    Of features (n_images, n_features), labels and groups (n_images,), and the row numbers that each fold learns and
-    holds out. One row per class: `name`, `rejected`, and its `rejected_low`, `rejected_high`, `rejected_n`.
+    Folds are pairs of rows to learn and to hold out. One row per class: `name`, `rejected`, and its limits and `n`.
     """
     rows, names = [], ["name", "rejected", "rejected_low", "rejected_high", "rejected_n"]
     classes = np.unique(labels[np.concatenate([held_out for _, held_out in folds])])

@@ -117,10 +117,10 @@ def fit_linear_head(
     """Fit a regularized linear classifier, scikit-learn's LogisticRegression: weight (n_classes, n_features) and bias.
 
     Features are centered and divided by the geometric mean of their own spread and that of all, which had a lower
-    cross-validated loss than either on two sets of about 250 images; the scaling is folded into the weights. `targets`
-    are class codes (n_images,), or 0 and 1 (n_images, n_classes). Without `C` one of `C_GRID` is chosen by
-    cross-validated log loss, of at most 20,000 images, with equal `groups` in one fold: a fold that knows the scene
-    asks for too little regularization. `balanced` lets every class count alike, in that choice, too.
+    cross-validated loss than either on two sets of about 250 images. `targets` are codes (n_images,), or 0 and 1
+    (n_images, n_classes). Without `C` one of `C_GRID` is chosen by cross-validated log loss of at most 20,000 images,
+    with equal `groups` in one fold: a fold that knows the scene asks for too little regularization. `balanced`: classes
+    count alike.
     """
     present = targets.any(axis=0) if targets.ndim == 2 else np.bincount(targets, minlength=n_classes) > 0
     if not present.all():
