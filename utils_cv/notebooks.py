@@ -78,7 +78,8 @@ def show_table(table: pd.DataFrame, *, n_rows: int = 20) -> None:
     table = (table if table.index.names == [None] else table.reset_index()).iloc[:n_rows]
     for name in [name for name in table if {f"{name}_low", f"{name}_high"} <= set(table)]:
         scores = zip(table[name], table[f"{name}_low"], table[f"{name}_high"], strict=True)
-        texts = ["" if _is_missing(a) else f"{a:.3f} ({low:.3f} to {high:.3f})" for a, low, high in scores]
+        d = 1 if pd.to_numeric(table[name], errors="coerce").abs().max() >= 10 else 3  # counts, or shares
+        texts = ["" if _is_missing(a) else f"{a:.{d}f} ({low:.{d}f} to {high:.{d}f})" for a, low, high in scores]
         table = table.assign(**{name: texts}).drop(columns=[f"{name}_low", f"{name}_high"])
     names = [" ".join(str(part) for part in np.atleast_1d(name) if part != "") for name in table.columns.to_list()]
     shown = pd.DataFrame({i: _format_column(table.iloc[:, i]) for i in range(len(names))}).set_axis(names, axis=1)

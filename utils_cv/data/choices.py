@@ -126,7 +126,7 @@ def load_choices(csv_path: str | Path) -> pd.DataFrame:
 
 
 def decide_labels(csv_path: Path) -> tuple[pd.DataFrame, Counter[str]]:
-    """Decide the label of each image as most people chose it; count the images that get none, with the reason."""
+    """Decide the label of each image as most people chose it; count those that get none, and list them in `attrs`."""
     choices = load_choices(csv_path)
     last = choices.drop_duplicates(["image", "annotator"], keep="last")
     votes = last[last["kind"] != "unclear"]
@@ -145,4 +145,5 @@ def decide_labels(csv_path: Path) -> tuple[pd.DataFrame, Counter[str]]:
     }
     line_of = {image: number for number, image in last["image"].items()}
     decided = decided.loc[~is_none, ["image", "label"]]
+    decided.attrs["undecided"] = sorted(set(last["image"]) - set(decided["image"]))
     return decided.set_axis(decided["image"].map(line_of).tolist()), +Counter(left_out)

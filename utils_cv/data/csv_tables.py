@@ -65,8 +65,7 @@ _YES, _NO = ("1", "1.0", "true", "yes", "y", "x"), ("0", "0.0", "false", "no", "
 
 def load_csv_table(csv_path: Path) -> tuple[pd.DataFrame, Counter[str]]:
     """Load the images that a CSV file lists; count what it lists in vain, and the images that it does not list."""
-    is_log = is_choice_file(csv_path)
-    raw, undecided = decide_labels(csv_path) if is_log else (read_cells(csv_path), Counter[str]())
+    raw, undecided = decide_labels(csv_path) if is_choice_file(csv_path) else (read_cells(csv_path), Counter[str]())
     marks = raw.apply(lambda cells: cells.str.strip().str.lower())
     is_mark = marks.apply(lambda cells: cells.isin(_YES + _NO).all() and not cells.isin(_EMPTY).all())
     columns = {kind: _find_columns(raw, names) for kind, names in _COLUMNS.items()}
@@ -100,11 +99,12 @@ def load_csv_table(csv_path: Path) -> tuple[pd.DataFrame, Counter[str]]:
     table.attrs["is_multilabel"] = is_declared
     left_out = _count_missing(csv_path, table) + undecided
     check_labels(table, source=str(csv_path))
-    left_out += _count_unlisted(csv_path, [path for path in paths if path])
     is_there = table["path"] != ""
     _check_repeated(csv_path, table[is_there])
     is_again = table["path"].duplicated() & is_there
-    left_out += Counter({"rows that list an image again": int(is_again.sum())})
+    without = [_find_file(csv_path.parent, name) for name in raw.attrs.get("undecided", ())]  # are counted already
+    listed = [make_printable(path) for path in (*paths, *without) if path]
+    left_out += _count_unlisted(csv_path, listed) + Counter({"rows that list an image again": int(is_again.sum())})
     is_kept = (is_there & ~is_again).to_numpy()
     table, facts = table[is_kept].reset_index(drop=True), raw[is_kept].drop(columns=[*known & set(raw)])
     if len(facts.columns):  # numbers become numbers; `image` may be a number beside `path`
