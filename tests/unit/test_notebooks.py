@@ -112,7 +112,7 @@ def test_an_index_and_levels_of_columns_are_shown(displayed):
     show_table(table[:0])
     assert displayed[1]["text/plain"] == "no rows"
     show_table(pd.DataFrame({"labels": [137.0, 9.0], "labels_low": [77.04, 8.0], "labels_high": [181.0, 9.5]}))
-    assert displayed[2]["text/plain"].split() == "labels 137.0 (77.0 to 181.0) 9.0 (8.0 to 9.5)".split()
+    assert " ".join(displayed[2]["text/plain"].split()) == "labels 137.0 (77.0 to 181.0) 9.0 (8.0 to 9.5)"
 
 
 def test_names_and_values_are_escaped(displayed):

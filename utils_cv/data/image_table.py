@@ -106,8 +106,9 @@ def describe_table(table: pd.DataFrame) -> str:
         '2 images of 2 classes, one label per image; without a split 2; nothing left out.'
     """
     kind = "any number of labels" if is_multilabel(table) else "one label"
-    counts = table["split"].replace("", "without a split").value_counts().sort_index()
-    splits = ", ".join(f"{split} {n}" for split, n in counts.items())
+    units = table.assign(unit=list_groups(table)).groupby(table["split"].replace("", "without a split"))["unit"]
+    counts = zip(units.size().items(), units.nunique(), strict=True)
+    splits = ", ".join(f"{split} {n}" + f" in {n_groups} groups" * (n_groups > 0) for (split, n), n_groups in counts)
     n_classes = len(list_class_names(table))
     return "\n".join(
         [

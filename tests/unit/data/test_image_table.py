@@ -188,7 +188,8 @@ def test_it_is_said_what_test_images_are_too_few_for(n_test, n_groups, messages)
     table["path"] = table.index.astype(str)
     if n_groups < len(table):
         table["group"] = table.index % n_groups
-    lines = describe_table(table).splitlines()[1:]
+    first, *lines = describe_table(table).splitlines()
+    assert (f"test {len(table)} in {n_groups} groups" in first) == ("group" in table)
     assert len(lines) == len(messages)
     assert all(message in line for message, line in zip(messages, lines, strict=True))
 
