@@ -57,7 +57,7 @@ def _explain(error: Exception) -> str:
         return f"This command needs the package {error.name}: pip install 'utils_cv[{extra}]'."
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}."
-    return str(error)
+    return str(error).replace("overwrite=True", "--overwrite")
 
 
 if __name__ == "__main__":

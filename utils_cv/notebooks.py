@@ -183,7 +183,11 @@ def run_notebook(
             timeout_func=lambda cell: max(1, math.ceil(deadline - time.monotonic())),
         )
     except papermill.PapermillExecutionError as error:
-        raise NotebookError(_describe_failure(path, out_path, error)) from error
+        first_line = (error.source.strip().splitlines() or [""])[0]
+        raise NotebookError(
+            f"{path.name} failed in code cell {error.exec_count} ({first_line!r}):\n"
+            f"{error.ename}: {error.evalue}\nThe executed copy, up to that cell: {out_path}"
+        ) from error
     except (CellTimeoutError, DeadKernelError) as error:
         raise NotebookError(_describe_stop(path, out_path, timeout_s, error)) from error
     return read_results(out_path)
@@ -268,14 +272,6 @@ def check_parameters(path: Path, parameters: Mapping[str, Any]) -> None:
                 f"{path.name}: {name}={value!r} is of type {type(value).__name__}, expected "
                 f"{type(default).__name__} as in the default {default!r}."
             )
-
-
-def _describe_failure(path: Path, out_path: Path, error: Any) -> str:
-    first_line = (error.source.strip().splitlines() or [""])[0]
-    return (
-        f"{path.name} failed in code cell {error.exec_count} ({first_line!r}):\n"
-        f"{error.ename}: {error.evalue}\nThe executed copy, up to that cell: {out_path}"
-    )
 
 
 def _describe_stop(path: Path, out_path: Path, timeout_s: float, error: Exception) -> str:

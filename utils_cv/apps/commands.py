@@ -221,10 +221,7 @@ def _train(options: argparse.Namespace) -> int:
 
     from .training import RECIPES, train_and_save
 
-    try:
-        check_folder(options.model, overwrite=options.overwrite)  # before the minutes of training
-    except FileExistsError as error:
-        raise FileExistsError(str(error).replace("overwrite=True", "--overwrite")) from error
+    check_folder(options.model, overwrite=options.overwrite)  # before the minutes of training
     table = complete_splits(load_image_table(options.images), seed=options.seed)
     say(describe_table(table))
     images = load_table_images(table, options.size)

@@ -26,10 +26,7 @@ def _report(options: argparse.Namespace) -> int:
     output = options.output or Path("outputs") / f"report_of_{Path(options.images).resolve().stem}"
     settings = {"recipe": options.recipe, "backbone": options.backbone, "license": options.license}
     settings |= {"im_size_px": options.size, "seed": options.seed, "overwrite": options.overwrite}
-    try:
-        page = make_report(options.images, output, **settings)
-    except FileExistsError as error:
-        raise FileExistsError(str(error).replace("overwrite=True", "--overwrite")) from error
+    page = make_report(options.images, output, **settings)
     if options.json:
         print_json({"page": str(page), "model": str(output / MODEL)})
     else:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from utils_cv.data.decoding import FULL_RANGE, HeaderFacts, ImageError, decode_image
 from utils_cv.data.images import FORMAT_BY_EXTENSION, find_path, read_file
@@ -49,7 +49,8 @@ def measure_image(path: str | Path, value_range: int = FULL_RANGE) -> tuple[Imag
     except ImageError as error:
         return known._replace(cause=error.cause), black
     gray = image.convert("L")
-    values = np.asarray(_shrink_to_view(gray), np.float32) / 255
+    view = ImageOps.cover(gray, (_VIEW_PX, _VIEW_PX), Image.Resampling.BILINEAR) if min(gray.size) > _VIEW_PX else gray
+    values = np.asarray(view, np.float32) / 255
     facts = known._replace(
         format=header.format,
         mode=header.mode,
@@ -80,14 +81,6 @@ def _list_file_issues(path: Path, header: HeaderFacts) -> list[str]:
         "animated or several pages": header.is_animated and header.format != "MPO",
     }
     return [issue for issue, applies in checks.items() if applies]
-
-
-def _shrink_to_view(gray: Image.Image) -> Image.Image:
-    scale = _VIEW_PX / min(gray.size)
-    if scale >= 1:
-        return gray
-    size_wh = max(1, round(gray.width * scale)), max(1, round(gray.height * scale))
-    return gray.resize(size_wh, Image.Resampling.BILINEAR)
 
 
 def measure_blur(values: np.ndarray) -> float:

@@ -67,7 +67,9 @@ def load_image_table(source: str | Path, *, min_classes: int = 2) -> pd.DataFram
         (480, 16)
     """
     source = find_dir(source)
-    csv_path = _find_csv(source) if source.is_dir() else source
+    files = source.iterdir() if source.is_dir() else ()
+    # In whatever case, as some systems see it.
+    csv_path = next((path for path in files if path.name.lower() == "labels.csv"), source)
     if csv_path.is_file():
         table, left_out = load_csv_table(csv_path)
     elif source.is_dir():
@@ -89,11 +91,6 @@ def load_image_table(source: str | Path, *, min_classes: int = 2) -> pd.DataFram
     if left_out:
         warnings.warn(f"{source}: {table.attrs['left_out']}", stacklevel=2)
     return table
-
-
-def _find_csv(folder: Path) -> Path:
-    """Path of `labels.csv` in a folder, in whatever case, as some systems see it."""
-    return next((path for path in folder.iterdir() if path.name.lower() == "labels.csv"), folder / "labels.csv")
 
 
 def describe_table(table: pd.DataFrame) -> str:

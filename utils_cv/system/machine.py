@@ -89,12 +89,16 @@ def measure_free_memory_mb() -> float:
 
 
 def _read_available_memory() -> float:
-    facts = Path("/proc/meminfo")
-    if facts.exists():
-        for line in facts.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
+    if kilobytes := _find_in("/proc/meminfo", r"^MemAvailable:\s*(\d+)"):
+        return int(kilobytes) * 1024
     return (_read_memory_gb() or 4.0) * 1e9 / 2  # the system does not say: half of all memory
+
+
+def _find_in(name: str, pattern: str) -> str:
+    """The first group of a pattern in a file of the system, "" where it is not there."""
+    path = Path(name)
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    return next(re.finditer(pattern, text, re.MULTILINE), [""] * 2)[1]
 
 
 def _read_cgroup_memory(cgroup_dir: Path) -> float | None:
@@ -166,7 +170,8 @@ def describe_machine() -> str:
 
     The GPU is named only when torch has been imported before, since importing it takes seconds.
     """
-    parts = [_read_cpu_name(), f"{count_cpus()} cores"]
+    processor = _find_in("/proc/cpuinfo", r"^model name\s*: *(.*\S)") or platform.processor() or platform.machine()
+    parts = [processor, f"{count_cpus()} cores"]
     memory_gb = _read_memory_gb()
     if memory_gb:
         parts.append(f"{memory_gb:.0f} GB memory")
@@ -176,15 +181,6 @@ def describe_machine() -> str:
     parts.append(f"{platform.system()}, Python {platform.python_version()}")
     parts += [f"{name} {metadata.version(name)}" for name in ("torch", "timm", "fastai") if find_spec(name)]
     return ", ".join(parts)
-
-
-def _read_cpu_name() -> str:
-    cpu_info = Path("/proc/cpuinfo")
-    if cpu_info.exists():
-        for line in cpu_info.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _read_memory_gb() -> float | None:

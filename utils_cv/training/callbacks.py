@@ -5,7 +5,7 @@ import os
 import random
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -187,13 +187,11 @@ class Distribute(Callback):
                 f"use batch_size={loader.bs + -loader.bs % self.n_processes}."
             )
         self.before = (loader.bs, loader.n, loader.get_idxs)
-        loader.get_idxs = self._make_indices(loader, loader.n)
+        n, first, step = loader.n, rank_distrib(), self.n_processes
+        # Every n-th image of the common order: the k-th batches of all processes make up the k-th batch of one.
+        loader.get_idxs = lambda: loader.shuffle_fn(list(range(n)))[first::step][: n // step]
         loader.bs, loader.n = loader.bs // self.n_processes, loader.n // self.n_processes
         self.learn.model = nn.parallel.DistributedDataParallel(self.learn.model)
-
-    def _make_indices(self, loader: Any, n: int) -> Callable[[], list[int]]:
-        # Every n-th image of the common order: the k-th batches of all processes make up the k-th batch of one.
-        return lambda: loader.shuffle_fn(list(range(n)))[rank_distrib() :: self.n_processes][: n // self.n_processes]
 
     def after_fit(self) -> None:
         if self.n_processes > 1:

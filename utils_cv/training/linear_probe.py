@@ -188,9 +188,7 @@ def _fit_logistic(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fit weight and bias, (1, n_features) and (1,) where there are two classes."""
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message="The number of unique classes"
-        )  # few images of many classes are usual
+        warnings.filterwarnings("ignore", message="The number of unique classes")  # as many as images are usual
         C = _choose_c(projected, codes, groups, weights, seed) if C is None else C
         model = LogisticRegression(C=C, max_iter=1000).fit(projected, codes, weights)
     return model.coef_, model.intercept_
