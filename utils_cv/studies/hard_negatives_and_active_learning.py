@@ -156,8 +156,9 @@ def measure_mining(
     Returns:
         One row per `order`, `seed`, `round` and what is `measured`, with `right` and `groups` for `summarize`:
         "accuracy" on test images; negatives "called none", and those above 95 % of the test images by the "class none"
-        or by the "unknown score", the relative Mahalanobis distance. `stage`: "at first", "last round", or "stopped" in
-        rows for the rule. Means of the halves: `n_looked`, `n_found`, `false_alarm` (test images called none).
+        or by the "unknown score", the relative Mahalanobis distance. `stage`: "at first", "last round", or "stopped"
+        where the rule stops, as one more round. Means of the halves: `n_looked`, `n_found`, `false_alarm` (test
+        images called none).
     """
     pool, none = (task.features[task.pool_rows], task.codes[task.pool_rows]), len(task.class_names)
     codes = np.concatenate([task.codes, np.full(len(negatives), none), np.full(len(mixed), _MIXED)])
@@ -181,10 +182,10 @@ def _mine(
     stopped = [next(row for row in half[1:] if row["is_over"]) for half in halves]
     for i, (a, b) in enumerate([*zip(*halves, strict=True), stopped]):
         stage = {0: "at first", _N_ROUNDS: "last round", _N_ROUNDS + 1: "stopped"}.get(i, "")
-        means = {key: (a[key] + b[key]) / 2 for key in ("round", "n_looked", "n_found", "false_alarm", "accuracy")}
+        means = {key: (a[key] + b[key]) / 2 for key in ("n_looked", "n_found", "false_alarm", "accuracy")}
         right = {key: np.where(is_first, b[key], a[key]) for key in MEASURED[1:]}
         right[MEASURED[0]] = means.pop("accuracy")
-        rows += [means | {"stage": stage, "measured": key, "right": right[key]} for key in MEASURED]
+        rows += [means | {"round": i, "stage": stage, "measured": key, "right": right[key]} for key in MEASURED]
     return rows
 
 
@@ -197,7 +198,7 @@ def _mine_half(
     for i in range(_N_ROUNDS + 1):
         logits = task.predict(np.concatenate([task.pool_rows, *found]), on=np.arange(len(task.codes)))
         scores = np.maximum(logits[:, none], -1e9) - logits[:, :none].max(axis=1)  # -1e9 before there is a class "none"
-        row: dict[str, Any] = {"round": i, "n_looked": sum(map(len, looked)), "n_found": sum(map(len, found))}
+        row: dict[str, Any] = {"n_looked": sum(map(len, looked)), "n_found": sum(map(len, found))}
         row["is_over"] = i == _N_ROUNDS or len(found[-1]) <= 0.1 * len(looked[-1])
         row["false_alarm"] = (scores[test] > 0).mean()
         answers = [(logits[test].argmax(axis=1) == task.codes[test]).astype(float), scores[negatives] > 0]

@@ -20,7 +20,7 @@ from utils_cv.data.images import find_value_range, load_images
 from utils_cv.data.lazy_pixels import hash_files
 from utils_cv.system.timing import Timer
 from utils_cv.training.learner import predict_images
-from utils_cv.training.model_selection import predict_out_of_fold, select_recipe
+from utils_cv.training.model_selection import predict_out_of_fold, score_recipes, select_recipe
 
 from .experiment import Task, run_trials
 
@@ -55,9 +55,13 @@ def score_setting(
         pixels = load_images(table["path"], setting["im_size"], value_range=find_value_range(table["path"])).pixels
         images = TableImages(table, pixels, task.class_names, False, "squash", table[:0])
         options |= {name: setting[name] for name in ("backbone", "learning_rate", "epochs", "augment")}
-        selection = select_recipe(images, recipes=["last_stage"], show_progress=False, **options)
-        accuracy = selection.scores["accuracy"].iloc[0]
-        tested = task.score(predict_images(selection.model, images).y_pred) if on_test else {}
+        tested, options["recipes"] = {}, ["last_stage"]
+        if on_test:
+            selection = select_recipe(images, show_progress=False, **options)
+            scores, tested = selection.scores, task.score(predict_images(selection.model, images).y_pred)
+        else:
+            scores = score_recipes(images, **options)
+        accuracy = scores["accuracy"].iloc[0]
     return {"cv_accuracy": float(accuracy)} | tested
 
 

@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -104,42 +104,61 @@ def select_recipe(
         >>> selection = select_recipe(images)  # doctest: +SKIP
         >>> selection.recipe, selection.model  # doctest: +SKIP
     """
-    if not recipes or set(recipes) - set(RECIPES):
-        raise ValueError(f"Got recipes={list(recipes)}; expected one or more of {', '.join(RECIPES)}.")
-    table = images.table.assign(split=images.table["split"].replace("valid", "train"))
-    learned = dataclasses.replace(images, table=table)
     options |= {"seed": seed, "show_progress": False}
     with Timer() as timer, tqdm(total=n_folds + 1, desc="folds, then all", disable=not show_progress) as bar:
-        folds = _make_folds(learned, n_folds, seed)
-        shared = _share(learned, recipes, backbone, options)
-        left_out = [recipe for recipe in recipes if recipe in NEED_A_CUT and shared.problem]
-        recipes = [recipe for recipe in recipes if recipe not in left_out] or ["probe"]
-        logits: dict[str, list[np.ndarray]] = {recipe: [] for recipe in recipes}
-        for fold in folds:
-            for recipe, model in _train(fold, recipes, backbone, shared, options).items():
-                rows = np.flatnonzero(fold.table["split"] == HELD_OUT)
-                logits[recipe].append(compute_logits(model.learn.model, fold.pixels, rows))
-            bar.update()
-        is_balanced = options.get("balance", "none") != "none"
-        joined = {recipe: np.concatenate(parts) for recipe, parts in logits.items()}
-        scores = _compare(folds, joined, is_balanced)
+        learned, folds, shared, logits, scores = _hold_out(images, recipes, n_folds, backbone, options, bar.update)
         best = scores.loc[scores["is_selected"]].iloc[0]
         model = _train(learned, [best["recipe"]], backbone, shared, options)[best["recipe"]]
         temperature = max(1.0, best["temperature"])  # few images would sharpen any
         for values in model.learn.model.head.parameters():
             values.data /= temperature
-        held_out_logits = joined[best["recipe"]] / temperature
+        held_out_logits = logits[best["recipe"]] / temperature
         held_out = _gather(folds, images.table, held_out_logits)
         unknown = () if images.is_multilabel else _describe_unknown(folds, shared.features, held_out_logits)
         if unknown and rejects_most(unknown[0], copy.deepcopy(model.learn.model).cpu().eval(), learned):
             warnings.warn("No detector of unknown images: too few images per class to set its threshold.", stacklevel=2)
             unknown = ()
         bar.update()
-    if left_out:
+    if left_out := [recipe for recipe in recipes if recipe not in logits]:
         warnings.warn(f"{backbone}: {', '.join(left_out)} left out. {shared.problem}", stacklevel=2)
         rows = pd.DataFrame({"recipe": left_out, "n": 0, "is_selected": False})
         scores = pd.concat([scores, rows], ignore_index=True)
     return Selection(model, best["recipe"], scores, held_out, timer.seconds, *unknown)
+
+
+def score_recipes(
+    images: TableImages, *, recipes: Sequence[str], n_folds: int = 3, backbone: str, seed: int = 0, **options: Any
+) -> pd.DataFrame:
+    """Score recipes as `select_recipe` does, without the training on all images; a recipe left out has no row."""
+    options |= {"seed": seed, "show_progress": False}
+    return _hold_out(images, recipes, n_folds, backbone, options)[-1]
+
+
+def _hold_out(
+    images: TableImages,
+    recipes: Sequence[str],
+    n_folds: int,
+    backbone: str,
+    options: dict[str, Any],
+    report: Callable[[], object] = lambda: None,
+) -> tuple[TableImages, list[TableImages], "_Shared", dict[str, np.ndarray], pd.DataFrame]:
+    """The images to learn, their folds, what trainings share, each recipe's held-out logits, and their scores."""
+    if not recipes or set(recipes) - set(RECIPES):
+        raise ValueError(f"Got recipes={list(recipes)}; expected one or more of {', '.join(RECIPES)}.")
+    table = images.table.assign(split=images.table["split"].replace("valid", "train"))
+    learned = dataclasses.replace(images, table=table)
+    folds = _make_folds(learned, n_folds, options["seed"])
+    shared = _share(learned, recipes, backbone, options)
+    recipes = [recipe for recipe in recipes if recipe not in NEED_A_CUT or not shared.problem] or ["probe"]
+    logits: dict[str, list[np.ndarray]] = {recipe: [] for recipe in recipes}
+    for fold in folds:
+        for recipe, model in _train(fold, recipes, backbone, shared, options).items():
+            rows = np.flatnonzero(fold.table["split"] == HELD_OUT)
+            logits[recipe].append(compute_logits(model.learn.model, fold.pixels, rows))
+        report()
+    joined = {recipe: np.concatenate(parts) for recipe, parts in logits.items()}
+    scores = _compare(folds, joined, options.get("balance", "none") != "none")
+    return learned, folds, shared, joined, scores
 
 
 def _describe_unknown(

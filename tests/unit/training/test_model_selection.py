@@ -150,6 +150,16 @@ def test_the_same_answers_given_more_boldly_are_no_gain(small_images, right):
     assert scores["gain"].iloc[1] == pytest.approx(0, abs=1e-4)
 
 
+def test_scores_alone_are_those_of_the_selection_and_train_nothing_beyond_the_folds(small_images, monkeypatch):
+    calls, options = note_calls(monkeypatch), OPTIONS | {"recipes": ["probe", "last_stage"]}
+    expected = select_recipe(small_images, **options).scores
+    options.pop("show_progress")
+    scores = model_selection.score_recipes(small_images, backbone="efficientnet_lite0", **options)
+    pd.testing.assert_frame_equal(scores, expected)
+    n_alone = len(calls) - OPTIONS["n_folds"] - int(expected["is_selected"].iloc[1])
+    assert n_alone == OPTIONS["n_folds"]
+
+
 def test_a_balanced_selection_asks_what_becomes_of_the_rare_class(small_images):
     """The first recipe never answers with the rare class; the second finds it and errs on 12 of the 81 others."""
     labels = np.where(np.arange(90) < 81, "can", "carton")
