@@ -22,6 +22,7 @@ DONE, PARTLY, WRONG_USE = 0, 1, 2  # exit codes
 LABEL_SEPARATOR, NO_LABEL = "|", "no label"  # of a multi-label model; the folder of images without a label
 IMAGES_HELP = "a folder per class, train/val/test folders, or a CSV file"
 _RUNTIME_HELP = "what runs the network: onnx (default), int8, openvino, ..."
+_N_LISTED = 10  # labels that a summary lists; the images of all others are counted together
 
 
 def add_command(
@@ -138,7 +139,9 @@ def _predict(options: argparse.Namespace) -> int:
                 say(f"{row['image']}: {problem}")
         if not counts:
             raise ValueError(f"{root.absolute()} holds no images. They are found by extension, such as .jpg or .png.")
-    listed = ", ".join(f"{n} {label}" for label, n in counts.most_common(10) if n)
+    most = dict(counts.most_common(_N_LISTED))
+    others = counts.total() - sum(most.values())
+    listed = ", ".join([f"{n} {label}" for label, n in most.items() if n] + [f"{others} others"] * (others > 0))
     say(f"{counts.total()} images labeled ({listed}), {n_problems} with problems. {options.output or ''}".rstrip())
     if options.json and options.output:
         print_json({"output": str(options.output), "n_labeled": counts.total(), "n_problems": n_problems})

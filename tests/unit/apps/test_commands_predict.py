@@ -38,6 +38,11 @@ def test_csv_has_a_row_for_every_file_and_the_code_tells_of_those_that_do_not_op
     assert list_files(new_images) == before
 
 
+def test_labels_that_are_not_listed_are_counted(model_dir, new_images, run, monkeypatch):
+    monkeypatch.setattr("utils_cv.apps.commands._N_LISTED", 1)
+    assert "3 images labeled (2 carton, 1 others), 1 with problems" in run("predict", model_dir, new_images)[2]
+
+
 def test_rejected_images_get_no_label_on_request(small_probe, small_images, tmp_path, run):
     scores = -compute_logits(small_probe.learn.model, small_images.pixels).max(axis=1)
     detector = OodDetector("highest logit", {}, float(np.quantile(scores, 0.7)), expected=0.3, n_known=30)
