@@ -92,10 +92,10 @@ def show_table(table: pd.DataFrame, *, n_rows: int = 20) -> None:
 
 
 def _format_column(values: pd.Series) -> list[str]:
-    """Numbers with equally many decimals; nothing where a value is missing."""
+    """Numbers with equally many decimals, two digits of small ones; nothing where a value is missing."""
     sizes = pd.to_numeric(values, errors="coerce").abs().dropna()
-    decimals = 0 if (sizes % 1 == 0).all() else 3 if sizes.max() < 10 else 1
-    texts = [f"{value:.{decimals}f}" if isinstance(value, float) else _format(value) for value in values]
+    form = ".0f" if (sizes % 1 == 0).all() else ".2g" if sizes.max() < 0.01 else ".3f" if sizes.max() < 10 else ".1f"
+    texts = [f"{value:{form}}" if isinstance(value, float) else _format(value) for value in values]
     return ["" if _is_missing(value) else text for value, text in zip(values, texts, strict=True)]
 
 

@@ -86,14 +86,13 @@ def test_a_score_is_shown_with_its_interval_and_recorded_by_its_parts(displayed)
 
 def test_a_table_is_shown_with_scores_whole_texts_and_no_gaps(displayed):
     scores = {"accuracy": [0.5, np.nan], "accuracy_low": [0.25, np.nan], "accuracy_high": [0.75, np.nan]}
-    table = pd.DataFrame(
-        {"<name>": ["a" * 80, "b"], **scores, "ms": [1.25, 10.5], "n": [3.0, np.nan], "ok": [True, False]}
-    )
+    scores |= {"ms": [1.25, 10.5], "rate": [5.8e-5, np.nan]}
+    table = pd.DataFrame({"<name>": ["a" * 80, "b"], **scores, "n": [3.0, np.nan], "ok": [True, False]})
     show_table(pd.concat([table] * 3), n_rows=2)
     lines = displayed[0]["text/plain"].splitlines()
     assert [line.split() for line in lines] == [
-        ["<name>", "accuracy", "ms", "n", "ok"],
-        ["a" * 80, "0.500", "(0.250", "to", "0.750)", "1.2", "3", "True"],
+        ["<name>", "accuracy", "ms", "rate", "n", "ok"],
+        ["a" * 80, "0.500", "(0.250", "to", "0.750)", "1.2", "5.8e-05", "3", "True"],
         ["b", "10.5", "False"],
         ["and", "4", "more", "rows"],
     ]
