@@ -16,7 +16,7 @@ from sklearn.metrics import average_precision_score
 from utils_cv.data.image_table import load_image_table
 from utils_cv.data.images import load_images
 from utils_cv.data.labels import encode_labels
-from utils_cv.evaluation.intervals import make_fraction_score, measure_resampled
+from utils_cv.evaluation.intervals import make_fraction_score, measure_resamples, resample_statistic
 from utils_cv.evaluation.metrics import measure_accuracy
 from utils_cv.models.backbones import DEFAULT_BACKBONE, load_backbone
 from utils_cv.models.features import compute_features
@@ -228,7 +228,8 @@ def _score_multilabel(head: Any, sets: dict[str, Any]) -> list[dict[str, Any]]:
         def score_resamples(counts: np.ndarray, truth: Any = truth, probabilities: Any = probabilities) -> np.ndarray:
             return np.array([average_precision_score(truth, probabilities, sample_weight=count) for count in counts])
 
-        mean = measure_resampled(score_resamples, len(truth))
+        values = np.append(score_resamples(np.ones((1, len(truth)))), resample_statistic(score_resamples, len(truth)))
+        mean = measure_resamples(values, len(truth))
         rows.append(_row("fridge_objects_multilabel", part, "mean average precision", mean))
         rows.append(_row("fridge_objects_multilabel", part, "average precision", text))
     return rows

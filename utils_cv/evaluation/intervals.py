@@ -90,12 +90,49 @@ def resample_statistic(statistic: Statistic, n: int, *, n_bootstrap: int = 1000,
     return np.concatenate([statistic(_draw_counts(n, size, rng)) for size in sizes])
 
 
-def measure_resampled(statistic: Statistic, n: int, *, n_bootstrap: int = 1000) -> Score:
-    """Measure a statistic in [0, 1] of `n` images with its bootstrap interval; NaN marks an undefined resample."""
-    values = resample_statistic(statistic, n, n_bootstrap=n_bootstrap)
-    values = values[np.isfinite(values)]
-    standard_error = float(values.std(ddof=1)) if values.size > 1 else 0.0
-    return make_score(float(statistic(np.ones((1, n)))[0]), standard_error, n)
+def measure_resamples(values: Any, n: int) -> Score:
+    """Measure a score of `n` images (or groups) that is no mean over them, from its values on resamples of them.
+
+    Args:
+        values: (n_values,) or (n_seeds, n_values): the score on the images, then on resamples of them, the same for all
+            seeds. A resample where it is NaN does not count.
+        n: Images or groups.
+
+    Returns:
+        The mean over the seeds, in [0, 1]. As in `measure_mean` the interval is over images and seeds.
+    """
+    mean, standard_error = _find_resampled_error(np.atleast_2d(values))
+    return make_score(mean, standard_error, n)
+
+
+def compare_resamples(values_a: Any, values_b: Any, change: np.ndarray, n: int) -> Score:
+    """Compare two scores as `measure_resamples` takes them: A minus B, with a paired 95 % interval over both.
+
+    As in `compare_means`, two more images that differ as much as others do keep a width where none differs:
+    `change` is by how much more right A is on each image, in [-1, 1].
+    """
+    mean, standard_error = _find_resampled_error(np.atleast_2d(values_a) - np.atleast_2d(values_b))
+    added = float((change[change != 0] ** 2).mean()) if change.any() else 1.0
+    half = Z_95 * math.sqrt(standard_error**2 + 2 * added / (n + 2) ** 2)
+    return Score(mean, max(mean - half, -1.0), min(mean + half, 1.0), n)
+
+
+def _find_resampled_error(values: np.ndarray) -> tuple[float, float]:
+    """Find the mean over seeds, and its standard error: of the resamples, and of what seeds differ by beyond them."""
+    from scipy.stats import t
+
+    value, n_seeds = float(values[:, 0].mean()), len(values)
+    resampled = values[:, 1:][:, np.isfinite(values[:, 1:]).all(axis=0)]
+    if resampled.shape[1] < 2:
+        return value, 0.0
+    variance, quantile = float(resampled.mean(axis=0).var(ddof=1)), Z_95
+    if n_seeds > 1:
+        seeds = float(values[:, 0].var(ddof=1)) / n_seeds
+        rest = float((resampled - resampled.mean(axis=0)).var(axis=1, ddof=1).sum()) / (n_seeds - 1) / n_seeds
+        variance += max(seeds - rest, 0.0)
+        uncertainty = max(seeds, rest / 2) ** 2 / (n_seeds - 1)  # as in `compare_means`
+        quantile = float(t.ppf(0.975, max(variance**2 / uncertainty, 1.0))) if uncertainty > 0 else Z_95
+    return value, math.sqrt(variance) * quantile / Z_95
 
 
 def compare_scores(a: Score, b: Score) -> Score:

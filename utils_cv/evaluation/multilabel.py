@@ -6,13 +6,19 @@ score it, such as `Selection.held_out` of `select_recipe`: scores on the images 
 
 import warnings
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from .intervals import Z_95, Score, Statistic, compute_wilson_interval, measure_resampled, resample_statistic
+from .intervals import (
+    Score,
+    Statistic,
+    compare_resamples,
+    compute_wilson_interval,
+    measure_resamples,
+    resample_statistic,
+)
 from .metrics import check_multi_hot, check_probabilities, compare_accuracy, measure_accuracy
 
 N_ENOUGH = 8  # true images of a label, from which on the interval of macro-F1 holds what it says
@@ -54,7 +60,7 @@ def measure_multilabel(
         warnings.warn(f"The intervals of means over labels are too narrow: {what}.", stacklevel=2)
     scores = {"exact_match": measure_accuracy(true, predicted, groups=groups)}
     for name, statistic in _list_statistics(true, probabilities, predicted).items():
-        scores[name] = measure_resampled(partial(_count_units, statistic, codes), int(codes.max()) + 1)
+        scores[name] = measure_resamples(_resample(statistic, codes), int(codes.max()) + 1)
     return scores
 
 
@@ -76,15 +82,16 @@ def compare_multilabel(y_true: Any, a: tuple[Any, Any], b: tuple[Any, Any], *, g
     y_a, y_b, n = apply_thresholds(*a), apply_thresholds(*b), int(codes.max()) + 1
     scores = {"exact_match": compare_accuracy(true, y_a, y_b, groups=groups)}
     change = (true == y_a).mean(axis=1) - (true == y_b).mean(axis=1)
-    added = float((change[change != 0] ** 2).mean()) if change.any() else 1.0
     pairs = zip(_list_statistics(true, of_a, y_a).items(), _list_statistics(true, of_b, y_b).values(), strict=True)
     for (name, first), second in pairs:
-        both = [partial(_count_units, statistic, codes) for statistic in (first, second)]
-        value = float(np.subtract(*(statistic(np.ones((1, n))) for statistic in both))[0])
-        spread = np.nanvar(np.subtract(*(resample_statistic(statistic, n) for statistic in both)), ddof=1)
-        half = Z_95 * float(np.sqrt(spread + 2 * added / (n + 2) ** 2))
-        scores[name] = Score(value, max(value - half, -1.0), min(value + half, 1.0), n)
+        scores[name] = compare_resamples(_resample(first, codes), _resample(second, codes), change, n)
     return scores
+
+
+def resample_average_precision(y_true: Any, probabilities: Any, *, groups: Any = None) -> np.ndarray:
+    """Mean average precision of the images, then of resamples of them, (1001,), for `intervals.measure_resamples`."""
+    true, probabilities, codes = _check_answers(y_true, probabilities, groups)
+    return _resample(_list_statistics(true, probabilities, true)["mean_average_precision"], codes)
 
 
 def compute_average_precision(
@@ -184,8 +191,10 @@ def _list_statistics(true: np.ndarray, probabilities: np.ndarray, predicted: np.
     }
 
 
-def _count_units(statistic: Statistic, codes: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    return statistic(counts[:, codes])
+def _resample(statistic: Statistic, codes: np.ndarray) -> np.ndarray:
+    """The statistic of all images, then on resamples of whole groups, (1001,)."""
+    of_all = statistic(np.ones((1, len(codes))))
+    return np.append(of_all, resample_statistic(lambda counts: statistic(counts[:, codes]), int(codes.max()) + 1))
 
 
 def _resample_precision(y_true: np.ndarray, probabilities: np.ndarray, counts: np.ndarray) -> np.ndarray:

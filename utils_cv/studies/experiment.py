@@ -7,19 +7,24 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from utils_cv.data.labels import encode_labels, is_multilabel, list_class_names
+from utils_cv.data.labels import LABEL_SEPARATOR, encode_labels, is_multilabel, list_class_names
 from utils_cv.data.splits import list_groups, take_per_class
-from utils_cv.evaluation.intervals import compare_means, measure_mean
+from utils_cv.evaluation.intervals import Score, compare_means, compare_resamples, measure_mean, measure_resamples
+from utils_cv.evaluation.multilabel import N_ENOUGH, resample_average_precision
 from utils_cv.training.linear_probe import count_units, fit_linear_head
 
 # scikit-learn's C for studies that fix it. On fridge_objects and on a set of photographs, from 5 images per class on,
 # it scored within one point of the C that cross-validation chose, as long as all labels were right.
 FIXED_C = 0.01
+_MEASURES = ("accuracy", "mean_average_precision")  # of one label per image, of several
 Settings = Sequence[Mapping[str, Any]]  # one mapping per trial, names to values; the seed is a part of it
 
 
 class Task(NamedTuple):
-    """What a study learns and scores: features (n_images, n_features), class codes, and positions of images."""
+    """What a study learns and scores: features (n_images, n_features), class codes, and positions of images.
+
+    Codes are (n_images,), and 0 or 1 (n_images, n_classes) where an image has several labels: each label is a class.
+    """
 
     table: pd.DataFrame
     features: np.ndarray
@@ -30,6 +35,16 @@ class Task(NamedTuple):
     n_smallest: int  # images to learn from in the class that has fewest
     groups: np.ndarray | None  # of each image: the scene, video or patient that it belongs to
 
+    @property
+    def is_multilabel(self) -> bool:
+        """Whether an image may have several labels, or none."""
+        return self.codes.ndim == 2
+
+    @property
+    def measure(self) -> str:
+        """The score of the studies: "accuracy", or "mean_average_precision" of several labels."""
+        return _MEASURES[self.is_multilabel]
+
     def get_groups(self, rows: np.ndarray) -> np.ndarray | None:
         """The groups of some images, None where there are none."""
         return None if self.groups is None else self.groups[rows]
@@ -37,10 +52,16 @@ class Task(NamedTuple):
     def draw(self, n_per_class: int, *, seed: int) -> np.ndarray:
         """Draw positions to learn from, equally many per class; smaller draws of a seed are part of larger ones.
 
-        Groups are drawn as a whole.
+        Groups are drawn as a whole. Of several labels every one gets at least as many, and images without a label are
+        drawn in proportion.
         """
         pool = self.table.drop(columns="split").iloc[self.pool_rows].assign(row=self.pool_rows)
-        return take_per_class(pool, n_per_class, seed=seed, split=None)["row"].to_numpy()
+        is_empty = pool["label"] == ""
+        drawn = take_per_class(pool[~is_empty], n_per_class, seed=seed, split=None)["row"].to_numpy()
+        if n_empty := round(is_empty.sum() * len(drawn) / (~is_empty).sum()):
+            empty = take_per_class(pool[is_empty].assign(label="none"), n_empty, seed=seed, split=None)
+            drawn = np.sort(np.append(drawn, empty["row"]))
+        return drawn
 
     def predict(
         self, rows: np.ndarray, labels: np.ndarray | None = None, *, on: np.ndarray | None = None, **options: Any
@@ -48,29 +69,45 @@ class Task(NamedTuple):
         """Learn a probe from images, with their own or other labels, and return logits of others: the test images."""
         labels = self.codes[rows] if labels is None else labels
         options = {"C": FIXED_C, "groups": self.get_groups(rows)} | options
-        classes, codes = np.unique(labels, return_inverse=True)  # wrong labels may leave nothing of a small class
+        if self.is_multilabel:
+            classes = np.flatnonzero(labels.any(axis=0))
+            codes = labels[:, classes]
+        else:
+            classes, codes = np.unique(labels, return_inverse=True)  # wrong labels may leave nothing of a small class
         features = self.features[self.test_rows if on is None else on]
         own = np.zeros((len(features), 1), features.dtype)  # of one class there is nothing to learn
-        if len(classes) > 1:
+        if len(classes) > (not self.is_multilabel):
             weight, bias = fit_linear_head(self.features[rows], codes, n_classes=len(classes), **options)
             own = features @ weight.T + bias
         logits = np.full((len(own), len(self.class_names)), -np.inf, own.dtype)
         logits[:, classes] = own
         return logits
 
-    def score(self, codes: np.ndarray) -> dict[str, Any]:
-        """What a trial returns for `summarize`: which answers for the test images are right, and their groups."""
-        return {"right": codes == self.codes[self.test_rows], "groups": self.get_groups(self.test_rows)}
+    def score(self, logits: np.ndarray) -> dict[str, Any]:
+        """What a trial returns for `summarize`, from the logits of the test images, (n_test, n_classes).
+
+        `right`, and the `groups` of the images. Of several labels `right` is the share of right decisions at 0.5, and
+        `resampled` the mean average precision of the images, then on resamples of them.
+        """
+        from scipy.special import expit
+
+        true, groups = self.codes[self.test_rows], self.get_groups(self.test_rows)
+        if not self.is_multilabel:
+            return {"right": logits.argmax(axis=1) == true, "groups": groups}
+        resampled = resample_average_precision(true, expit(logits), groups=groups)
+        return {"right": ((logits > 0) == true).mean(axis=1), "groups": groups, "resampled": resampled}
 
 
-def make_task(table: pd.DataFrame, features: np.ndarray) -> Task:
+def make_task(table: pd.DataFrame, features: np.ndarray, *, takes_several: bool = False) -> Task:
     """Read classes and splits of an image table; validation images count as training images.
 
-    A class of one image to learn from (or one group) is left out with a warning, and its test images with it.
+    A class of one image to learn from (or one group) is left out with a warning, and its test images with it. Where an
+    image has several labels such a label is left out, and the image stays.
 
     Args:
-        table: An image table whose rows all have a split, one label each.
+        table: An image table whose rows all have a split.
         features: One row per image.
+        takes_several: Take a table of several labels per image, too; by default that is an error.
 
     Raises:
         ValueError: If the rows do not match, an image has several labels, a split is missing, or fewer than two classes
@@ -81,15 +118,19 @@ def make_task(table: pd.DataFrame, features: np.ndarray) -> Task:
             f"Got {len(table)} rows and features of {len(features)} images; expected one for each. After skipped "
             "images use the table of the opened ones: load_table_images(table, size).table."
         )
-    if is_multilabel(table):
+    several = is_multilabel(table)
+    if several and not takes_several:
         raise ValueError("These studies take one label per image; this table has images with several labels or none.")
     counts = table["split"].replace("", "(none)").value_counts().to_dict()
     if "test" not in counts or "(none)" in counts or len(counts) < 2:
         raise ValueError(f"Got splits {counts}; expected 'test' and others in every row: data.splits.complete_splits.")
-    is_test, groups, labels = (table["split"] == "test").to_numpy(), list_groups(table), table["label"].to_numpy()
-    n_units = count_units(labels[~is_test], None if groups is None else groups[~is_test])
-    names = [name for name in list_class_names(table) if n_units.get(name, 0) > 1]
-    few = sorted(set(labels) - set(names))
+    is_test, groups = (table["split"] == "test").to_numpy(), list_groups(table)
+    all_names = list_class_names(table)
+    of_class = encode_labels(table["label"], all_names, multilabel=True) > 0
+    rows, of_row = np.nonzero(of_class & ~is_test[:, None])
+    n_units = count_units(np.array(all_names)[of_row], None if groups is None else groups[rows])
+    names = [name for name in all_names if n_units.get(name, 0) > 1]
+    few = sorted(set(all_names) - set(names))
     if len(names) < 2:
         raise ValueError(f"Got {n_units.to_dict()} images to learn from; expected two classes of at least 2.")
     if few:
@@ -97,10 +138,17 @@ def make_task(table: pd.DataFrame, features: np.ndarray) -> Task:
             f"Left out of the study: {', '.join(few)}, with 1 {'image' if groups is None else 'group'} to learn from."
         )
         warnings.warn(f"{words} Of {len(names)} classes all have 2 or more.", stacklevel=2)
-    is_kept, codes = np.isin(labels, names), np.full(len(table), -1)
-    codes[is_kept] = encode_labels(table["label"][is_kept], names, multilabel=False)
+    of_class = of_class[:, np.isin(all_names, names)]
+    is_kept, codes = of_class.any(axis=1), np.where(of_class.any(axis=1), of_class.argmax(axis=1), -1)
+    if several:
+        is_kept, codes = np.full(len(table), True), of_class.astype(int)
+        table = table.assign(label=[LABEL_SEPARATOR.join(np.array(names)[row]) for row in of_class])
+        n_fewest = of_class[is_test].sum(axis=0).min()
+        if n_fewest < N_ENOUGH:
+            what = f"a label has {n_fewest} test images, fewer than {N_ENOUGH}"
+            warnings.warn(f"The intervals of means over labels are too narrow: {what}.", stacklevel=2)
     pool_rows, test_rows = (np.flatnonzero(is_kept & part) for part in (~is_test, is_test))
-    n_smallest = int(np.bincount(codes[pool_rows]).min())
+    n_smallest = int(of_class[pool_rows].sum(axis=0).min())
     return Task(table, features, names, codes, pool_rows, test_rows, n_smallest, groups)
 
 
@@ -142,6 +190,31 @@ def join_results(settings: Settings, results: Sequence[Mapping[str, Any] | list[
     return pd.DataFrame([{**setting, **result} for setting, result in pairs])
 
 
+def measure_trials(trials: pd.DataFrame) -> Score:
+    """Measure the mean score of trials, a row each, over test images and seeds."""
+    right, groups = _read_trials(trials)
+    if "resampled" not in trials:
+        return measure_mean(right, groups=groups)
+    return measure_resamples(np.stack(trials["resampled"].tolist()), _count_tested(right, groups))
+
+
+def compare_trials(a: pd.DataFrame, b: pd.DataFrame) -> Score:
+    """Compare two groups of trials of the same seeds, in the same order: A minus B, paired."""
+    (right_a, groups), (right_b, _) = _read_trials(a), _read_trials(b)
+    if "resampled" not in a:
+        return compare_means(right_a, right_b, groups=groups)
+    values_a, values_b = (np.stack(trials["resampled"].tolist()) for trials in (a, b))
+    return compare_resamples(values_a, values_b, right_a - right_b, _count_tested(right_a, groups))
+
+
+def _read_trials(trials: pd.DataFrame) -> tuple[np.ndarray, np.ndarray | None]:
+    return np.stack(trials["right"].tolist()), trials["groups"].iloc[0] if "groups" in trials else None
+
+
+def _count_tested(right: np.ndarray, groups: np.ndarray | None) -> int:
+    return right.shape[1] if groups is None else len(np.unique(groups))
+
+
 def summarize(
     rows: pd.DataFrame, by: Sequence[str], *, baseline: Mapping[str, Any] | None = None, means: Sequence[str] = ()
 ) -> pd.DataFrame:
@@ -149,7 +222,8 @@ def summarize(
 
     Args:
         rows: One row per trial, with `seed` and `right`: which test images were right, bool (n_test,). `groups`, where
-            there is such a column, says of each trial which test images belong together, (n_test,), or None.
+            there is such a column, says of each trial which test images belong together, (n_test,), or None. Several
+            labels have `resampled` as well: see `Task.score`.
         by: Columns that name the group.
         baseline: Value of a column of `by`: the group that the others, all else equal, are compared with.
         means: Other columns to average.
@@ -157,7 +231,8 @@ def summarize(
     Returns:
         One row per group: `by`, `means`, `accuracy`, `accuracy_low`, `accuracy_high`, `n_test`, `n_trials`, `seed_sd`
         (standard deviation between trials), and the paired `difference` to the baseline with its limits
-        `difference_low` and `difference_high`: missing in the baseline itself.
+        `difference_low` and `difference_high`: missing in the baseline itself. Of several labels the score is
+        `mean_average_precision` in place of `accuracy`.
 
     Example:
         >>> rows = pd.DataFrame({"C": [1, 2], "seed": 0, "right": [np.array([True, False]), np.array([True, True])]})
@@ -165,17 +240,16 @@ def summarize(
         [[1.0, 0.5, nan], [2.0, 1.0, 0.5]]
     """
     groups = {key: part.sort_values("seed", kind="stable") for key, part in rows.groupby(list(by), sort=False)}
-    right = {key: np.stack(part["right"].tolist()) for key, part in groups.items()}
-    summary = []
+    measure, summary = _MEASURES["resampled" in rows], []
     for key, part in groups.items():
-        test_groups = part["groups"].iloc[0] if "groups" in part else None
-        score = measure_mean(right[key], groups=test_groups)
+        score = measure_trials(part)
+        values = [row["resampled"][0] if "resampled" in part else row["right"].mean() for _, row in part.iterrows()]
         row = dict(zip(by, key, strict=True)) | part[list(means)].mean().to_dict()
-        row |= {"accuracy": score.value, "accuracy_low": score.low, "accuracy_high": score.high, "n_test": score.n}
-        row |= {"n_trials": len(part), "seed_sd": float(np.std(right[key].mean(axis=1), ddof=min(1, len(part) - 1)))}
+        row |= {measure: score.value, f"{measure}_low": score.low, f"{measure}_high": score.high, "n_test": score.n}
+        row |= {"n_trials": len(part), "seed_sd": float(np.std(values, ddof=min(1, len(part) - 1)))}
         other = tuple((baseline or {}).get(name, value) for name, value in zip(by, key, strict=True))
         if other != key:
-            change = compare_means(right[key], right[other], groups=test_groups)
+            change = compare_trials(part, groups[other])
             row |= {"difference": change.value, "difference_low": change.low, "difference_high": change.high}
         summary.append(row)
     return pd.DataFrame(summary)

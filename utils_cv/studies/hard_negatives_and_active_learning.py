@@ -131,7 +131,7 @@ def _label_in_rounds(
         row = {"budget": budget, "n_labeled": is_labeled.sum(), "changed": (answers != before).mean()}
         row["estimated"] = (before[new] == task.codes[pool[new]]).mean() if i and n else np.nan
         row["is_stop"] = not any(other["is_stop"] for other in rows) and (row["changed"] <= stop_change or i == last)
-        rows.append(row | task.score(tested.argmax(axis=1)))
+        rows.append(row | task.score(tested))
     return rows
 
 

@@ -49,7 +49,7 @@ def score_setting(
         options |= {"n_classes": len(task.class_names), "groups": task.get_groups(rows), "Cs": [setting["C"]]}
         found = predict_out_of_fold(task.features[rows], task.codes[rows], **options)
         accuracy = np.mean(found.probabilities.argmax(axis=1) == task.codes[rows])
-        tested = task.score(task.predict(rows, C=setting["C"]).argmax(axis=1)) if on_test else {}
+        tested = task.score(task.predict(rows, C=setting["C"])) if on_test else {}
     else:
         table = task.table.iloc[np.sort(np.append(rows, task.test_rows))].reset_index(drop=True)
         pixels = load_images(table["path"], setting["im_size"], value_range=find_value_range(table["path"])).pixels
@@ -58,7 +58,8 @@ def score_setting(
         tested, options["recipes"] = {}, ["last_stage"]
         if on_test:
             selection = select_recipe(images, show_progress=False, **options)
-            scores, tested = selection.scores, task.score(predict_images(selection.model, images).y_pred)
+            scores = selection.scores
+            tested = task.score(predict_images(selection.model, images).probabilities)
         else:
             scores = score_recipes(images, **options)
         accuracy = scores["accuracy"].iloc[0]

@@ -16,7 +16,7 @@ from utils_cv.evaluation.intervals import (
     compare_scores,
     make_fraction_score,
     measure_mean,
-    measure_resampled,
+    measure_resamples,
     resample_statistic,
 )
 from utils_cv.evaluation.metrics import measure_accuracy, measure_kappa
@@ -176,7 +176,9 @@ def confuse(rng, y_true, recall, n_classes):
 
 def measure_multi(name, y_true, y_pred, n_bootstrap=100):
     """A score of decisions alone, from fewer resamples."""
-    return measure_resampled(_list_statistics(y_true, y_true, y_pred)[name], len(y_true), n_bootstrap=n_bootstrap)
+    statistic, n = _list_statistics(y_true, y_true, y_pred)[name], len(y_true)
+    values = resample_statistic(statistic, n, n_bootstrap=n_bootstrap)
+    return measure_resamples(np.append(statistic(np.ones((1, n))), values), n)
 
 
 def measure_macro_f1(y_true, y_pred, n_bootstrap=100):
@@ -212,8 +214,7 @@ def test_scores_of_several_labels_and_their_differences(n_images, monkeypatch):
         return y, *((norm.cdf(shared + own[i] + gain * y - 1.2), 0.5) for i, gain in enumerate((2.5, 2.2)))
 
     few, of_one, of_two = {"n_bootstrap": 2}, multilabel.measure_multilabel, multilabel.compare_multilabel
-    for name, function in {"measure_resampled": measure_resampled, "resample_statistic": resample_statistic}.items():
-        monkeypatch.setattr(multilabel, name, lambda *args, function=function: function(*args, **few))
+    monkeypatch.setattr(multilabel, "resample_statistic", lambda *args: resample_statistic(*args, **few))
     rng, n_held = np.random.default_rng(0), {}
     y, a, b = draw(rng, 50_000)
     truth, few["n_bootstrap"] = [of_one(y, *a), of_two(y, a, b)], 60

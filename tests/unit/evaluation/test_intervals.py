@@ -17,7 +17,7 @@ from utils_cv.evaluation.intervals import (
     make_fraction_score,
     make_score,
     measure_mean,
-    measure_resampled,
+    measure_resamples,
     resample_means,
     resample_statistic,
 )
@@ -73,7 +73,8 @@ def test_resampled_score_follows_what_varies_and_skips_undefined_resamples():
         value = counts @ (right * weights) / (counts @ weights)
         return np.where(counts[:, 0] == 3, np.nan, value)
 
-    assert measure_resampled(measure, 100) == pytest.approx((0.8, 0.62, 0.91, 100), abs=0.02)
+    values = np.append(measure(np.ones((1, 100))), resample_statistic(measure, 100))
+    assert measure_resamples(values, 100) == pytest.approx((0.8, 0.62, 0.91, 100), abs=0.02)
 
 
 def test_groups_of_one_size_give_the_t_interval_of_their_means_but_for_the_added_images():

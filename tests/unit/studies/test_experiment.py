@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from utils_cv.evaluation.intervals import compare_means, measure_mean
+from utils_cv.evaluation.multilabel import compare_multilabel, measure_multilabel
 from utils_cv.studies import experiment
 from utils_cv.studies.experiment import TrialError, join_results, make_task, run_trials, summarize
 
@@ -25,6 +26,34 @@ def make_data(n_train=40, n_test=30, *, n_classes=3, n_features=12, distance=1.1
     names = np.array(["can", "carton", "milk"])[codes]
     columns = {"image": [f"{i}.jpg" for i in range(len(codes))], "path": [f"/d/{i:04d}.jpg" for i in range(len(codes))]}
     return pd.DataFrame({**columns, "label": names, "split": split}), features
+
+
+def make_labels_data(n_images=120, *, seed=0):
+    """Images of none, one or both of two labels, and features that show them; of the rarer label are 24 to learn."""
+    rng = np.random.default_rng(seed)
+    hot = np.array([[0, 0], [1, 0], [1, 0], [1, 1], [0, 1]])[np.arange(n_images) % 5]
+    features = (hot @ rng.normal(size=(2, 8)) + rng.normal(size=(n_images, 8))).astype(np.float32)
+    labels = ["|".join(np.array(["can", "milk"])[row > 0]) for row in hot]
+    split = np.where(np.arange(n_images) % 10 < 5, "train", "test")
+    images = [f"{i:04d}.jpg" for i in range(n_images)]
+    return pd.DataFrame({"image": images, "path": images, "label": labels, "split": split}), features
+
+
+def test_several_labels_are_drawn_learned_and_scored_as_notebook_03_does():
+    task = make_task(*make_labels_data(), takes_several=True)
+    assert (task.measure, task.n_smallest, task.codes.shape) == ("mean_average_precision", 24, (120, 2))
+    few, many = (task.draw(n, seed=3) for n in (4, 12))
+    assert set(few) <= set(many) <= set(task.pool_rows) and task.codes[many].sum(axis=0).min() == 12
+    assert (~task.codes[many].any(axis=1)).sum() == round((task.codes[many].any(axis=1)).sum() / 4)  # as in all
+    logits, y_true = [task.predict(rows) for rows in (few, many)], task.codes[task.test_rows]
+    rows = join_results([{"n": n, "seed": 0} for n in (4, 12)], [task.score(values) for values in logits])
+    first, last = summarize(rows, ["n"], baseline={"n": 4}).to_dict("records")
+    answers = [(1 / (1 + np.exp(-values)), 0.5) for values in logits]
+    expected = measure_multilabel(y_true, *answers[1])["mean_average_precision"]
+    assert list(last.values())[1:5] == pytest.approx(tuple(expected))
+    change = compare_multilabel(y_true, answers[1], answers[0])["mean_average_precision"]
+    assert [last[f"difference{end}"] for end in ("", "_low", "_high")] == pytest.approx(tuple(change[:3]))
+    assert np.isnan(first["difference"]) and rows["right"][0] == pytest.approx(((logits[0] > 0) == y_true).mean(axis=1))
 
 
 def test_draws_are_nested_balanced_and_of_train_and_validation_images_only():
@@ -45,7 +74,7 @@ def test_whole_groups_are_drawn_and_count_as_one_in_the_interval():
     rows = task.draw(10, seed=2)
     assert pd.Series(scenes)[rows].value_counts().tolist() == [5] * 6 and set(task.draw(5, seed=2)) <= set(rows)
     settings = [{"n": n, "seed": seed} for n in (5, 10) for seed in range(3)]
-    trials = [task.score(task.predict(task.draw(s["n"], seed=s["seed"])).argmax(axis=1)) for s in settings]
+    trials = [task.score(task.predict(task.draw(s["n"], seed=s["seed"]))) for s in settings]
     rows = join_results(settings, trials)
     alone, grouped = (summarize(part, ["n"], baseline={"n": 5}).iloc[1] for part in (rows.drop(columns="groups"), rows))
     assert (alone["n_test"], grouped["n_test"]) == (90, 18) and alone["difference_low"] != grouped["difference_low"]
@@ -54,22 +83,16 @@ def test_whole_groups_are_drawn_and_count_as_one_in_the_interval():
 @pytest.mark.parametrize("groups", [None, "scene"], ids=["image", "group"])
 def test_a_class_of_one_to_learn_from_is_left_out_and_named(groups):
     table, features = make_data()
-    is_kept = (
-        (table["label"] != "milk") | (table["split"] == "test") | (table.groupby("label").cumcount() < 1 + bool(groups))
-    )
+    is_first = table.groupby("label").cumcount() < 1 + bool(groups)
+    is_kept = is_first | (table["label"] != "milk") | (table["split"] == "test")
     table, features = table[is_kept].reset_index(drop=True), features[is_kept]
     if groups:
         table["group"] = np.where(table["label"] == "milk", "scene", table["image"])
-    with pytest.warns(
-        UserWarning, match=f"Left out of the study: milk, with 1 {'group' if groups else 'image'} to learn"
-    ):
+    what = f"Left out of the study: milk, with 1 {'group' if groups else 'image'} to learn"
+    with pytest.warns(UserWarning, match=what):
         task = make_task(table, features)
-    assert (task.class_names, task.n_smallest, len(task.pool_rows), len(task.test_rows)) == (
-        ["can", "carton"],
-        40,
-        80,
-        60,
-    )
+    assert task.class_names == ["can", "carton"]
+    assert (task.n_smallest, len(task.pool_rows), len(task.test_rows)) == (40, 80, 60)
     assert task.predict(task.pool_rows).shape == (60, 2) and len(task.draw(5, seed=0)) == 10
     with pytest.raises(ValueError, match="expected two classes of at least 2"):
         make_task(table[table["label"] != "can"].reset_index(drop=True), features[table["label"] != "can"])

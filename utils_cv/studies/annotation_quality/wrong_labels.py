@@ -120,7 +120,7 @@ def _score_noise(task: Task, kind: str, rate: float, source: str, target: str, s
     one_class = {"source": names.index(source), "target": names.index(target)} if source else {}
     labels = inject_wrong_labels(true, rate, n_classes=len(names), seed=seed, **one_class)
     logits = task.predict(task.pool_rows, labels, C=FIXED_C if kind == "random with fixed C" else None, seed=seed)
-    y_true, scored = task.codes[task.test_rows], task.score(logits.argmax(axis=1))
+    y_true, scored = task.codes[task.test_rows], task.score(logits)
     return scored | {
         "wrong_fraction": float((labels != true).mean()),
         "source_recall": float(scored["right"][y_true == one_class["source"]].mean()) if source else np.nan,
@@ -181,7 +181,7 @@ def _score_rounds(
     is_checked = np.zeros(len(pool), bool)
     rows = []
     for i in range(n_rounds + 1):
-        scored = task.score(task.predict(pool, labels, C=None, seed=seed).argmax(axis=1))
+        scored = task.score(task.predict(pool, labels, C=None, seed=seed))
         n_checked = int(is_checked.sum())
         counts = {"round": i, "n_checked": n_checked, "checked_fraction": n_checked / len(pool)}
         rows.append(counts | {"n_wrong": int((labels != true).sum())} | scored)

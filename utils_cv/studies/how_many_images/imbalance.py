@@ -156,7 +156,7 @@ def _score_method(task: Task, n_rare: int, method: str, rare: str, seed: int) ->
     if method == "logit adjustment":
         logits = adjust_logits(logits, counts)
     predicted = logits.argmax(axis=1)
-    return task.score(predicted) | {
+    return task.score(logits) | {
         "n_rare": int(counts[rare_code]),
         "n_other": int(np.delete(counts, rare_code).max()),
         "is_rare": task.codes[task.test_rows] == rare_code,

@@ -92,7 +92,7 @@ def measure_learning_curve(task: Task, sizes: Sequence[int], *, n_seeds: int = 5
 
 def _score_probe(task: Task, n_per_class: int, seed: int) -> dict[str, Any]:
     rows = task.draw(n_per_class, seed=seed)
-    return task.score(task.predict(rows).argmax(axis=1))
+    return task.score(task.predict(rows))
 
 
 def measure_fine_tuning(
@@ -131,6 +131,8 @@ def measure_fine_tuning(
 
 
 def _score_recipes(task: Task, images: TableImages, backbone: str, n_per_class: int, seed: int) -> list[dict[str, Any]]:
+    from scipy.special import logit
+
     from utils_cv.training.fine_tuning import fine_tune
     from utils_cv.training.learner import predict_images
     from utils_cv.training.linear_probe import linear_probe
@@ -138,14 +140,15 @@ def _score_recipes(task: Task, images: TableImages, backbone: str, n_per_class: 
 
     rows = task.draw(n_per_class, seed=seed)
     kept = np.sort(np.concatenate([rows, task.test_rows]))
-    table = images.table.iloc[kept].assign(split=np.where(np.isin(kept, rows), "train", "test"))
+    table = task.table.iloc[kept].assign(split=np.where(np.isin(kept, rows), "train", "test"))
     drawn = replace(
         images, table=table.reset_index(drop=True), pixels=images.pixels[kept], class_names=task.class_names
     )
     probe = linear_probe(drawn, backbone=backbone, features=task.features[kept], seed=seed)
     tuned = fine_tune(drawn, trainable="last_stage", start=probe, seed=seed, show_progress=False)
     models = {"probe": probe, "averaged": average_weights(probe, tuned), "last_stage": tuned}
-    return [{"recipe": name} | task.score(predict_images(model, drawn).y_pred) for name, model in models.items()]
+    answers = {name: predict_images(model, drawn).probabilities for name, model in models.items()}
+    return [{"recipe": name} | task.score(logit(probabilities)) for name, probabilities in answers.items()]
 
 
 @dataclass(frozen=True)
