@@ -70,17 +70,19 @@ def run(code, cwd, **variables):
     return subprocess.run([sys.executable, *code], cwd=cwd, env=env, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("rooms", [*((room,) for room in GROUND), ("data", "system")], ids=" with ".join)
-def test_a_copied_room_works_under_another_name(rooms, tmp_path):
-    (tmp_path / "my_project").mkdir()
-    (tmp_path / "my_project/__init__.py").touch()
-    for room in rooms:
-        shutil.copytree(PACKAGE / room, tmp_path / "my_project" / room, ignore=shutil.ignore_patterns("__pycache__"))
-        for path in (tmp_path / "my_project" / room).rglob("*.py"):  # an example shows the name of this package
-            path.write_text(path.read_text(encoding="utf-8").replace(">>> from utils_cv.", ">>> from my_project."))
+def test_copied_rooms_work_under_other_names(tmp_path):
+    for rooms in [*([room] for room in GROUND), ["data", "system"]]:
+        project = tmp_path / f"my_{rooms[0]}"
+        project.mkdir()
+        (project / "__init__.py").touch()
+        for room in rooms:
+            shutil.copytree(PACKAGE / room, project / room, ignore=shutil.ignore_patterns("__pycache__"))
+            for path in (project / room).rglob("*.py"):  # an example shows the name of this package
+                text = path.read_text(encoding="utf-8")
+                path.write_text(text.replace(">>> from utils_cv.", f">>> from {project.name}."), encoding="utf-8")
     # The repository is not on the path: an import of utils_cv would fail.
     block = "import sys; sys.modules['utils_cv'] = None; import pytest; sys.exit(pytest.main(sys.argv[1:]))"
-    done = run(["-c", block, "--doctest-modules", "-q", "-p", "no:cacheprovider", "my_project"], tmp_path)
+    done = run(["-c", block, "--doctest-modules", "-q", "-p", "no:cacheprovider", "."], tmp_path)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
 
 

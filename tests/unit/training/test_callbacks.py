@@ -1,6 +1,7 @@
 """A training that is killed and started again ends like one that was not; two processes train like one."""
 
 import dataclasses
+import functools
 import json
 import pickle
 import signal
@@ -14,7 +15,7 @@ import torch
 from torch import nn
 
 from utils_cv.data.lazy_pixels import LazyPixels, StoredRows
-from utils_cv.training.callbacks import CHECKPOINT_NAME, FreezeStatistics
+from utils_cv.training.callbacks import CHECKPOINT_NAME, Checkpoint, FreezeStatistics
 from utils_cv.training.fine_tuning import fine_tune
 from utils_cv.training.learner import compute_logits
 
@@ -27,18 +28,19 @@ torch.set_num_threads(1)
 from utils_cv.training import callbacks
 from utils_cv.training.fine_tuning import fine_tune
 from utils_cv.training.learner import compute_logits, make_dataloaders, make_learner, make_trained_model
-folder, settings, is_killed = json.loads(sys.argv[1])
-images = pickle.load(open(f"{folder}/{settings.pop('images', 'held')}", "rb"))
+folder, several, is_killed = json.loads(sys.argv[1])
+images = pickle.load(open(f"{folder}/{'held' if is_killed else 'stored'}", "rb"))
 start = make_trained_model(make_learner(make_dataloaders(images), "test_efficientnet", pretrained=False))
 if is_killed:  # the checkpoint of the first epoch is on disk, and the process dies as if the power had failed
     save = callbacks.Checkpoint._save
     callbacks.Checkpoint._save = lambda self: (save(self), os.kill(os.getpid(), signal.SIGKILL))
-sizes, start_epoch = [], callbacks.StartEpoch.before_epoch
+sizes, start_epoch, results = [], callbacks.StartEpoch.before_epoch, []
 callbacks.StartEpoch.before_epoch = lambda self: (sizes.append(self.learn.dls.train.bs), start_epoch(self))
-model = fine_tune(images, start=start, **settings)
-result = {"logits": compute_logits(model.learn.model, images.pixels).tolist(), "batch": sizes[-1]}
-result |= {name: model.history[name].tolist() for name in ("train_loss", "valid_loss")}
-open(f"{folder}/{os.environ.get('RANK', 'alone')}.json", "w").write(json.dumps(result))
+for settings in several:
+    model = fine_tune(images, start=start, **settings)
+    results.append({"logits": compute_logits(model.learn.model, images.pixels).tolist(), "batch": sizes[-1]})
+    results[-1] |= {name: model.history[name].tolist() for name in ("train_loss", "valid_loss")}
+open(f"{folder}/{os.environ['RANK']}.json", "w").write(json.dumps(results))
 """
 
 
@@ -54,8 +56,8 @@ def folder(small_images, tmp_path_factory):
     return folder
 
 
-def run(folder, settings, *, is_killed=False, launcher=()):
-    arguments = json.dumps([str(folder), settings, is_killed])
+def run(folder, several, *, is_killed=False, launcher=()):
+    arguments = json.dumps([str(folder), several, is_killed])
     command = [sys.executable, *launcher, str(folder / "train.py"), arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
@@ -67,20 +69,34 @@ def assert_equal(first, second, images):
     np.testing.assert_array_equal(*logits)
 
 
-KINDS = [pytest.param("all", "sampling", id="all layers, classes drawn"), pytest.param("last_stage", "none", id="last")]
+KINDS = {"all layers, classes drawn": ("all", "sampling"), "last": ("last_stage", "none")}
 
 
-@pytest.mark.parametrize(("trainable", "balance"), KINDS)
-def test_a_killed_training_ends_like_one_that_was_not(folder, small_images, tiny_start, tmp_path, trainable, balance):
-    settings = SETTINGS | {"trainable": trainable, "balance": balance}
-    killed = run(folder, settings | {"checkpoint_dir": str(tmp_path)}, is_killed=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+class PowerFailureError(BaseException):
+    """What ends a training in this process as abruptly as a signal ends another one."""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_killed_training_ends_like_one_that_was_not(folder, small_images, tiny_start, tmp_path, monkeypatch, kind):
+    settings = SETTINGS | dict(zip(("trainable", "balance"), KINDS[kind], strict=True))
+    if kind == "last":
+        with monkeypatch.context() as patch, pytest.raises(PowerFailureError):
+            patch.setattr(Checkpoint, "_save", functools.partialmethod(save_and_fail, Checkpoint._save))
+            fine_tune(small_images, start=tiny_start, checkpoint_dir=tmp_path, **settings)
+    else:
+        killed = run(folder, [settings | {"checkpoint_dir": str(tmp_path)}], is_killed=True)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
     assert len(torch.load(tmp_path / CHECKPOINT_NAME, weights_only=True)["rows"]) == 1
 
     resumed, straight = (
         fine_tune(small_images, start=tiny_start, checkpoint_dir=place, **settings) for place in (tmp_path, None)
     )
     assert_equal(resumed, straight, small_images)
+
+
+def save_and_fail(checkpoint, save):
+    save(checkpoint)
+    raise PowerFailureError
 
 
 def test_a_stop_after_the_best_epoch_returns_that_epoch(small_images, tiny_start, tmp_path):
@@ -115,20 +131,20 @@ def test_a_checkpoint_of_another_training_is_refused(small_images, tiny_start, t
         fine_tune(images, start=start, **settings | ({"seed": 2} if changed == "seed" else {}))
 
 
-@pytest.mark.parametrize(("trainable", "balance"), KINDS)
-def test_two_processes_that_share_a_file_of_pixels_end_like_one_with_the_same_batch(folder, trainable, balance):
-    settings = SETTINGS | {"trainable": trainable, "balance": balance}
-    settings |= {"augment": "none", "epochs": 2, "learning_rate": 0.01}
-    done = [run(folder, settings)]
+def test_two_processes_that_share_a_file_of_pixels_end_like_one_with_the_same_batch(folder, small_images, tiny_start):
+    settings = SETTINGS | {"augment": "none", "epochs": 2, "learning_rate": 0.01}
+    several = [settings | {"trainable": trainable, "balance": balance} for trainable, balance in KINDS.values()]
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done.append(run(folder, settings | {"images": "stored"}, launcher=launcher))
-    assert not any(process.returncode for process in done), done[-1].stderr[-3000:]
-    alone, first, second = (json.loads((folder / f"{name}.json").read_text()) for name in ("alone", "0", "1"))
-    assert first["logits"] == second["logits"]
-    assert [alone["batch"], first["batch"], second["batch"]] == [8, 4, 4]
-    # Weights after one cycle differ by rounding only: sums are added up in another order.
-    for name in ("logits", "train_loss", "valid_loss"):
-        np.testing.assert_allclose(first[name], alone[name], atol=1e-4)
+    done = run(folder, several, launcher=launcher)
+    assert done.returncode == 0, done.stderr[-3000:]
+    processes = (json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1))
+    for given, first, second in zip(several, *processes, strict=True):
+        assert first["logits"] == second["logits"] and first["batch"] == second["batch"] == 4
+        alone = fine_tune(small_images, start=tiny_start, **given)
+        # Weights after one cycle differ by rounding only: sums are added up in another order.
+        np.testing.assert_allclose(first["logits"], compute_logits(alone.learn.model, small_images.pixels), atol=1e-4)
+        for name in ("train_loss", "valid_loss"):
+            np.testing.assert_allclose(first[name], alone.history[name], atol=1e-4)
 
 
 def test_a_batch_that_does_not_divide_by_the_processes_names_one_that_does(small_images, tiny_start, monkeypatch):
