@@ -81,9 +81,8 @@ def test_images_are_shown_as_jpeg_and_broken_ones_say_why(server):
     assert [status for status, _ in answers] == [200] * 6 + [422] * 2
     assert Image.open(io.BytesIO(answers[0][1])).format == "JPEG"
     assert "no image" in answers[-1][1] or "format" in answers[-1][1]
-    assert [ask(server.url + path)[0] for path in ("image/4/small", "image/0/huge", "../x", "image/-1/small")] == [
-        404
-    ] * 4
+    for path in ("image/4/small", "image/0/huge", "../x", "image/-1/small"):
+        assert ask(server.url + path)[0] == 404
 
 
 @pytest.mark.parametrize(

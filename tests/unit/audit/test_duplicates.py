@@ -6,11 +6,7 @@ from PIL import Image, ImageOps
 
 from tests.conftest import make_photo
 from tests.unit.audit.photos import load_demo_images
-from utils_cv.audit.duplicates import (
-    _measure_overlap,
-    find_duplicates,
-    group_by_pairs,
-)
+from utils_cv.audit.duplicates import _measure_overlap, find_duplicates, group_by_pairs
 
 MIRROR = Image.Transpose.FLIP_LEFT_RIGHT
 

@@ -106,6 +106,9 @@ def test_many_batches_from_a_generator_stay_in_order(saved_folder, paths, expect
     np.testing.assert_allclose(classifier.predict(Path(path).read_bytes() for path in paths), expected, atol=1e-4)
 
 
+COLUMNS = ["image", "label", "probability", "can", "carton", "is_unknown", "problem"]
+
+
 @pytest.fixture
 def partly_broken(paths, tmp_path):
     """A folder of images of which three cannot be opened."""
@@ -131,7 +134,7 @@ def partly_broken(paths, tmp_path):
 def test_a_table_has_a_row_per_image_and_says_what_cannot_be_opened(saved_folder, partly_broken, expected, give):
     given, classifier = give(partly_broken), load_classifier(saved_folder)
     found = classifier.predict_table(given)
-    assert list(found) == ["image", "label", "probability", "can", "carton", "is_unknown", "problem"]
+    assert list(found) == COLUMNS
     is_named = not (isinstance(given, list) and isinstance(given[0], bytes))
     names = [str(partly_broken / f"{i:02d}.png") if is_named else f"image {i}" for i in range(len(expected))]
     assert found["image"].tolist() == names
@@ -146,15 +149,7 @@ def test_a_table_has_a_row_per_image_and_says_what_cannot_be_opened(saved_folder
 
 def test_a_table_of_nothing_is_empty_and_a_mistyped_path_is_named(saved_folder, partly_broken, tmp_path):
     classifier = load_classifier(saved_folder)
-    assert list(classifier.predict_table([])) == [
-        "image",
-        "label",
-        "probability",
-        "can",
-        "carton",
-        "is_unknown",
-        "problem",
-    ]
+    assert list(classifier.predict_table([])) == COLUMNS
     with pytest.raises(ImageError, match=r"photoes: there is no such file or folder"):
         classifier.predict_table(tmp_path / "photoes")
     with pytest.raises(FileNotFoundError, match=r"No file fits the pattern .*\*\.jpg"):
@@ -501,8 +496,6 @@ def test_what_is_not_there_is_named(saved_folder, tmp_path):
         load_classifier(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"model\.int8\.onnx is missing"):
         load_classifier(saved_folder, runtime="int8")
-    with pytest.raises(ValueError, match="'tensorrt'; here there are 'torch', 'channels_last'"):
-        load_classifier(saved_folder, runtime="tensorrt")
 
 
 def test_requests_that_cannot_be_met_write_nothing(trained, tmp_path):

@@ -9,11 +9,7 @@ from scipy.special import softmax
 
 from utils_cv.training import model_selection
 from utils_cv.training.learner import compute_logits, predict_images
-from utils_cv.training.model_selection import (
-    predict_out_of_fold,
-    predict_to_check_labels,
-    select_recipe,
-)
+from utils_cv.training.model_selection import predict_out_of_fold, predict_to_check_labels, select_recipe
 
 OPTIONS = {"epochs": 1, "batch_size": 8, "n_folds": 2, "show_progress": False}
 
@@ -220,10 +216,7 @@ def test_several_labels_are_selected_by_the_same_call(multilabel_images, tiny_st
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        pytest.param({"recipes": ["top"]}, "expected one or more of probe", id="recipe"),
-    ],
+    ("arguments", "message"), [pytest.param({"recipes": ["top"]}, "expected one or more of probe", id="recipe")]
 )
 def test_wrong_arguments_say_what_is_expected(small_images, arguments, message):
     with pytest.raises(ValueError, match=message):
