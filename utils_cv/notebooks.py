@@ -156,8 +156,7 @@ def run_notebook(
 ) -> Results:
     """Execute a notebook with papermill and return its results; `timeout_s` is the limit for all of it.
 
-    A misspelled parameter, of which papermill only warns, a wrong type and a missing tag are errors before anything
-    runs.
+    A misspelled parameter, of which papermill only warns, a wrong type and a missing tag are errors before it runs.
     """
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError

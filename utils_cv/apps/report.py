@@ -47,12 +47,7 @@ def make_report(
     license: str = "other",
     overwrite: bool = False,
 ) -> Path:
-    """Audit images, split them, select a recipe, score it, measure its speed, and save the model and a page.
-
-    Near duplicates stay in one split. What finished is kept in `folder`: after a stop the same call goes on. A `recipe`
-    of `RECIPES`; `overwrite` replaces a report on other images or with other settings, which is a FileExistsError
-    otherwise.
-    """
+    """Audit, split, select a recipe, score it, time it, save model and page; after a stop the same call goes on."""
     folder, table = Path(folder), load_image_table(images)
     settings: dict[str, Any] = {
         "recipe": recipe,

@@ -45,7 +45,7 @@ _PAIRS_PER_STEP = 64  # larger steps leave the processor's cache and take severa
 def find_duplicates(hashes: np.ndarray, thumbnails: np.ndarray, aspects: np.ndarray) -> np.ndarray:
     """Number the groups (n,) of images that are the same file, re-encoded, brighter, cropped, mirrored or turned.
 
-    Of each image: the hash of its file, empty where it cannot be opened, a gray thumbnail (32, 32), and width / height.
+    Of each: the hash of its file, empty where it cannot be opened, a gray thumbnail (32, 32), and width / height.
     """
     positions = np.arange(len(hashes))
     first = pd.Series(positions).groupby(hashes).transform("min").to_numpy()
@@ -199,11 +199,10 @@ def _make_resampling(start: float, stop: float, n_cells: int) -> np.ndarray:
 
 
 def _measure_overlap(thumbnails: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """Measure how well one image of each pair fits on the other, or on a part of it, perhaps mirrored or turned by 90°.
+    """Measure how well images of pairs fit on each other's parts, mirrored or turned by 90°: (n_pairs,), -1 to 1.
 
-    Brightness and contrast do not matter: the smaller of two correlations, (n_pairs,), from -1 to 1, of the cells and
-    of their differences from the neighborhood. Photographs of a bright wall above a dark table agree in the first
-    alone.
+    The smaller of two correlations: of cells, and of their differences from the neighborhood. Photographs of a bright
+    wall above a dark table agree in the first alone.
     """
     best = np.full(len(pairs), -1.0, np.float32)
     for begin in range(0, len(pairs), _PAIRS_PER_STEP):

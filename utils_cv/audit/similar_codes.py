@@ -27,9 +27,7 @@ def make_index(codes: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarr
 def find_similar_codes(queries: np.ndarray, index: list[tuple]) -> np.ndarray:
     """Find pairs of codes, (n,) uint64, that differ in at most 14 bits: (n_pairs, 2), never the same image.
 
-    Codes that differ in at most 7 bits share one of 4 bands of 16 bits up to a single bit, so all such pairs are found;
-    of others, a part (Norouzi, Punjani and Fleet, "Fast search in Hamming space", 2012). Memory grows with their
-    number.
+    All that differ in at most 7 share one of 4 bands up to a bit; of others a part (Norouzi, Punjani and Fleet 2012).
     """
     nearest, waiting = np.empty((0, 3), np.int64), []  # query, bits that differ, code
     for rows, bits, columns in _propose_pairs(queries, index):

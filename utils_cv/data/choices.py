@@ -31,10 +31,7 @@ _TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
 
 
 def append_choices(csv_path: Path, rows: Iterable[Sequence[str]], annotator: str) -> str:
-    """Append choices (image, label, kind), made at once by one person; on the disk before their time is given.
-
-    One write, for which other threads and processes wait. A file of something else is a FileExistsError.
-    """
+    """Append choices (image, label, kind) of one person, by one write; they are on the disk when it returns."""
     with lock_folder(csv_path.parent):
         descriptor = os.open(csv_path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
         try:

@@ -54,7 +54,7 @@ FORMAT_BY_EXTENSION = {
     **{".png": "PNG", ".gif": "GIF", ".bmp": "BMP", ".webp": "WEBP", ".jp2": "JPEG2000", ".avif": "AVIF"},
 }
 _EXTENSIONS_OF_DEEP = {".png", ".tif", ".tiff", ".ppm", ".pgm", ".pnm", ".jp2"}
-VALUE_RANGES = tuple(2**n_bits - 1 for n_bits in (8, 10, 12, 14, 16))
+VALUE_RANGES = tuple(2**n_bits - 1 for n_bits in (8, 10, 12, 14, 16))  # of cameras, microscopes, X-ray machines
 
 
 class LoadedImages(NamedTuple):
@@ -113,11 +113,7 @@ def _check_is_file(path: Path) -> None:
 
 
 def find_value_range(paths: Iterable[str | Path]) -> int:
-    """Find the value that becomes white in the 16-bit files of a set: 255, 1023, 4095, 16383 or 65535.
-
-    Cameras, microscopes and X-ray machines write 10, 12 or 14 bits into 16. The smallest of these that no file exceeds,
-    so that all keep the same scale; 65535 where there are no 16-bit files. What cannot be opened is passed over.
-    """
+    """Find what becomes white in the 16-bit files of a set: the smallest of `VALUE_RANGES` that no value exceeds."""
     candidates = [path for path in map(find_path, paths) if path.suffix.lower() in _EXTENSIONS_OF_DEEP]
     largest = max(map_in_threads(_read_max_value, candidates, n_threads=count_cpus()), default=0)
     return next(limit for limit in VALUE_RANGES if largest <= limit) if largest else FULL_RANGE

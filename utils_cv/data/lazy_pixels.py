@@ -20,10 +20,7 @@ STORE = "pixels"  # in the cache folder
 
 
 class LazyPixels:
-    """An array, uint8 (n, size, size, 3), that is not in memory: its first axis is indexed, which gives arrays.
-
-    A number, a slice, rows or a mask choose images. A part that is larger than the free memory is a MemoryError.
-    """
+    """An array, uint8 (n, size, size, 3), on the disk: its first axis is indexed, as in NumPy, which gives arrays."""
 
     dtype, ndim = np.dtype(np.uint8), 4
 

@@ -98,9 +98,8 @@ def take_per_class(
 ) -> pd.DataFrame:
     """Keep only some images (or groups) of each class, for learning curves; smaller subsets lie within larger ones.
 
-    Whole groups are drawn one after another, as scenes or patients are collected. With several labels every label gets
-    at least as many. Other splits stay whole; with `split=None` the whole table shrinks. Too few images are a
-    ValueError.
+    Whole groups are drawn one after another, as scenes or patients are collected. Other splits stay whole, unless
+    `split` is None.
     """
     _check_columns(table, "path", "label")
     if n_per_class < 1:

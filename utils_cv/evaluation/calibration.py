@@ -123,11 +123,7 @@ def fit_temperature(y_true: Any, logits: Any, *, weights: Any = None) -> float:
 
 
 def adjust_logits(logits: Any, class_counts: Any, *, strength: float = 1.0) -> np.ndarray:
-    """Adjust logits for rare classes: subtract the log of each class's share of the train images (Menon et al. 2021).
-
-    `class_counts`, (n_classes,), are train images; `strength` is tau in the paper. Classes then count as equally
-    frequent.
-    """
+    """Subtract the log of each class's share of the train images, `strength` (tau) times (Menon et al. 2021)."""
     logits, counts = _check_logits(logits), np.asarray(class_counts, dtype=float)
     if counts.shape != logits.shape[1:] or not (counts > 0).all():
         raise ValueError(f"class_counts: expected one above 0 for each of {logits.shape[1]} classes, got {counts}.")
@@ -149,10 +145,7 @@ def compute_losses(y_true: Any, logits: Any, *, weights: Any = None) -> np.ndarr
 
 
 def weigh_images(targets: Any, learned: Any) -> np.ndarray:
-    """Weights, 1 on average, with which every class of the learned targets counts alike, as `targets` in shape.
-
-    Targets are class codes (n_images,), or 0 and 1 (n_images, n_classes): then yes and no of each label count alike.
-    """
+    """Weights of the shape of `targets`, 1 on average: all classes, or yes and no of a label, count alike."""
     if learned.ndim == 2:
         share = learned.mean(axis=0).clip(1 / len(learned), 1 - 1 / len(learned))
         return np.where(targets > 0.5, 0.5 / share, 0.5 / (1 - share))

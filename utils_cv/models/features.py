@@ -192,11 +192,7 @@ def run_in_batches(
     description: str = "features",
     show_progress: bool = False,
 ) -> np.ndarray:
-    """Run a network over many images, (n, size, size, 3), or some rows of them; a mirrored view will do.
-
-    Batches are read while it is at work, so that never more than a few are copied; `change` gets each of them, in
-    order.
-    """
+    """Run a network over images, or some rows, `change` before it; a few batches are read while it is at work."""
     n = len(pixels) if rows is None else len(rows)
 
     def read(start: int) -> np.ndarray:

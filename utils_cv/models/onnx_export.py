@@ -22,10 +22,7 @@ from .unknown import ARRAY_PREFIX
 
 
 class Normalized(nn.Module):
-    """A network that normalizes its images itself, by mean and std of each color channel, in [0, 1].
-
-    Without a head it gives features. `weights_license` is that of the body's pretrained weights, if there were any.
-    """
+    """A network that normalizes its images itself; without a head it gives features."""
 
     mean: torch.Tensor
     std: torch.Tensor
@@ -67,10 +64,7 @@ def export_to_cache(network: Normalized, im_size_px: int, *, name: str) -> Path:
 
 
 def export_classifier(network: Normalized, im_size_px: int, path: Path, *, backbone: str) -> None:
-    """Export a network with a linear head to ONNX: bytes in, logits out; the file appears whole.
-
-    The body of a linear probe was exported when its features were computed: then only the head is added to that file.
-    """
+    """Export a network with a linear head: bytes in, logits out; the head alone where the body was exported before."""
     without_head = copy.copy(network)
     without_head._modules = {**network._modules, "head": nn.Identity()}
     exported = _name_export(without_head, im_size_px, name=backbone)

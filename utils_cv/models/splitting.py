@@ -39,10 +39,7 @@ def record_outputs(blocks: dict[str, nn.Module], run: Callable[[], Any]) -> tupl
 
 
 def find_map(value: Any, n_prefix: int = 0) -> torch.Tensor | None:
-    """View what a block gives as maps, (n, channels, side, side); None if it has no places.
-
-    Channels may come first or last; tokens of a transformer, (n, n_prefix + side², channels), are places, too.
-    """
+    """View what a block gives (maps in any order, or tokens) as (n, channels, side, side); None without places."""
     if not isinstance(value, torch.Tensor) or value.ndim not in (3, 4):
         return None
     if value.ndim == 4:

@@ -13,10 +13,7 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def write_atomic(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`, of the same extension, that becomes `path` once it is written completely.
-
-    Where the block raises, or writes nothing (FileNotFoundError), `path` stays as it was. Missing parents are made.
-    """
+    """Give a temporary path of the same extension that becomes `path` once all is written, else not."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The extension is kept because many writers (Pillow, numpy, pandas) choose the format by it; the rest is not: a
@@ -60,10 +57,7 @@ def hash_file(path: str | Path) -> str:
 
 
 def get_cache_dir(name: str) -> Path:
-    """Find (and make) the folder `name` in `$UTILS_CV_CACHE`, or else in `utils_cv` of the user's cache folder.
-
-    Where nothing can be written there, it is a temporary folder that ends with the process, with a warning.
-    """
+    """Make a folder in `$UTILS_CV_CACHE`, else in the user's cache; a temporary one where that cannot be written."""
     from platformdirs import user_cache_path
 
     if not name or name in {".", ".."} or set(name) & set("/\\:"):

@@ -26,10 +26,7 @@ CHECKPOINT_NAME = "checkpoint.pt"
 
 
 class FreezeStatistics(Callback):
-    """Keep every normalization layer's running statistics as pretrained; their scale and shift still learn.
-
-    fastai's BnFreeze does so only where scale and shift are frozen as well.
-    """
+    """Keep running statistics as pretrained, while scale and shift learn; fastai's BnFreeze freezes these, too."""
 
     order = 10  # after fastai has put the whole model into training mode
 
@@ -40,10 +37,7 @@ class FreezeStatistics(Callback):
 
 
 class StartEpoch(Callback):
-    """Start the clock of every epoch, and its own random numbers: a resumed epoch equals one that was not stopped.
-
-    Several processes shuffle alike and augment differently.
-    """
+    """Start each epoch's clock and random numbers, so that a resumed one is the same; processes augment differently."""
 
     order = 20
 
@@ -79,10 +73,7 @@ class BalanceValidation(Callback):
 
 
 class KeepBest(TrackerCallback):
-    """Put the weights of the epoch with the lowest validation loss back after the last one.
-
-    fastai's SaveModelCallback does so through a pickled file in the working folder, and prints.
-    """
+    """Put the best epoch's weights back after the last; fastai's SaveModelCallback takes a pickled file, and prints."""
 
     order = TrackerCallback.order + 1
 
@@ -105,10 +96,7 @@ class KeepBest(TrackerCallback):
 
 
 class Checkpoint(Callback):
-    """Save the training in a folder after every epoch, and go on from there when it is called again.
-
-    fastai is told the scores of finished epochs again. The checkpoint of another fingerprint is a ValueError.
-    """
+    """Save a training after every epoch, and go on from there; a checkpoint of another fingerprint is a ValueError."""
 
     order = KeepBest.order + 5  # after the epoch has been recorded and kept
 
@@ -167,8 +155,8 @@ class Checkpoint(Callback):
 class Distribute(Callback):
     """Give each process its part of every batch, and average the gradients; alone it does nothing.
 
-    fastai's own trainer needs GPUs and splits the images otherwise: here a batch over all processes is that of one
-    alone. All score all validation images, so that they agree on the best epoch.
+    fastai's own trainer needs GPUs and splits images otherwise. All score all validation images, to agree on the best
+    epoch.
     """
 
     order = 11  # after the model is on its device

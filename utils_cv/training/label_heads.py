@@ -31,9 +31,8 @@ def fit_label_heads(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fit weight (n_labels, n_features) and bias (n_labels,) as scikit-learn's LogisticRegression would label by label.
 
-    `inputs` are centered and their columns orthogonal; `targets` and `weights` are (n_images, n_labels). Each label has
-    its own of the ascending `Cs`: the first rise of its cross-validated loss ends the search; `default` where none can
-    tell.
+    `inputs` are centered, with orthogonal columns; `targets` and `weights` are (n_images, n_labels). The first rise of
+    a label's cross-validated loss ends its search in the ascending `Cs`; `default` where none can tell.
     """
     inputs = np.column_stack([inputs, np.ones(len(inputs))]).astype(np.float32)
     heads = np.empty((targets.shape[1], inputs.shape[1]), np.float32)
@@ -141,10 +140,7 @@ def _measure_losses(logits: np.ndarray, y: np.ndarray, w: np.ndarray) -> np.ndar
 def _minimize(
     inputs: np.ndarray, y: np.ndarray, w: np.ndarray, C: np.ndarray, heads: np.ndarray, tolerance: float
 ) -> np.ndarray:
-    """Minimize all columns' regularized losses by conjugate gradients (Polak and Ribiere), preconditioned.
-
-    Were p (1 - p) the same for all images, the Hessian would be diagonal, because the inputs are orthogonal.
-    """
+    """Minimize all columns' losses by preconditioned conjugate gradients (Polak and Ribiere); inputs are orthogonal."""
     found, column = heads.copy(), np.arange(y.shape[1])
     penalty = (np.arange(len(heads)) < len(heads) - 1).astype(np.float32)[:, None] / C.astype(np.float32)
     z = inputs @ heads

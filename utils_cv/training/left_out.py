@@ -19,10 +19,7 @@ def measure_left_out(
     folds: Sequence[tuple[np.ndarray, ...]],
     groups: np.ndarray | None = None,
 ) -> pd.DataFrame:
-    """Leave each class out in turn: how many of its images a low highest logit rejects, beside 5 % of the others.
-
-    Folds are pairs of rows to learn and to hold out. One row per class: `name`, `rejected`, and its limits and `n`.
-    """
+    """Leave each class out in turn: how many of its images a low highest logit rejects, beside 5 % of the others."""
     rows, names = [], ["name", "rejected", "rejected_low", "rejected_high", "rejected_n"]
     classes = np.unique(labels[np.concatenate([held_out for _, held_out in folds])])
     units = np.arange(len(labels)) if groups is None else np.asarray(groups)
