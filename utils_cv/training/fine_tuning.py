@@ -1,10 +1,11 @@
 """Fine-tuning as one call: all layers on the images, or the last stage on activations that are computed once."""
 
 import copy
+import functools
 import hashlib
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,12 +21,14 @@ from utils_cv.models.features import prepare_network, run_in_batches
 from utils_cv.models.onnx_export import Normalized
 from utils_cv.models.saved_classifier import ImageClassifier
 from utils_cv.models.splitting import split_backbone
+from utils_cv.system.threads import N_MANY, announce
 from utils_cv.system.timing import Timer
 
 from .augmentation import BatchAugmentation
 from .callbacks import Checkpoint, Distribute, KeepBest
 from .learner import (
     TrainedModel,
+    compute_logits,
     find_rows,
     make_dataloaders,
     make_item_loaders,
@@ -36,12 +39,16 @@ from .linear_probe import linear_probe
 from .saved_models import take_start
 
 TRAINABLE = ("all", "last_stage")
+# Passes over the train images.
+EPOCHS = 8
 # Highest learning rates: from pretrained weights, from random ones.
 LEARNING_RATE, LEARNING_RATE_FROM_RANDOM = 5e-4, 3e-3
 # How many times smaller the rate of the lowest layers is, where all of them learn.
 RATE_RATIO = 10
 # Views of each image whose activations are kept; fewer where they would take more than this, in units of 10**6 bytes.
 N_VIEWS, ACTIVATIONS_BUDGET_MB = 4, 2_000
+# How many answers it takes to learn an image once, as measured with efficientnet_lite0.
+ANSWERS_PER_PASS = {"all": 4, "last_stage": 1}
 
 
 def fine_tune(
@@ -51,7 +58,7 @@ def fine_tune(
     start: TrainedModel | ImageClassifier | None = None,
     pretrained: bool = True,
     backbone: str | None = None,
-    epochs: int = 8,
+    epochs: int = EPOCHS,
     learning_rate: float | None = None,
     batch_size: int = 16,
     augment: str = "upright",
@@ -122,6 +129,8 @@ def fine_tune(
     dls = make_dataloaders(images, batch_size=batch_size, augment=augment, balance=balance, seed=seed)
     network = copy.deepcopy(start.learn.model) if start else None
     learn = trained = make_learner(dls, backbone, network=network, pretrained=pretrained)
+    if show_progress:
+        announce_training(images, learn.model, {trainable: epochs})
     checkpoint = None
     if checkpoint_dir:
         checkpoint = Checkpoint(checkpoint_dir, _make_fingerprint(images, learn.model, settings))
@@ -139,6 +148,18 @@ def fine_tune(
     with Timer() as timer:
         rows, kept_epoch = _fit(trained, epochs, rates, checkpoint, show_progress=show_progress)
     return make_trained_model(learn, rows, first_epoch=0, kept_epoch=kept_epoch, seconds=seconds + timer.seconds)
+
+
+def announce_training(images: TableImages, network: Normalized, n_passes: Mapping[str, int]) -> None:
+    """Say in one line, before a long training of these parts, how long it takes, by the time of a few answers."""
+    rows = find_rows(images)[0]
+    if len(rows) * sum(n_passes.values()) < 10 * N_MANY:
+        return
+    n_answers = len(rows) * sum(ANSWERS_PER_PASS[part] * n for part, n in n_passes.items())
+    passes = ", ".join(f"{n} passes with trainable={part!r}" for part, n in n_passes.items())
+    needs = "in the memory of the opened images. Fewer epochs, folds or recipes take less, and so does a smaller size."
+    answer = functools.partial(compute_logits, network, images.pixels)
+    announce(f"{len(rows):,} images, {passes}", range(n_answers), lambda some: answer(rows[: len(some)]), needs)
 
 
 class Activations(NamedTuple):

@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ from utils_cv.models.splitting import CannotSplitError
 from utils_cv.models.unknown import rejects_most
 from utils_cv.system.timing import Timer
 
-from .fine_tuning import Activations, compute_activations, fine_tune
+from .fine_tuning import EPOCHS, Activations, announce_training, compute_activations, fine_tune
 from .label_heads import split_label_folds
 from .learner import Predictions, TrainedModel, compute_logits, find_rows, make_dataloaders, make_learner
 from .left_out import measure_left_out
@@ -106,7 +106,7 @@ def select_recipe(
     """
     options |= {"seed": seed, "show_progress": False}
     with Timer() as timer, tqdm(total=n_folds + 1, desc="folds, then all", disable=not show_progress) as bar:
-        learned, folds, shared, logits, scores = _hold_out(images, recipes, n_folds, backbone, options, bar.update)
+        learned, folds, shared, logits, scores = _hold_out(images, recipes, n_folds, backbone, options, bar)
         best = scores.loc[scores["is_selected"]].iloc[0]
         model = _train(learned, [best["recipe"]], backbone, shared, options)[best["recipe"]]
         temperature = max(1.0, best["temperature"])  # few images would sharpen any
@@ -131,7 +131,7 @@ def score_recipes(
 ) -> pd.DataFrame:
     """Score recipes as `select_recipe` does, without the training on all images; a recipe left out has no row."""
     options |= {"seed": seed, "show_progress": False}
-    return _hold_out(images, recipes, n_folds, backbone, options)[-1]
+    return _hold_out(images, recipes, n_folds, backbone, options, tqdm(disable=True))[-1]
 
 
 def _hold_out(
@@ -140,7 +140,7 @@ def _hold_out(
     n_folds: int,
     backbone: str,
     options: dict[str, Any],
-    report: Callable[[], object] = lambda: None,
+    bar: tqdm,
 ) -> tuple[TableImages, list[TableImages], "_Shared", dict[str, np.ndarray], pd.DataFrame]:
     """The images to learn, their folds, what trainings share, each recipe's held-out logits, and their scores."""
     if not recipes or set(recipes) - set(RECIPES):
@@ -148,14 +148,14 @@ def _hold_out(
     table = images.table.assign(split=images.table["split"].replace("valid", "train"))
     learned = dataclasses.replace(images, table=table)
     folds = _make_folds(learned, n_folds, options["seed"])
-    shared = _share(learned, recipes, backbone, options)
+    shared = _share(learned, recipes, backbone, options, 0 if bar.disable else n_folds)
     recipes = [recipe for recipe in recipes if recipe not in NEED_A_CUT or not shared.problem] or ["probe"]
     logits: dict[str, list[np.ndarray]] = {recipe: [] for recipe in recipes}
     for fold in folds:
         for recipe, model in _train(fold, recipes, backbone, shared, options).items():
             rows = np.flatnonzero(fold.table["split"] == HELD_OUT)
             logits[recipe].append(compute_logits(model.learn.model, fold.pixels, rows))
-        report()
+        bar.update()
     joined = {recipe: np.concatenate(parts) for recipe, parts in logits.items()}
     scores = _compare(folds, joined, options.get("balance", "none") != "none")
     return learned, folds, shared, joined, scores
@@ -293,12 +293,19 @@ class _Shared(NamedTuple):
     problem: str = ""  # why the backbone cannot be cut
 
 
-def _share(images: TableImages, recipes: Sequence[str], backbone: str, options: dict[str, Any]) -> _Shared:
+def _share(
+    images: TableImages, recipes: Sequence[str], backbone: str, options: dict[str, Any], n_announced: int
+) -> _Shared:
     features = compute_rows_features(images, find_rows(images)[0], backbone)
-    if not NEED_A_CUT & set(recipes):
+    needed = {"last_stage": NEED_A_CUT, "all": {"all"}}
+    trained = [trainable for trainable, needing in needed.items() if needing & set(recipes)]
+    if not trained:
+        return _Shared(features)
+    network = make_learner(make_dataloaders(images), backbone).model
+    announce_training(images, network, dict.fromkeys(trained, n_announced * options.get("epochs", EPOCHS)))
+    if "last_stage" not in trained:
         return _Shared(features)
     given = {name: options[name] for name in ("augment", "seed") if name in options}
-    network = make_learner(make_dataloaders(images), backbone).model
     try:
         return _Shared(features, compute_activations(images, network, backbone=backbone, **given))
     except CannotSplitError as error:

@@ -1,6 +1,7 @@
 """Fine-tuning on small learnable images: it returns what it trained, the best epoch of it, the same numbers twice."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -47,6 +48,14 @@ def test_the_returned_weights_are_those_of_the_lowest_validation_loss(small_imag
     codes = [small_images.class_names.index(label) for label in small_images.table["label"][rows]]
     losses = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(codes)), codes]
     assert losses.mean() == pytest.approx(trained["valid_loss"].min(), rel=1e-4)
+
+
+def test_one_line_says_before_a_long_training_how_long_it_takes(small_images, tiny_start, capsys, monkeypatch):
+    monkeypatch.setattr(fine_tuning, "N_MANY", 3)  # ten times as many are the least: 18 images twice, but not once
+    line = r"18 images, 2 passes with trainable='all': about \d+ s here, in the memory.*\n"
+    for epochs, expected in ((2, line), (1, "")):
+        fine_tune(small_images, start=tiny_start, **OPTIONS | {"epochs": epochs, "show_progress": True})
+        assert re.fullmatch(expected, "".join(re.findall(r".* passes with .*\n", capsys.readouterr().out)))
 
 
 def test_without_validation_images_the_last_epoch_is_returned(no_valid_images, tiny_start):

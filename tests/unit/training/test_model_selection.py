@@ -146,6 +146,14 @@ def test_the_same_answers_given_more_boldly_are_no_gain(small_images, right):
     assert scores["gain"].iloc[1] == pytest.approx(0, abs=1e-4)
 
 
+def test_one_line_says_before_how_long_all_folds_take(small_images, capsys, monkeypatch):
+    noted = []
+    monkeypatch.setattr(model_selection, "announce_training", lambda *given: noted.append(given[2]))
+    for recipes in (["probe"], ["averaged"], ["probe", "last_stage", "all"]):
+        select_recipe(small_images, recipes=recipes, **OPTIONS | {"show_progress": True})
+    assert noted == [{"last_stage": 2}, {"last_stage": 2, "all": 2}]  # two folds of half the images, then all
+
+
 def test_scores_alone_are_those_of_the_selection_and_train_nothing_beyond_the_folds(small_images, monkeypatch):
     calls, options = note_calls(monkeypatch), OPTIONS | {"recipes": ["probe", "last_stage"]}
     expected = select_recipe(small_images, **options).scores
