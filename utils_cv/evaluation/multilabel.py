@@ -200,10 +200,16 @@ def _resample(statistic: Statistic, codes: np.ndarray) -> np.ndarray:
 def _resample_precision(y_true: np.ndarray, probabilities: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Average precision of one label (n_resamples,); images of equal probability enter together."""
     order = np.argsort(-probabilities, kind="stable")
-    is_last, counts = np.append(np.diff(probabilities[order]) != 0, True), counts[:, order]
-    n_right = np.cumsum(counts * y_true[order], axis=1)[:, is_last]
-    precision = np.nan_to_num(_divide(n_right, np.cumsum(counts, axis=1)[:, is_last]))
-    return _divide((np.diff(n_right, prepend=0, axis=1) * precision).sum(axis=1), n_right[:, -1])
+    ends = np.flatnonzero(np.append(np.diff(probabilities[order]) != 0, True)) + 1
+    true = np.flatnonzero(y_true[order])
+    ends = np.unique(ends[np.searchsorted(ends, true, side="right")])  # only where true images enter it rises
+    if not len(ends):
+        return np.full(len(counts), np.nan)
+    starts = np.append(0, ends[:-1])
+    n_all = np.add.reduceat(counts[:, order[: ends[-1]]], starts, axis=1).cumsum(axis=1)
+    n_new = np.add.reduceat(counts[:, order[true]], np.searchsorted(true, starts), axis=1)
+    n_right = n_new.cumsum(axis=1)
+    return _divide((n_new * np.nan_to_num(_divide(n_right, n_all))).sum(axis=1), n_right[:, -1])
 
 
 def _divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
