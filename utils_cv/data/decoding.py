@@ -228,7 +228,10 @@ def read_header(content: bytes, path: str | Path = "image") -> Image.Image:
         _register_heif(path)
         formats = ("HEIF",)
     try:
-        return Image.open(io.BytesIO(content), formats=formats)
+        image: Any = Image.open(io.BytesIO(content), formats=formats)
+        if image.format in {"JPEG", "MPO"}:
+            image.decodermaxblock = len(content)  # else Pillow copies 64 kB at a time
+        return image
     except Image.DecompressionBombError as error:
         raise ImageError(path, f"too many pixels: {error} To open it, raise PIL.Image.MAX_IMAGE_PIXELS.") from error
     except UnidentifiedImageError as error:

@@ -71,7 +71,7 @@ def find_image_files(folder: str | Path, *, root: str | Path | None = None) -> t
 
 def expand_images(images: ImageLike | Iterable[ImageLike]) -> ImageLike | Iterable[ImageLike]:
     """List the image files of a folder, or the files that fit a pattern; anything else stays as it is."""
-    if not isinstance(images, str | Path):
+    if not isinstance(images, str | Path) or os.path.isfile(images):  # noqa: PTH113 - the most frequent, at one look
         return images
     if not str(images).strip():
         raise ValueError("Got an empty path. Expected an image, a folder (. is this one) or a pattern.")

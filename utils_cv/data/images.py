@@ -4,6 +4,7 @@ import errno
 import functools
 import os
 import re
+import stat
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -102,13 +103,15 @@ def read_file(path: Path) -> bytes:
     """Read an image file; what cannot be read is an ImageError, also a pipe or a device, which would never end."""
     try:
         _check_is_file(path)
-        return path.read_bytes()
+        with path.open("rb", buffering=0) as file:  # which is read at once
+            return file.read()
     except (OSError, ValueError) as error:  # the latter for names with a zero byte
         raise ImageError(path, _explain_reading(error, path)) from error
 
 
 def _check_is_file(path: Path) -> None:
-    if os.path.exists(path) and not (path.is_file() or path.is_dir()):  # noqa: PTH110 - knows no names that are too long
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise OSError("a pipe, a socket or a device, not a file")
 
 
@@ -132,10 +135,11 @@ def _read_max_value(path: Path) -> int:
 
 def find_path(path: str | Path) -> Path:
     """Find what a path means: a leading `~/` is the home folder, and `make_printable` may have spelled its bytes."""
+    name = os.fspath(path)
+    if "\\ud" in name and not os.path.lexists(name):
+        path = re.sub(r"\\u(d[89a-f][0-9a-f]{2})", lambda code: chr(int(code[1], 16)), name)
     path = Path(path)
-    if "\\ud" in str(path) and not os.path.lexists(path):
-        path = Path(re.sub(r"\\u(d[89a-f][0-9a-f]{2})", lambda code: chr(int(code[1], 16)), str(path)))
-    return path.expanduser() if path.parts[:1] == ("~",) else path
+    return path.expanduser() if name[:1] == "~" and path.parts[0] == "~" else path
 
 
 def _explain_reading(error: OSError | ValueError, path: Path) -> str:

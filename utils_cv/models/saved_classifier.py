@@ -7,6 +7,7 @@
 import copy
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
@@ -205,11 +206,11 @@ class ImageClassifier:
         return [*fixed[:3], *names, *fixed[3:]]
 
     def _choose_labels(self, probabilities: np.ndarray) -> list[str]:
-        names = np.array(self.info.class_names)
+        names = self.info.class_names
         if not self.info.is_multilabel:
-            return names[probabilities.argmax(axis=1)].tolist()
+            return [names[code] for code in probabilities.argmax(axis=1).tolist()]
         is_yes = probabilities >= np.array(self.info.thresholds or [0.5] * len(names))
-        return [LABEL_SEPARATOR.join(names[row]) for row in is_yes]
+        return [LABEL_SEPARATOR.join(itertools.compress(names, row)) for row in is_yes]
 
     def _answer_in_batches(
         self, images: ImageLike | Iterable[ImageLike], *, show_progress: bool = False
@@ -249,12 +250,15 @@ class ImageClassifier:
         """Probabilities (n, n_classes) of opened images, and whether each is unknown, None where nobody can tell."""
         if not pixels:
             return np.zeros((0, len(self.info.class_names)), np.float32), []
-        batch, n = np.stack(pixels), len(pixels)
+        n = len(pixels)
+        batch = np.stack(pixels) if n > 1 else pixels[0][None]  # the same pixels: they need not be copied
         answers = list(self.run(batch, scored=True)) if self.can_reject else [self.run(batch)]
         expected = [(n, len(self.info.class_names)), (n,)][: len(answers)]
         if (found := [values.shape for values in answers]) != expected:
             raise ModelFileError(f"The network of {self.folder} gives {found}, expected {expected}. Save it again.")
-        if not np.isfinite(values := np.column_stack(answers)).all():
+        # Of a few numbers Python tells it sooner than NumPy.
+        if not all(map(math.isfinite, itertools.chain(*(values.ravel().tolist() for values in answers)))):
+            values = np.column_stack(answers)
             raise ModelFileError(
                 f"The network of {self.folder} gives {values[~np.isfinite(values)][0]} where numbers are expected: its "
                 "weights are damaged. Train and save the model again."
