@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
-from utils_cv.data.decoding import FULL_RANGE, HeaderFacts, ImageError, decode_image
+from utils_cv.data.decoding import FULL_RANGE, HeaderFacts, decode_image
+from utils_cv.data.image_headers import ImageError
 from utils_cv.data.images import FORMAT_BY_EXTENSION, find_path, read_file
 
 from .duplicates import THUMBNAIL_PX

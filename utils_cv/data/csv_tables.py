@@ -18,8 +18,8 @@ import pandas as pd
 
 from ..system.files import write_atomic
 from .choices import decide_labels, is_choice_file
-from .decoding import make_printable
 from .image_files import is_image_name, list_image_files
+from .image_headers import make_printable
 from .images import find_path
 from .labels import (
     LABEL_SEPARATOR,

@@ -13,16 +13,9 @@ from PIL import Image
 from ..system.files import write_atomic
 from ..system.machine import count_cpus
 from ..system.threads import map_in_threads
-from .decoding import (
-    ImageError,
-    convert_to_rgb,
-    decode_image,
-    make_printable,
-    make_upright,
-    read_header,
-    read_upright_size,
-)
+from .decoding import convert_to_rgb, decode_image, make_upright
 from .image_files import is_system_name, list_image_files
+from .image_headers import ImageError, make_printable, read_header, read_upright_size
 from .images import FORMAT_BY_EXTENSION, find_path
 
 # Modes that Pillow resizes and these formats store as they are; everything else becomes RGB.

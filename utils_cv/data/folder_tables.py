@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from .decoding import make_printable
 from .image_files import find_image_files, is_image_name, list_dirs
+from .image_headers import make_printable
 from .labels import LABEL_SEPARATOR, SHORT_SPLIT_WORDS, SPLIT_NAMES, find_split_name, name_images, normalize_name
 
 _EXPECTED = (

@@ -19,18 +19,8 @@ from PIL import Image
 from ..system.files import get_cache_dir
 from ..system.machine import count_cpus
 from ..system.threads import N_MANY, announce, map_in_threads
-from .decoding import (
-    FULL_RANGE,
-    MAX_MB,
-    ImageError,
-    convert_to_rgb,
-    decode_image,
-    is_deep_file,
-    is_supported,
-    make_printable,
-    make_upright,
-    warn_of_exif,
-)
+from .decoding import FULL_RANGE, MAX_MB, convert_to_rgb, decode_image, make_upright, warn_of_exif
+from .image_headers import ImageError, is_deep_file, is_supported, make_printable
 from .lazy_pixels import STORE, describe_place, fits_memory, hash_files, store_pixels
 
 if TYPE_CHECKING:

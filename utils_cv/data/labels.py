@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from .decoding import make_printable
+from .image_headers import make_printable
 
 LABEL_SEPARATOR = "|"
 # Signs without width that copied text may begin or end with; alone they name nothing.

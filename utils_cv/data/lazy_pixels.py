@@ -14,7 +14,7 @@ import numpy as np
 from ..system.files import get_cache_dir
 from ..system.machine import measure_free_memory_mb
 from ..system.row_store import NoRoomError, fill_store
-from .decoding import ImageError
+from .image_headers import ImageError
 
 STORE = "pixels"  # in the cache folder
 

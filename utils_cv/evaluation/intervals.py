@@ -305,7 +305,7 @@ def resample_means(right: Any, *, groups: Any = None, n_bootstrap: int = 1000) -
     return np.einsum("ksb,bs->bk", of_seed, drawn_seeds)
 
 
-def _draw_counts(n: int, n_bootstrap: int, rng: np.random.Generator) -> np.ndarray:
+def _draw_counts(n: int, n_bootstrap: int, rng: "np.random.Generator") -> np.ndarray:
     """Draw how often each of `n` images occurs in each resample, int (n_bootstrap, n); every row sums to `n`."""
     drawn = rng.integers(0, n, size=(n_bootstrap, n)) + np.arange(n_bootstrap)[:, None] * n
     return np.bincount(drawn.ravel(), minlength=n_bootstrap * n).reshape(n_bootstrap, n)

@@ -12,7 +12,6 @@ place of the old ones.
 import contextlib
 import dataclasses
 import hashlib
-import importlib.metadata
 import json
 import math
 import os
@@ -69,6 +68,8 @@ class ModelInfo:
 
 def list_versions() -> dict[str, str]:
     """List the versions of Python and of the packages that decide a model's answers."""
+    import importlib.metadata  # takes 0.02 s, which loading does not need
+
     versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:

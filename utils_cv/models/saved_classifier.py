@@ -21,7 +21,6 @@ from utils_cv.evaluation.out_of_distribution import OodDetector
 from utils_cv.system.machine import choose_device, count_cpus
 from utils_cv.system.threads import map_in_threads
 
-from .model_card import make_model_card
 from .model_files import (
     CARD_NAME,
     LABEL_SEPARATOR,
@@ -36,7 +35,6 @@ from .model_files import (
     read_model,
     stage_model,
 )
-from .replacing import take_over
 from .runtimes import INT8_RUNTIMES, TORCH_RUNTIMES, Network, find_runtime_file, make_network
 from .unknown import EIGHT_BITS, NO_DETECTOR, append_score, check_detector, describe_detector
 
@@ -250,17 +248,14 @@ class ImageClassifier:
         """Probabilities (n, n_classes) of opened images, and whether each is unknown, None where nobody can tell."""
         if not pixels:
             return np.zeros((0, len(self.info.class_names)), np.float32), []
-        n = len(pixels)
-        batch = np.stack(pixels) if n > 1 else pixels[0][None]  # the same pixels: they need not be copied
+        n, batch = len(pixels), np.stack(pixels) if len(pixels) > 1 else pixels[0][None]  # which copies nothing
         answers = list(self.run(batch, scored=True)) if self.can_reject else [self.run(batch)]
         expected = [(n, len(self.info.class_names)), (n,)][: len(answers)]
         if (found := [values.shape for values in answers]) != expected:
             raise ModelFileError(f"The network of {self.folder} gives {found}, expected {expected}. Save it again.")
-        # Of a few numbers Python tells it sooner than NumPy.
-        if not all(map(math.isfinite, itertools.chain(*(values.ravel().tolist() for values in answers)))):
-            values = np.column_stack(answers)
+        if bad := [value for values in answers for value in values.ravel().tolist() if not math.isfinite(value)]:
             raise ModelFileError(
-                f"The network of {self.folder} gives {values[~np.isfinite(values)][0]} where numbers are expected: its "
+                f"The network of {self.folder} gives {bad[0]} where numbers are expected: its "
                 "weights are damaged. Train and save the model again."
             )
         is_unknown = (answers[1] > self.info.unknown["threshold"]).tolist() if self.can_reject else [None] * n
@@ -367,7 +362,9 @@ def save_classifier(
     info = dataclasses.replace(describe_model(trained, images, scores, thresholds), unknown=unknown)
     check_facts(info)
     check_folder(folder, overwrite=overwrite)
+    from .model_card import make_model_card
     from .onnx_export import export_classifier, write_network_weights
+    from .replacing import take_over
 
     network = copy.deepcopy(trained.learn.model).cpu().eval()
     info, detector = take_over(info, detector, network, folder)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-from utils_cv.data.decoding import make_printable
+from utils_cv.data.image_headers import make_printable
 from utils_cv.data.images import find_path, find_value_range, load_image, load_images
 from utils_cv.data.labels import SPLIT_NAMES, normalize_name
 

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from tqdm.auto import tqdm
-
 from .timing import format_duration
 
 N_MANY, _N_TIMED = 2000, 32  # items from which on their time is estimated before; by so many of them
@@ -30,6 +28,8 @@ def map_in_threads(
     Unlike `ThreadPoolExecutor.map` it holds only a few results that nobody has taken yet, `n_ahead` per thread, and an
     interruption or exception drops the work that has not begun. A generator's caller gives the bar `n_items`.
     """
+    from tqdm.auto import tqdm  # takes 0.03 s, which a single image does not need
+
     n_items = len(items) if n_items is None and isinstance(items, Sized) else n_items
     waiting: deque[Future[Result]] = deque()
     with (
@@ -60,6 +60,7 @@ def map_in_shards(
 ) -> Iterator[Result]:
     """Apply a function to one part of the items after the other through joblib, and give the results in their order."""
     from joblib import Parallel, delayed
+    from tqdm.auto import tqdm
 
     shards = [items[first : first + shard_size] for first in range(0, len(items), shard_size)]
     results = Parallel(return_as="generator")(delayed(function)(shard) for shard in shards)
@@ -72,6 +73,8 @@ def map_in_shards(
 
 def announce(what: str, items: Sequence[Item], work: Callable[[Sequence[Item]], object], needs: str) -> None:
     """Say in one line, before long work on many items, how long it takes, by the time of a few, and what it needs."""
+    from tqdm.auto import tqdm
+
     sample = items[:: max(1, len(items) // _N_TIMED)]
     start = time.perf_counter()
     work(sample)

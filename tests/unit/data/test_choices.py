@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import draw_image
 from utils_cv.data.choices import append_choices, load_choices, name_image
-from utils_cv.data.decoding import make_printable
+from utils_cv.data.image_headers import make_printable
 from utils_cv.data.image_table import load_image_table
 from utils_cv.data.labels import is_multilabel
 

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image, ImageCms, TiffImagePlugin, features
 
 from tests.conftest import make_exif, make_photo
-from utils_cv.data.decoding import ImageError, convert_to_rgb, decode_image, read_header, read_upright_size
+from utils_cv.data.decoding import convert_to_rgb, decode_image
+from utils_cv.data.image_headers import ImageError, read_header, read_upright_size
 from utils_cv.system.timing import measure_fresh_process
 
 RED, GREEN, BLUE = (200, 30, 40), (20, 180, 60), (10, 60, 220)
