@@ -11,6 +11,7 @@ from PIL import Image, ImagePalette, TiffImagePlugin, UnidentifiedImageError
 
 # Formats that Pillow may try. Others that it knows (EPS starts another program) are not needed for images.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
+SUPPORTED = frozenset({*_FORMATS, "MPO", "HEIF"})
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 _OTHER_CONTENT = {
     b"%PDF": "a PDF document",
@@ -112,11 +113,6 @@ def _list_formats() -> tuple[str, ...]:
 
     Image.preinit()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
-
-
-def is_supported(file_format: str | None) -> bool:
-    """Tell whether files of a format, as Pillow calls it, are opened."""
-    return file_format in {*_FORMATS, "MPO", "HEIF"}
 
 
 def _is_heif(content: bytes) -> bool:

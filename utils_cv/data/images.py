@@ -20,7 +20,7 @@ from ..system.files import get_cache_dir
 from ..system.machine import count_cpus
 from ..system.threads import N_MANY, announce, map_in_threads
 from .decoding import FULL_RANGE, MAX_MB, convert_to_rgb, decode_image, make_upright, warn_of_exif
-from .image_headers import ImageError, is_deep_file, is_supported, make_printable
+from .image_headers import SUPPORTED, ImageError, is_deep_file, make_printable
 from .lazy_pixels import STORE, describe_place, fits_memory, hash_files, store_pixels
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ def _open(image: ImageLike, target_px: int, value_range: int) -> Image.Image:
 
 def _read_open_file(file: Any) -> Any:
     try:
-        return read_from_start(file)
+        return _read_from_start(file)
     except UnicodeDecodeError:  # opened as text
         return None
     except (OSError, ValueError) as error:  # the latter for closed files
@@ -220,15 +220,15 @@ def _read_open_file(file: Any) -> Any:
 def _open_pillow(image: Image.Image, target_px: int, value_range: int) -> Image.Image:
     path = str(getattr(image, "filename", "") or "image")
     file = getattr(image, "fp", None)
-    if file is not None and getattr(image, "tile", None) and image.tell() == 0 and is_supported(image.format):
-        return _decode(read_from_start(file), path, target_px, value_range)
+    if file is not None and getattr(image, "tile", None) and image.tell() == 0 and image.format in SUPPORTED:
+        return _decode(_read_from_start(file), path, target_px, value_range)
     try:
         return convert_to_rgb(make_upright(image, path), value_range)
     except Exception as error:  # Pillow's decoders raise a dozen unrelated kinds for damaged data
         raise ImageError(path, f"damaged: {str(error) or type(error).__name__}") from error
 
 
-def read_from_start(file: IO[bytes]) -> bytes:
+def _read_from_start(file: IO[bytes]) -> bytes:
     """Read all of an open file, and leave it where it stood; what cannot go back is read from where it stands."""
     if not file.seekable():
         return file.read()
