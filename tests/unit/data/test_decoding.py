@@ -45,8 +45,6 @@ def is_near(color, expected, tolerance=12):
 PHOTO = make_photo(0, (120, 90))
 JPEG = encode(PHOTO, "JPEG", quality=92)
 PNG = encode(PHOTO, "PNG")
-
-
 FORMATS = ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000", "MPO"]
 FORMATS += ["AVIF"] if features.check("avif") else []
 
