@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from threadpoolctl import threadpool_limits
@@ -189,7 +190,10 @@ def _fit_logistic(
     """Fit weight and bias, (1, n_features) and (1,) where there are two classes."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The number of unique classes")  # as many as images are usual
-        C = _choose_c(projected, codes, groups, weights, seed) if C is None else C
+        if C is None:
+            with warnings.catch_warnings():  # after 300 steps a fit is judged as it is: the loss decides
+                warnings.filterwarnings("ignore", category=ConvergenceWarning)
+                C = _choose_c(projected, codes, groups, weights, seed)
         model = LogisticRegression(C=C, max_iter=1000).fit(projected, codes, weights)
     return model.coef_, model.intercept_
 

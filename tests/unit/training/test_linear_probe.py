@@ -190,6 +190,21 @@ def test_few_images_of_many_classes_give_no_warning(recwarn):
     assert not recwarn.list
 
 
+class Hasty(LogisticRegression):
+    """Stops after one step where it is one of many."""
+
+    def fit(self, *given):
+        """Fit, or begin to."""
+        self.max_iter = 1 if self.max_iter == 300 else self.max_iter
+        return super().fit(*given)
+
+
+def test_fits_that_stop_before_the_end_choose_c_without_a_warning(monkeypatch, recwarn):
+    monkeypatch.setattr(linear_probe_module, "LogisticRegression", Hasty)
+    fit_linear_head(*make_features(3), n_classes=3)
+    assert not recwarn.list
+
+
 @pytest.mark.parametrize("groups", [None, np.arange(300) // 2], ids=["images", "groups"])
 def test_many_images_are_fitted_alike_and_some_of_them_choose_c(monkeypatch, groups):
     random = np.random.default_rng(0)
