@@ -16,7 +16,7 @@ from utils_cv.training.linear_probe import count_units, fit_linear_head
 # scikit-learn's C for studies that fix it. On fridge_objects and on a set of photographs, from 5 images per class on,
 # it scored within one point of the C that cross-validation chose, as long as all labels were right.
 FIXED_C = 0.01
-_MEASURES = ("accuracy", "mean_average_precision")  # of one label per image, of several
+MEASURES = ("accuracy", "mean_average_precision")  # of one label per image, of several
 Settings = Sequence[Mapping[str, Any]]  # one mapping per trial, names to values; the seed is a part of it
 
 
@@ -43,7 +43,7 @@ class Task(NamedTuple):
     @property
     def measure(self) -> str:
         """The score of the studies: "accuracy", or "mean_average_precision" of several labels."""
-        return _MEASURES[self.is_multilabel]
+        return MEASURES[self.is_multilabel]
 
     def get_groups(self, rows: np.ndarray) -> np.ndarray | None:
         """The groups of some images, None where there are none."""
@@ -240,7 +240,7 @@ def summarize(
         [[1.0, 0.5, nan], [2.0, 1.0, 0.5]]
     """
     groups = {key: part.sort_values("seed", kind="stable") for key, part in rows.groupby(list(by), sort=False)}
-    measure, summary = _MEASURES["resampled" in rows], []
+    measure, summary = MEASURES["resampled" in rows], []
     for key, part in groups.items():
         score = _measure_trials(part)
         values = [row["resampled"][0] if "resampled" in part else row["right"].mean() for _, row in part.iterrows()]

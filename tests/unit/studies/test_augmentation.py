@@ -91,13 +91,12 @@ def test_every_condition_has_its_rows_and_a_seed_gives_them_again(shrunk_feature
 
 
 @pytest.mark.parametrize(
-    ("name", "n_per_class", "multilabel", "message"),
+    ("name", "n_per_class", "message"),
     [
-        pytest.param("shake", 4, False, "augment='shake'", id="unknown augmentation"),
-        pytest.param("crop", 50, False, "Ask for fewer", id="too few images"),
-        pytest.param("crop", 4, True, "one label per image", id="several labels"),
+        pytest.param("shake", 4, "augment='shake'", id="unknown augmentation"),
+        pytest.param("crop", 50, "Ask for fewer", id="too few images"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(name, n_per_class, multilabel, message, shrunk_features):
+def test_what_cannot_be_compared_is_refused(name, n_per_class, message, shrunk_features):
     with pytest.raises(ValueError, match=message):
-        compare_augmentations(make_images(multilabel=multilabel), [name], n_per_class=n_per_class)
+        compare_augmentations(make_images(), [name], n_per_class=n_per_class)

@@ -38,13 +38,15 @@ def measure_imbalance(task: Task, *, ratio: int = 10, n_seeds: int = 5, seed: in
         `is_called` (the predicted one is), bool (n_test,), and their `groups`, or None.
 
     Raises:
-        ValueError: If the ratio leaves the rare class without an image.
+        ValueError: If the ratio leaves the rare class without an image, or an image has several labels.
 
     Example:
         >>> rows = measure_imbalance(task, ratio=10)  # doctest: +SKIP
         >>> summarize_imbalance(rows)  # doctest: +SKIP
     """
     n_other = task.n_smallest
+    if task.is_multilabel:
+        raise ValueError("Got several labels per image; expected one. A rare label needs thresholds: see notebook 03.")
     if not 1 < ratio <= n_other:
         raise ValueError(
             f"Got ratio={ratio}; the smallest class has {n_other} images to learn from, so that a ratio from 2 to "

@@ -1,5 +1,7 @@
 """A learning curve: accuracy on a fixed test set against the number of training images, and a power law through it.
 
+Of several labels the score is the mean average precision, and sizes are images of each label: at least as many.
+
 Error = scale × (n + shift) ** -exponent + floor. With shift 0 it is the form that fits most learning curves of images
 (Hestness et al. 2017); with a shift it bends on double logarithmic axes, as curves do that start slowly. It is fitted
 by hand, because a thousand resamples are fitted at once and exactly for each exponent and shift; scipy's curve_fit
@@ -19,9 +21,9 @@ import numpy as np
 import pandas as pd
 
 from utils_cv.data.image_table import TableImages
-from utils_cv.evaluation.intervals import Score, resample_means
+from utils_cv.evaluation.intervals import Score, resample_means, resample_seeds
 
-from ..experiment import Task, join_results, run_trials
+from ..experiment import MEASURES, Task, join_results, run_trials
 
 # To choose from; published exponents for images lie between 0.1 and 0.7. Shifts are in units of the smallest size.
 EXPONENTS, SHIFTS = np.linspace(0.05, 4.0, 40), (0, 1, 4, 12, 30)
@@ -75,7 +77,7 @@ def measure_learning_curve(task: Task, sizes: Sequence[int], *, n_seeds: int = 5
         seed: The first seed.
 
     Returns:
-        One row per trial: `n_per_class`, `seed`, and `right`, bool (n_test,): for `summarize`.
+        One row per trial: `n_per_class`, `seed`, and what `summarize` needs, from `Task.score`.
 
     Raises:
         TrialError: If a class has too few images.
@@ -118,7 +120,8 @@ def measure_fine_tuning(
         seed: The first seed.
 
     Returns:
-        One row per size, seed and recipe ("probe", "averaged", "last_stage"): `n_per_class`, `seed`, `recipe`, `right`.
+        One row per size, seed and recipe ("probe", "averaged", "last_stage"): `n_per_class`, `seed`, `recipe`, and
+            what `summarize` needs.
 
     Example:
         >>> rows = measure_fine_tuning(task, images, [10, 40], backbone="efficientnet_lite0")  # doctest: +SKIP
@@ -159,9 +162,10 @@ class CurveFit:
     resampled: np.ndarray  # scale, exponent, floor and shift of the error for every resample, (n_resamples, 4)
     fitted_from: np.ndarray  # the smallest size that each of them was fitted to, (n_resamples,)
     n_test: int  # test images, or groups where there are some
+    measure: str  # the score: "accuracy", or "mean_average_precision" of several labels
 
     def predict(self, sizes: Any) -> pd.DataFrame:
-        """The curve and its 95 % band: `n_per_class`, `accuracy`, `accuracy_low`, `accuracy_high`, a row per size.
+        """The curve and its 95 % band, a row per size: `n_per_class`, the `measure`, and its limits `_low` and `_high`.
 
         Fits of the last sizes alone say nothing of smaller ones, and are left out there.
         """
@@ -169,8 +173,8 @@ class CurveFit:
         is_known = self.fitted_from[:, None] <= np.maximum(sizes, self.fitted_from.min())
         accuracies = np.where(is_known, 1 - _compute_error(self.resampled, sizes), np.nan)
         low, accuracy, high = np.nanquantile(accuracies, [LIMITS[0], 0.5, LIMITS[1]], axis=0)
-        columns = {"n_per_class": sizes, "accuracy": accuracy, "accuracy_low": low, "accuracy_high": high}
-        return pd.DataFrame(columns)
+        limits = {self.measure: accuracy, f"{self.measure}_low": low, f"{self.measure}_high": high}
+        return pd.DataFrame({"n_per_class": sizes, **limits})
 
     def predict_gain(self, *, factor: float = 2.0) -> Score:
         """How much accuracy would rise with `factor` times the images of the largest measured size, at least 0."""
@@ -216,8 +220,13 @@ def fit_curve(rows: pd.DataFrame, *, n_bootstrap: int = 1000) -> CurveFit:
         raise ValueError(f"Expected two sizes or more, and the same seeds at each; got {seeds.to_dict()}.")
     sizes = seeds.index.to_numpy()
     right = np.stack(ordered["right"].tolist()).reshape(len(sizes), len(seeds.iloc[0]), -1)
-    groups = rows["groups"].iloc[0] if "groups" in rows else None
-    errors = 1 - resample_means(right, groups=groups, n_bootstrap=n_bootstrap)
+    groups, is_multilabel = rows["groups"].iloc[0] if "groups" in rows else None, "resampled" in rows
+    if is_multilabel:
+        resampled = np.stack(ordered["resampled"].tolist()).reshape(*right.shape[:2], -1)[..., 1 : n_bootstrap + 1]
+        resampled = resampled[..., np.isfinite(resampled).all(axis=(0, 1))]
+        errors = 1 - resample_seeds(resampled, np.random.default_rng(1))
+    else:
+        errors = 1 - resample_means(right, groups=groups, n_bootstrap=n_bootstrap)
     weights = 1 / (errors.var(axis=0, ddof=1) + (0.5 / right.shape[2]) ** 2)
     # fits of all sizes and of the last ones, each on its part of the resamples
     starts = [start for start in range(len(sizes)) if start == 0 or 3 <= len(sizes) - start <= 4]
@@ -227,7 +236,7 @@ def fit_curve(rows: pd.DataFrame, *, n_bootstrap: int = 1000) -> CurveFit:
     ]
     fitted_from = np.repeat(sizes[starts], [len(fit) for fit in fits])
     n_test = right.shape[2] if groups is None else len(set(groups))
-    return CurveFit(int(sizes[-1]), np.vstack(fits), fitted_from, n_test)
+    return CurveFit(int(sizes[-1]), np.vstack(fits), fitted_from, n_test, MEASURES[is_multilabel])
 
 
 def _compute_error(parameters: np.ndarray, sizes: np.ndarray) -> np.ndarray:
