@@ -1,5 +1,7 @@
 """The study of augmentation: what the comparison says where the answer is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,7 @@ from utils_cv.studies import augmentation
 from utils_cv.studies.augmentation import CONDITIONS, compare_augmentations
 
 
-def make_images(n_per_class=12, size=24, *, multilabel=False):
+def make_images(n_per_class=12, size=24):
     """Class `left` is bright on the left, class `right` on the right; a fourth of each class are test images."""
     rng = np.random.default_rng(0)
     labels = np.array(["left", "right"] * n_per_class)
@@ -18,7 +20,7 @@ def make_images(n_per_class=12, size=24, *, multilabel=False):
     pixels[labels == "right", :, size // 2 :] += 150
     split = np.where(np.arange(len(labels)) % 8 < 6, "train", "test")
     table = pd.DataFrame({"path": [f"{i:03d}" for i in range(len(labels))], "label": labels, "split": split})
-    return TableImages(table, pixels, ["left", "right"], multilabel, "squash", pd.DataFrame())
+    return TableImages(table, pixels, ["left", "right"], False, "squash", pd.DataFrame())
 
 
 @pytest.fixture
@@ -43,6 +45,21 @@ def test_mirrors_hurt_where_left_and_right_are_the_classes(shrunk_features, monk
     assert upright.loc["always mirror", "effect"] == "hurts" and upright.loc["always mirror", "value"] < -0.5
     assert upright.loc["color", "effect"] == "no difference shown"
     assert upright["n"].unique().tolist() == [20]
+
+
+def test_mirrors_hurt_where_left_and_right_are_two_of_several_labels(shrunk_features, monkeypatch):
+    monkeypatch.setattr(augmentation, "augment_pixels", lambda pixels, *_, seed: pixels[:, :, ::-1])
+    images, labels = make_images(40), np.array(["left", "right", "left|right", ""])[np.arange(80) % 4]
+    dark = np.random.default_rng(1).integers(0, 60, images.pixels.shape, dtype=np.uint8)
+    for part, label in ((slice(0, 12), "left"), (slice(12, None), "right")):
+        dark[:, :, part] += np.where(pd.Series(labels).str.contains(label), 150, 0).astype(np.uint8)[
+            :, None, None, None
+        ]
+    images = replace(images, table=images.table.assign(label=labels), pixels=dark, is_multilabel=True)
+    rows = compare_augmentations(images, ["always mirror"], n_per_class=10, n_draws=3)
+    upright = rows[rows["condition"] == "upright"].set_index("augmentation")
+    assert upright.loc["none", "mean_average_precision"] == 1.0
+    assert upright.loc["always mirror", "value"] < -0.1 and upright.loc["always mirror", "effect"] == "hurts"
 
 
 def test_images_are_turned_some_at_a_time_as_all_at_once():

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.unit.studies.test_experiment import make_data
+from tests.unit.studies.test_experiment import make_data, make_labels_data
 from utils_cv.studies.experiment import make_task, summarize
 from utils_cv.studies.how_many_images.learning_curve import (
     fit_curve,
@@ -47,6 +47,17 @@ def test_fit_recovers_a_known_curve_beyond_what_was_measured():
     truth = 1 - (0.8 * np.array([80, 320]) ** -0.5 + 0.02)
     np.testing.assert_allclose(predicted["accuracy"], truth, atol=0.01)
     assert (predicted["accuracy_low"] <= truth).all() and (truth <= predicted["accuracy_high"]).all()
+
+
+def test_the_curve_of_several_labels_passes_through_their_mean_average_precision():
+    task = make_task(*make_labels_data(), takes_several=True)
+    rows = measure_learning_curve(task, list_sizes(task, smallest=6), n_seeds=3)
+    curve, fit = summarize(rows, ["n_per_class"]), fit_curve(rows)
+    fitted = fit.predict(curve["n_per_class"])
+    assert curve["n_per_class"].tolist() == [6, 12, 24] and (fit.measure, fit.n_test) == (task.measure, 60)
+    np.testing.assert_allclose(fitted[task.measure], curve[task.measure], atol=0.03)
+    is_inside = curve[task.measure].between(fitted[f"{task.measure}_low"], fitted[f"{task.measure}_high"])
+    assert is_inside.all()
 
 
 def test_copies_of_a_test_image_make_the_band_no_narrower_where_they_are_a_group():
