@@ -1,7 +1,5 @@
 """The study of augmentation: what the comparison says where the answer is known."""
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,16 +9,15 @@ from utils_cv.studies import augmentation
 from utils_cv.studies.augmentation import CONDITIONS, compare_augmentations
 
 
-def make_images(n_per_class=12, size=24):
-    """Class `left` is bright on the left, class `right` on the right; a fourth of each class are test images."""
-    rng = np.random.default_rng(0)
-    labels = np.array(["left", "right"] * n_per_class)
-    pixels = rng.integers(0, 60, (len(labels), size, size, 3), dtype=np.uint8)
-    pixels[labels == "left", :, : size // 2] += 150
-    pixels[labels == "right", :, size // 2 :] += 150
-    split = np.where(np.arange(len(labels)) % 8 < 6, "train", "test")
+def make_images(n_per_class=12, size=24, kinds=("left", "right")):
+    """`left` is bright on the left, `right` on the right; a fourth of each kind are test images."""
+    labels = np.resize(kinds, 2 * n_per_class)
+    pixels = np.random.default_rng(0).integers(0, 60, (len(labels), size, size, 3), dtype=np.uint8)
+    pixels[np.char.find(labels, "left") >= 0, :, : size // 2] += 150
+    pixels[np.char.find(labels, "right") >= 0, :, size // 2 :] += 150
+    split = np.where(np.arange(len(labels)) // len(kinds) % 4 < 3, "train", "test")
     table = pd.DataFrame({"path": [f"{i:03d}" for i in range(len(labels))], "label": labels, "split": split})
-    return TableImages(table, pixels, ["left", "right"], False, "squash", pd.DataFrame())
+    return TableImages(table, pixels, ["left", "right"], len(kinds) > 2, "squash", pd.DataFrame())
 
 
 @pytest.fixture
@@ -33,33 +30,24 @@ def shrunk_features(monkeypatch):
     monkeypatch.setattr(augmentation, "compute_features", compute)
 
 
-def test_mirrors_hurt_where_left_and_right_are_the_classes(shrunk_features, monkeypatch):
+@pytest.mark.parametrize(
+    ("kinds", "measure", "value"),
+    [
+        (("left", "right"), "accuracy", -0.5),
+        (("left", "right", "left", "right", "left|right", ""), "mean_average_precision", -0.1),
+    ],
+    ids=["one label", "several"],
+)
+def test_mirrors_hurt_where_left_and_right_are_the_classes(kinds, measure, value, shrunk_features, monkeypatch):
     def change(pixels, name, *, seed):
         return pixels[:, :, ::-1] if name == "always mirror" else pixels
 
     monkeypatch.setattr(augmentation, "augment_pixels", change)
-    options = {"n_per_class": 10, "n_draws": 3}
-    rows = compare_augmentations(make_images(40), ["always mirror", "color"], **options)
+    rows = compare_augmentations(make_images(40, kinds=kinds), ["always mirror", "color"], n_per_class=10, n_draws=3)
     upright = rows[rows["condition"] == "upright"].set_index("augmentation")
-    assert upright.loc["none", "effect"] == "baseline" and upright.loc["none", "accuracy"] == 1.0
-    assert upright.loc["always mirror", "effect"] == "hurts" and upright.loc["always mirror", "value"] < -0.5
+    assert upright.loc["none", "effect"] == "baseline" and upright.loc["none", measure] == 1.0
+    assert upright.loc["always mirror", "effect"] == "hurts" and upright.loc["always mirror", "value"] < value
     assert upright.loc["color", "effect"] == "no difference shown"
-    assert upright["n"].unique().tolist() == [20]
-
-
-def test_mirrors_hurt_where_left_and_right_are_two_of_several_labels(shrunk_features, monkeypatch):
-    monkeypatch.setattr(augmentation, "augment_pixels", lambda pixels, *_, seed: pixels[:, :, ::-1])
-    images, labels = make_images(40), np.array(["left", "right", "left|right", ""])[np.arange(80) % 4]
-    dark = np.random.default_rng(1).integers(0, 60, images.pixels.shape, dtype=np.uint8)
-    for part, label in ((slice(0, 12), "left"), (slice(12, None), "right")):
-        dark[:, :, part] += np.where(pd.Series(labels).str.contains(label), 150, 0).astype(np.uint8)[
-            :, None, None, None
-        ]
-    images = replace(images, table=images.table.assign(label=labels), pixels=dark, is_multilabel=True)
-    rows = compare_augmentations(images, ["always mirror"], n_per_class=10, n_draws=3)
-    upright = rows[rows["condition"] == "upright"].set_index("augmentation")
-    assert upright.loc["none", "mean_average_precision"] == 1.0
-    assert upright.loc["always mirror", "value"] < -0.1 and upright.loc["always mirror", "effect"] == "hurts"
 
 
 def test_images_are_turned_some_at_a_time_as_all_at_once():
@@ -74,30 +62,18 @@ def test_only_test_images_are_turned_under_the_third_condition(shrunk_features, 
 
     monkeypatch.setattr(augmentation, "augment_pixels", turn)
     monkeypatch.setattr(augmentation, "BatchAugmentation", lambda *_: lambda pixels: turn(pixels, "rotate_any", seed=0))
-    options = {"n_per_class": 8, "n_draws": 5, "n_views": 1}
-    rows = compare_augmentations(make_images(40), ["color", "always mirror"], **options)
+    rows = compare_augmentations(make_images(40), ["color", "always mirror"], n_per_class=8, n_draws=5, n_views=1)
     assert rows[rows["augmentation"] == "always mirror"]["effect"].tolist() == ["hurts", "hurts", "helps"]
     none = rows[rows["augmentation"] == "none"]
     assert none["accuracy"].tolist() == [1.0, 1.0, 0.0]
     assert none["value"].tolist() == [0.0, 0.0, -1.0] and none["high"].iloc[2] < 0, "compared with the first condition"
 
 
-def test_draws_and_intervals_take_groups_as_a_whole(shrunk_features, monkeypatch):
-    images, taken, fit = make_images(40), [], augmentation.fit_linear_head
-    number_of = {image.tobytes(): i for i, image in enumerate(augmentation.compute_features(images.pixels))}
-    groups = np.array([f"{label} {i // 8}" for i, label in enumerate(images.table["label"])])  # 4 images of a class
-
-    def note(features, *arguments, **options):
-        taken.append(groups[[number_of[row.tobytes()] for row in features]])
-        return fit(features, *arguments, **options)
-
-    monkeypatch.setattr(augmentation, "fit_linear_head", note)
-    monkeypatch.setattr(augmentation, "augment_pixels", lambda pixels, *_, **__: pixels)
-    monkeypatch.setattr(augmentation, "BatchAugmentation", lambda *_: lambda pixels: pixels)
-    images.table["group"] = groups
-    rows = compare_augmentations(images, ["crop"], n_per_class=6, n_views=1, n_draws=3)
-    assert rows["n"].unique().tolist() == [20]
-    assert all(len(np.unique(drawn)) == 4 for drawn in taken) and len(taken) == 18  # two groups of each class
+def test_a_group_counts_once_in_the_intervals(shrunk_features):
+    table = (images := make_images(40)).table
+    table["group"] = np.where(table["split"] == "test", table["label"], table["path"])
+    rows = compare_augmentations(images, ["crop"], n_per_class=6, n_views=1, n_draws=2)
+    assert rows["n"].unique().tolist() == [2]
 
 
 def test_every_condition_has_its_rows_and_a_seed_gives_them_again(shrunk_features):
@@ -109,10 +85,8 @@ def test_every_condition_has_its_rows_and_a_seed_gives_them_again(shrunk_feature
 
 @pytest.mark.parametrize(
     ("name", "n_per_class", "message"),
-    [
-        pytest.param("shake", 4, "augment='shake'", id="unknown augmentation"),
-        pytest.param("crop", 50, "Ask for fewer", id="too few images"),
-    ],
+    [("shake", 4, "augment='shake'"), ("crop", 50, "Ask for fewer")],
+    ids=["unknown augmentation", "too few images"],
 )
 def test_what_cannot_be_compared_is_refused(name, n_per_class, message, shrunk_features):
     with pytest.raises(ValueError, match=message):

@@ -11,7 +11,7 @@ import pytest
 from utils_cv.evaluation.intervals import compare_means, measure_mean
 from utils_cv.evaluation.multilabel import compare_multilabel, measure_multilabel
 from utils_cv.studies import experiment
-from utils_cv.studies.experiment import TrialError, join_results, make_task, measure_trials, run_trials, summarize
+from utils_cv.studies.experiment import TrialError, join_results, make_task, run_trials, summarize
 
 
 def make_data(n_train=40, n_test=30, *, n_classes=3, n_features=12, distance=1.1, seed=0):
@@ -52,24 +52,6 @@ def test_several_labels_are_drawn_learned_and_scored_as_notebook_03_does():
     change = compare_multilabel(y_true, answers[1], answers[0])["mean_average_precision"]
     assert [last[f"difference{end}"] for end in ("", "_low", "_high")] == pytest.approx(tuple(change[:3]))
     assert np.isnan(first["difference"]) and rows["right"][0] == pytest.approx(((logits[0] > 0) == y_true).mean(axis=1))
-
-
-def test_labels_that_cannot_be_learned_are_left_out_and_those_not_drawn_are_never_answered():
-    table, features = make_labels_data()
-    table.loc[[0, 5], "label"] = "jar|can", "jar"
-    with pytest.warns(UserWarning, match="Left out of the study: jar, with 1 image to learn"):
-        task = make_task(table, features, takes_several=True)
-    assert task.class_names == ["can", "milk"] and task.table["label"][[0, 5]].tolist() == ["can", ""]
-    only_cans = task.pool_rows[task.codes[task.pool_rows, 1] == 0]
-    assert np.isneginf(task.predict(only_cans)[:, 1]).all() and np.isneginf(task.predict(only_cans[:0])).all()
-
-
-def test_seeds_that_differ_widen_the_interval_of_several_labels():
-    task = make_task(*make_labels_data(), takes_several=True)
-    scored = pd.DataFrame([task.score(task.predict(task.draw(n, seed=n))) for n in (2, 24, 24)])
-    same, differing = measure_trials(scored.iloc[[1, 2]]), measure_trials(scored)
-    alone = measure_trials(scored.iloc[[1]])
-    assert same == pytest.approx(alone, abs=1e-3) and differing.high - differing.low > 1.5 * (alone.high - alone.low)
 
 
 def test_draws_are_nested_balanced_and_of_train_and_validation_images_only():

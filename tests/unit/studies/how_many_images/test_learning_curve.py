@@ -53,11 +53,10 @@ def test_the_curve_of_several_labels_passes_through_their_mean_average_precision
     task = make_task(*make_labels_data(), takes_several=True)
     rows = measure_learning_curve(task, list_sizes(task, smallest=6), n_seeds=3)
     curve, fit = summarize(rows, ["n_per_class"]), fit_curve(rows)
-    fitted = fit.predict(curve["n_per_class"])
     assert curve["n_per_class"].tolist() == [6, 12, 24] and (fit.measure, fit.n_test) == (task.measure, 60)
+    fitted = fit.predict(curve["n_per_class"])
     np.testing.assert_allclose(fitted[task.measure], curve[task.measure], atol=0.03)
-    is_inside = curve[task.measure].between(fitted[f"{task.measure}_low"], fitted[f"{task.measure}_high"])
-    assert is_inside.all()
+    assert curve[task.measure].between(fitted[f"{task.measure}_low"], fitted[f"{task.measure}_high"]).all()
 
 
 def test_copies_of_a_test_image_make_the_band_no_narrower_where_they_are_a_group():
@@ -152,8 +151,7 @@ def test_probe_and_fine_tuning_learn_the_same_images_and_none_is_held_out(monkey
 
     monkeypatch.setattr(fine_tuning, "fine_tune", fine_tune)
     task = make_task(table, np.random.default_rng(1).normal(size=(len(table), 1280)).astype(np.float32))
-    options = {"backbone": "efficientnet_lite0", "n_seeds": 2, "seed": 3}
-    rows = measure_fine_tuning(task, images, [4], **options)
+    rows = measure_fine_tuning(task, images, [4], backbone="efficientnet_lite0", n_seeds=2, seed=3)
     assert rows["recipe"].tolist() == ["probe", "averaged", "last_stage"] * 2
     assert rows["seed"].tolist() == [3] * 3 + [4] * 3
     for (drawn, trainable, seed), start in zip(seen, (0, 3), strict=True):
