@@ -190,7 +190,7 @@ def join_results(settings: Settings, results: Sequence[Mapping[str, Any] | list[
     return pd.DataFrame([{**setting, **result} for setting, result in pairs])
 
 
-def _measure_trials(trials: pd.DataFrame) -> Score:
+def measure_trials(trials: pd.DataFrame) -> Score:
     """Measure the mean score of trials, a row each, over test images and seeds."""
     right, groups = _read_trials(trials)
     if "resampled" not in trials:
@@ -198,7 +198,7 @@ def _measure_trials(trials: pd.DataFrame) -> Score:
     return measure_resamples(np.stack(trials["resampled"].tolist()), _count_tested(right, groups))
 
 
-def _compare_trials(a: pd.DataFrame, b: pd.DataFrame) -> Score:
+def compare_trials(a: pd.DataFrame, b: pd.DataFrame) -> Score:
     """Compare two groups of trials of the same seeds, in the same order: A minus B, paired."""
     (right_a, groups), (right_b, _) = _read_trials(a), _read_trials(b)
     if "resampled" not in a:
@@ -242,14 +242,14 @@ def summarize(
     groups = {key: part.sort_values("seed", kind="stable") for key, part in rows.groupby(list(by), sort=False)}
     measure, summary = MEASURES["resampled" in rows], []
     for key, part in groups.items():
-        score = _measure_trials(part)
+        score = measure_trials(part)
         values = [row["resampled"][0] if "resampled" in part else row["right"].mean() for _, row in part.iterrows()]
         row = dict(zip(by, key, strict=True)) | part[list(means)].mean().to_dict()
         row |= {measure: score.value, f"{measure}_low": score.low, f"{measure}_high": score.high, "n_test": score.n}
         row |= {"n_trials": len(part), "seed_sd": float(np.std(values, ddof=min(1, len(part) - 1)))}
         other = tuple((baseline or {}).get(name, value) for name, value in zip(by, key, strict=True))
         if other != key:
-            change = _compare_trials(part, groups[other])
+            change = compare_trials(part, groups[other])
             row |= {"difference": change.value, "difference_low": change.low, "difference_high": change.high}
         summary.append(row)
     return pd.DataFrame(summary)
