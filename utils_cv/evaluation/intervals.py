@@ -295,18 +295,14 @@ def resample_means(right: Any, *, groups: Any = None, n_bootstrap: int = 1000) -
     right = np.asarray(right)
     if right.ndim != 3 or right.size == 0 or right.dtype != bool:
         raise ValueError(f"Expected bool (n_settings, n_seeds, n_images), not empty; got {right.dtype} {right.shape}.")
-    n_images = right.shape[2]
+    _, n_seeds, n_images = right.shape
     rng = np.random.default_rng(0)
     codes = np.arange(n_images) if groups is None else np.unique(groups, return_inverse=True)[1]
     drawn_images = _draw_counts(int(codes.max()) + 1, n_bootstrap, rng)[:, codes]
     drawn_images = drawn_images / drawn_images.sum(axis=1, keepdims=True)
-    return resample_seeds(right.astype(float) @ drawn_images.T, rng)
-
-
-def resample_seeds(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Average values (n_settings, n_seeds, n_bootstrap) over seeds that are drawn anew: (n_bootstrap, n_settings)."""
-    _, n_seeds, n_bootstrap = values.shape
-    return np.einsum("ksb,bs->bk", values, _draw_counts(n_seeds, n_bootstrap, rng) / n_seeds)
+    drawn_seeds = _draw_counts(n_seeds, n_bootstrap, rng) / n_seeds
+    of_seed = right.astype(float) @ drawn_images.T  # (n_settings, n_seeds, n_bootstrap)
+    return np.einsum("ksb,bs->bk", of_seed, drawn_seeds)
 
 
 def _draw_counts(n: int, n_bootstrap: int, rng: "np.random.Generator") -> np.ndarray:

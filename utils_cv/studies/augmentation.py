@@ -18,7 +18,7 @@ from utils_cv.models.features import compute_features
 from utils_cv.training.augmentation import BatchAugmentation, augment_pixels
 from utils_cv.training.linear_probe import fit_linear_head
 
-from .experiment import FIXED_C, Task, compare_trials, join_results, make_task, measure_trials, run_trials
+from .experiment import FIXED_C, Task, compare_trials, join_results, make_task, run_trials, summarize
 
 NONE = "none"
 # Whether train and test images are turned by a random angle.
@@ -78,7 +78,7 @@ def compare_augmentations(
     for condition, (train_is_turned, test_is_turned) in CONDITIONS.items():
         trial = functools.partial(_score_draw, task, train[train_is_turned], test[test_is_turned], n_per_class)
         settings = [
-            {"augmentation": name, "draw": seed * 1000 + draw} for name in (NONE, *names) for draw in range(n_draws)
+            {"augmentation": name, "seed": seed * 1000 + draw} for name in (NONE, *names) for draw in range(n_draws)
         ]
         results = run_trials(trial, settings, description=condition)
         trials = dict(list(join_results(settings, results).groupby("augmentation")))
@@ -111,9 +111,9 @@ def _compute_views(
 
 
 def _score_draw(
-    task: Task, train: Mapping[str, np.ndarray], test: np.ndarray, n_per_class: int, augmentation: str, draw: int
+    task: Task, train: Mapping[str, np.ndarray], test: np.ndarray, n_per_class: int, augmentation: str, seed: int
 ) -> dict[str, Any]:
-    rows = task.draw(n_per_class, seed=draw)
+    rows = task.draw(n_per_class, seed=seed)
     views = train[augmentation][:, np.searchsorted(task.pool_rows, rows)]
     weight, bias = fit_linear_head(
         views.reshape(-1, views.shape[2]),
@@ -131,6 +131,6 @@ def _summarize(
     for name in (NONE, *names):
         change = compare_trials(trials[name], plain if name == NONE else trials[NONE])
         effect = "helps" if change.low > 0 else "hurts" if change.high < 0 else "no difference shown"
-        row = {"augmentation": name, measure: measure_trials(trials[name]).value}
+        row = {"augmentation": name, measure: summarize(trials[name], ["augmentation"])[measure].iloc[0]}
         rows.append(row | change._asdict() | {"effect": "baseline" if name == NONE else effect})
     return rows

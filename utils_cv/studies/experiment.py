@@ -190,7 +190,7 @@ def join_results(settings: Settings, results: Sequence[Mapping[str, Any] | list[
     return pd.DataFrame([{**setting, **result} for setting, result in pairs])
 
 
-def measure_trials(trials: pd.DataFrame) -> Score:
+def _measure_trials(trials: pd.DataFrame) -> Score:
     """Measure the mean score of trials, a row each, over test images and seeds."""
     right, groups = _read_trials(trials)
     if "resampled" not in trials:
@@ -242,7 +242,7 @@ def summarize(
     groups = {key: part.sort_values("seed", kind="stable") for key, part in rows.groupby(list(by), sort=False)}
     measure, summary = MEASURES["resampled" in rows], []
     for key, part in groups.items():
-        score = measure_trials(part)
+        score = _measure_trials(part)
         values = [row["resampled"][0] if "resampled" in part else row["right"].mean() for _, row in part.iterrows()]
         row = dict(zip(by, key, strict=True)) | part[list(means)].mean().to_dict()
         row |= {measure: score.value, f"{measure}_low": score.low, f"{measure}_high": score.high, "n_test": score.n}

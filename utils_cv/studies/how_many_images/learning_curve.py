@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from utils_cv.data.image_table import TableImages
-from utils_cv.evaluation.intervals import Score, resample_means, resample_seeds
+from utils_cv.evaluation.intervals import Score, resample_means
 
 from ..experiment import MEASURES, Task, join_results, run_trials
 
@@ -224,7 +224,9 @@ def fit_curve(rows: pd.DataFrame, *, n_bootstrap: int = 1000) -> CurveFit:
     if is_multilabel:
         resampled = np.stack(ordered["resampled"].tolist()).reshape(*right.shape[:2], -1)[..., 1 : n_bootstrap + 1]
         resampled = resampled[..., np.isfinite(resampled).all(axis=(0, 1))]
-        errors = 1 - resample_seeds(resampled, np.random.default_rng(1))
+        n_seeds = resampled.shape[1]
+        drawn = np.random.default_rng(0).multinomial(n_seeds, np.ones(n_seeds) / n_seeds, resampled.shape[2]) / n_seeds
+        errors = 1 - np.einsum("ksb,bs->bk", resampled, drawn)
     else:
         errors = 1 - resample_means(right, groups=groups, n_bootstrap=n_bootstrap)
     weights = 1 / (errors.var(axis=0, ddof=1) + (0.5 / right.shape[2]) ** 2)
