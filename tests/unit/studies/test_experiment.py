@@ -54,6 +54,24 @@ def test_several_labels_are_drawn_learned_and_scored_as_notebook_03_does():
     assert np.isnan(first["difference"]) and rows["right"][0] == pytest.approx(((logits[0] > 0) == y_true).mean(axis=1))
 
 
+def test_labels_that_cannot_be_learned_are_left_out_and_those_not_drawn_are_never_answered():
+    table, features = make_labels_data()
+    table.loc[[0, 5], "label"] = "jar|can", "jar"
+    with pytest.warns(UserWarning, match="Left out of the study: jar, with 1 image to learn"):
+        task = make_task(table, features, takes_several=True)
+    assert task.class_names == ["can", "milk"] and task.table["label"][[0, 5]].tolist() == ["can", ""]
+    only_cans = task.pool_rows[task.codes[task.pool_rows, 1] == 0]
+    assert np.isneginf(task.predict(only_cans)[:, 1]).all() and np.isneginf(task.predict(only_cans[:0])).all()
+
+
+def test_seeds_that_differ_widen_the_interval_of_several_labels():
+    task = make_task(*make_labels_data(), takes_several=True)
+    scored = pd.DataFrame([task.score(task.predict(task.draw(n, seed=n))) for n in (2, 24, 24)])
+    same, differing = experiment._measure_trials(scored.iloc[[1, 2]]), experiment._measure_trials(scored)
+    alone = experiment._measure_trials(scored.iloc[[1]])
+    assert same == pytest.approx(alone, abs=1e-3) and differing.high - differing.low > 1.5 * (alone.high - alone.low)
+
+
 def test_draws_are_nested_balanced_and_of_train_and_validation_images_only():
     table, features = make_data()
     is_first = table.groupby("label").cumcount() < 10
