@@ -34,6 +34,11 @@ def test_broken_files_in_every_split_stop_nothing(name, tmp_path):
         assert results["settings"][0]["n_valid"] == results["test_accuracy_n"] == 9  # 4 + 4 + 1 in each of the two
 
 
+@pytest.mark.parametrize("name", [param("20_annotation"), param("31_large_datasets")])
+def test_images_of_several_labels_are_taken(name, fast_parameters):
+    assert run_in_process(name, {**fast_parameters(name), "DATA_DIR": fast_parameters("03_multilabel")["DATA_DIR"]})
+
+
 @pytest.mark.parametrize("name", [param(name) for name in CASES])
 def test_cells_run_again_from_the_last_to_the_first(name, base_results):
     assert base_results(name)
