@@ -7,7 +7,6 @@ Beside it stands the runtime onnxruntime-web, whose pinned version npm brings on
 import base64
 import gzip
 import json
-import re
 import shutil
 import subprocess
 import tarfile
@@ -18,7 +17,8 @@ from typing import Any
 
 import PIL
 
-from utils_cv.models.model_files import CARD_NAME, ONNX_NAME, ModelInfo, read_model
+from utils_cv.models.model_card import read_card
+from utils_cv.models.model_files import ONNX_NAME, ModelInfo, read_model
 from utils_cv.system.files import get_cache_dir, hash_file, write_atomic
 
 from .pages import read_page_file
@@ -83,12 +83,10 @@ def export_browser(model_folder: str | Path, folder: str | Path) -> Path:
 
 def _describe(info: ModelInfo, model_folder: Path) -> dict[str, Any]:
     """Gather what the page must know of a model, and what it shows of it."""
-    path = model_folder / CARD_NAME
-    card = path.read_text(encoding="utf-8") if path.is_file() else ""
-    license_name, title = (re.search(pattern, card, re.M) for pattern in (r"^license: (.+)$", "^# (.+)$"))
+    title, license_name = read_card(model_folder)
     return {
-        "title": re.sub(r"\\(.)", r"\1", title[1]) if title else "",  # without the card's marks for Markdown
-        "license": license_name[1] if license_name else "",
+        "title": title,
+        "license": license_name,
         "class_names": info.class_names,
         "is_multilabel": info.is_multilabel,
         "thresholds": info.thresholds or [0.5] * len(info.class_names),

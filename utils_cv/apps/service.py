@@ -6,7 +6,6 @@
 import contextlib
 import dataclasses
 import math
-import re
 import socket
 import threading
 import time
@@ -22,7 +21,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from utils_cv.models.model_files import CARD_NAME, INFO_NAME
+from utils_cv.models.model_card import read_card
+from utils_cv.models.model_files import INFO_NAME
 from utils_cv.models.saved_classifier import ImageClassifier, load_classifier
 from utils_cv.system.machine import count_cpus
 
@@ -120,9 +120,7 @@ def make_app(
     @app.get("/model")
     def describe_model() -> dict[str, Any]:
         classifier = model.get()
-        card = model.folder / CARD_NAME  # its front matter tells the license, which `model.json` does not
-        found = re.search("^license: (.+)$", card.read_text("utf-8") if card.is_file() else "", re.MULTILINE)
-        facts = {"runtime": classifier.runtime, "license": found[1] if found else "other"}
+        facts = {"runtime": classifier.runtime, "license": read_card(model.folder)[1] or "other"}  # not in `model.json`
         return facts | dataclasses.asdict(classifier.info)
 
     @app.post("/predict")

@@ -1,9 +1,10 @@
 """The card of a finished model: what it is, how good it is, how it is used and where it ends, in Markdown."""
 
 import re
+from pathlib import Path
 from typing import Any
 
-from .model_files import INT8_NAME, ONNX_NAME, ModelInfo
+from .model_files import CARD_NAME, INT8_NAME, ONNX_NAME, ModelInfo
 
 _CARD = """\
 ---
@@ -65,6 +66,14 @@ def make_model_card(info: ModelInfo, *, title: str, license: str = "other") -> s
         else "Every image gets a label, also one that shows none of the classes.",
         versions=", ".join(f"{name} {version}" for name, version in info.versions.items()),
     )
+
+
+def read_card(folder: Path) -> tuple[str, str]:
+    """Read title and license in the card of a model, where its owner may have edited them; empty where it has none."""
+    path = folder / CARD_NAME
+    card = path.read_text("utf-8", errors="replace") if path.is_file() else ""
+    title, license = (re.search(pattern, card, re.MULTILINE) for pattern in ("^# (.+)$", "^license: *(.+)$"))
+    return re.sub(r"\\(.)", r"\1", title[1]) if title else "", license[1].strip("'\" ") if license else ""
 
 
 def _describe_rejection(unknown: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ import platform
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +31,7 @@ from utils_cv.system.files import hash_file, lock_folder
 INFO_NAME, WEIGHTS_NAME, ONNX_NAME, INT8_NAME = "model.json", "model.safetensors", "model.onnx", "model.int8.onnx"
 CARD_NAME = "README.md"
 MODEL_FILES = (WEIGHTS_NAME, ONNX_NAME, INT8_NAME)
+Checks = dict[str, Callable[[Any], bool]]  # of facts, by their names
 KIND, SCHEMA_VERSION = "utils_cv classifier", 2
 READ_VERSIONS, HASH_KEY = (1, 2), "content_sha256"  # models of version 1 have no hash of `model.json`
 # What a save leaves when it is killed: its own folder, or files that did not get their final names yet.
@@ -312,20 +313,13 @@ def _list_wrong_facts(info: ModelInfo) -> list[str]:
         "table_sha256": not isinstance(info.table_sha256, str),
         **{name: not is_dict for name, is_dict in are_dicts.items()},
     }
-    problems["unknown"] |= are_dicts["unknown"] and info.unknown != {} and not _is_detector(info)
+    if are_dicts["unknown"] and info.unknown:
+        problems["unknown"] = info.is_multilabel is not False or not _fits(info.unknown, _UNKNOWN)
     problems["class_names"] |= info.is_multilabel is True and any(LABEL_SEPARATOR in str(name) for name in names)
     problems["files"] |= are_dicts["files"] and not all(
         name in MODEL_FILES and re.fullmatch("[0-9a-f]{64}", str(digest)) for name, digest in info.files.items()
     )
     return [name for name, is_wrong in problems.items() if is_wrong]
-
-
-def _is_detector(info: ModelInfo) -> bool:
-    score, rows, *numbers = (
-        info.unknown.get(name) for name in ("score", "left_out", "threshold", "expected", "n_known")
-    )
-    are_rows = isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
-    return _is_text(score) and are_rows and all(map(_is_number, numbers)) and not info.is_multilabel
 
 
 def _is_text(value: Any) -> bool:
@@ -339,3 +333,30 @@ def _is_number(value: Any) -> bool:
 
 def _are_numbers(values: Any, n: int) -> bool:
     return isinstance(values, list) and len(values) == n and all(map(_is_number, values))
+
+
+def _is_share(value: Any) -> bool:
+    return _is_number(value) and 0 <= value <= 1
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _are_left_out(rows: Any) -> bool:
+    return isinstance(rows, list) and all(isinstance(row, dict) and _fits(row, _LEFT_OUT) for row in rows)
+
+
+def _fits(facts: dict[str, Any], checks: Checks) -> bool:
+    return all(check(facts.get(name)) for name, check in checks.items())
+
+
+_SHARES = ("rejected", "rejected_low", "rejected_high")
+_LEFT_OUT: Checks = {"name": _is_text, "rejected_n": _is_count, **dict.fromkeys(_SHARES, _is_share)}
+_UNKNOWN: Checks = {
+    "score": _is_text,
+    "threshold": _is_number,
+    "expected": _is_share,
+    "n_known": _is_count,
+    "left_out": _are_left_out,
+}

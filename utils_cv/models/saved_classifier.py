@@ -338,8 +338,9 @@ def save_classifier(
         int8: Also try `model.int8.onnx`, calibrated on images of the `train` split. It is kept only if it is
             faster and the `valid` split shows that it loses at most 0.01 of accuracy, which takes at least 276 images;
             with fewer, if answers and logits agree closely with those in floats. `info.int8` says what was measured.
-        title: Name in the model card. Default: the folder's name.
-        license: Of the model as a whole, for the card, such as "mit"; "other" leaves it to its owner to state one.
+        title: Name in the model card. Default: that in the card of a model that is replaced, else the folder's name.
+        license: Of the model as a whole, such as "mit"; "other" leaves it to its owner to state one in the card, where
+            it is kept.
         overwrite: Replace a model that lies in `folder`; other files there stay as they are. Its scores, thresholds
             and detector are kept for the same network where none are given; else a warning names what is lost.
 
@@ -362,7 +363,7 @@ def save_classifier(
     info = dataclasses.replace(describe_model(trained, images, scores, thresholds), unknown=unknown)
     check_facts(info)
     check_folder(folder, overwrite=overwrite)
-    from .model_card import make_model_card
+    from .model_card import make_model_card, read_card
     from .onnx_export import export_classifier, write_network_weights
     from .replacing import take_over
 
@@ -383,16 +384,15 @@ def save_classifier(
             info = add_int8(stage, images)
         if detector and ONNX_NAME in names:  # after the 8-bit network, which must not hold the score
             append_score(stage / ONNX_NAME, detector)
-        card = make_model_card(info, title=title or folder.absolute().name, license=license)
+        old_title, old_license = read_card(folder)
+        license = old_license or license if license == "other" else license
+        card = make_model_card(info, title=title or old_title or folder.absolute().name, license=license)
         (stage / CARD_NAME).write_text(card, encoding="utf-8")
         return commit_model(info, folder, stage)
 
 
 def _to_probabilities(logits: np.ndarray, *, is_multilabel: bool) -> np.ndarray:
-    """Turn logits (n, n_classes) into probabilities: softmax over the classes, or one sigmoid each.
-
-    By hand: importing scipy.special would take 0.13 s of the 0.33 s from the start of a program to its first label.
-    """
+    """Turn logits (n, n_classes) into probabilities; by hand, because importing scipy.special takes 0.13 s."""
     if is_multilabel:
         return np.exp(-np.logaddexp(0, -logits))  # does not overflow for large negative logits
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))

@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from utils_cv.data.images import ImageError
 from utils_cv.evaluation.intervals import Score, make_fraction_score
 from utils_cv.evaluation.out_of_distribution import OodDetector
 from utils_cv.models import saved_classifier
+from utils_cv.models.model_card import read_card
 from utils_cv.models.model_files import ModelFileError
 from utils_cv.models.saved_classifier import ImageClassifier, load_classifier, save_classifier
 from utils_cv.system.files import hash_file
@@ -238,12 +240,15 @@ def test_files_of_others_are_not_overwritten(trained, tmp_path):
 
 def test_a_model_is_replaced_only_when_asked(trained, copied):
     (copied / "notes.txt").write_text("mine")
+    card = re.sub("^# .*", "# My *fridge*", (copied / "README.md").read_text(), flags=re.MULTILINE)
+    (copied / "README.md").write_text(card.replace("license: other", "license: 'mit'"))  # as its owner would edit it
     before = (copied / "model.json").read_bytes()
     with pytest.raises(FileExistsError, match="overwrite=True"):
         save_classifier(trained, copied, onnx=False)
     assert (copied / "model.json").read_bytes() == before
     save_classifier(trained, copied, onnx=False, overwrite=True)
     assert load_classifier(copied).runtime == "channels_last" and (copied / "notes.txt").read_text() == "mine"
+    assert read_card(copied) == ("My *fridge*", "mit")
 
 
 def test_what_was_measured_for_a_model_is_taken_over_by_the_same_network_only(trained, tmp_path, recwarn):

@@ -158,24 +158,29 @@ def test_a_detector_that_does_not_fit_the_network_is_refused(
     assert not list(tmp_path.iterdir())
 
 
+FACTS = {"score": "energy", "threshold": 1.0, "expected": 0.05, "n_known": 4, "left_out": []}
+ROW = {"name": "can", "rejected": 0.5, "rejected_low": 0.1, "rejected_high": 0.9, "rejected_n": 8}
+WRONG = [("score", 3), ("n_known", -1), ("n_known", 0.5), ("expected", 2), ("left_out", {})]
+WRONG_ROWS = [("name", ""), ("rejected", 1.5), ("rejected_low", "0"), ("rejected_n", -1)]
+
+
 @pytest.mark.parametrize(
     "unknown",
     [
-        pytest.param({"score": "energy"}, id="no threshold"),
-        pytest.param({"score": 3, "threshold": 1.0, "expected": 0.05, "n_known": 4, "left_out": []}, id="no name"),
-        pytest.param([], id="no dictionary"),
+        *([], {"score": "energy"}, *(FACTS | {name: value} for name, value in WRONG)),
+        *(FACTS | {"left_out": [ROW | {name: value}]} for name, value in WRONG_ROWS),
     ],
+    ids=str,
 )
 def test_facts_that_no_detector_has_are_refused(unknown, tmp_path):
     save_tiny_model(tmp_path / "model")
     change_info(tmp_path / "model", unknown=unknown)
-    with pytest.raises(ModelFileError, match="unknown"):
+    with pytest.raises(ModelFileError, match="no model can have: unknown"):
         load_classifier(tmp_path / "model")
 
 
 def test_a_network_without_the_promised_score_is_refused(tmp_path):
-    unknown = {"score": "energy", "threshold": 1.0, "expected": 0.05, "n_known": 4, "left_out": []}
-    save_tiny_model(tmp_path / "model", unknown=unknown)
+    save_tiny_model(tmp_path / "model", unknown=FACTS | {"left_out": [ROW]})
     with pytest.raises(ModelFileError, match="does not give the unknown_score"):
         load_classifier(tmp_path / "model")
 
