@@ -133,7 +133,7 @@ def _predict(options: argparse.Namespace) -> int:
             problems = [row["problem"]]
             if options.copy_to and not row["problem"]:
                 labels = row["label"].split(LABEL_SEPARATOR) if classifier.info.is_multilabel else [row["label"]]
-                problems = [copy_image(row["image"], label, root, options.copy_to) for label in labels]
+                problems = [_copy_image(row["image"], label, root, options.copy_to) for label in labels]
             n_problems += any(problems)
             for problem in filter(None, problems):
                 say(f"{row['image']}: {problem}")
@@ -183,7 +183,7 @@ def _shorten(value: Any) -> Any:
     return None if math.isnan(value) else float(f"{value:.6g}")
 
 
-def copy_image(path: str, label: str, root: Path, out_dir: Path) -> str:
+def _copy_image(path: str, label: str, root: Path, out_dir: Path) -> str:
     """Copy an image to `out_dir`/label/ and its path below `root`, unless a file lies there; gives what went wrong."""
     from utils_cv.data.images import find_path
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import ROOT, draw_image
 from utils_cv.__main__ import _make_parser, main
-from utils_cv.apps.commands import copy_image
+from utils_cv.apps.commands import _copy_image
 from utils_cv.evaluation.out_of_distribution import OodDetector
 from utils_cv.models.saved_classifier import save_classifier
 from utils_cv.training.learner import compute_logits
@@ -100,7 +100,7 @@ def test_copies_are_sorted_by_label_and_replace_nothing(model_dir, new_images, t
 )
 def test_every_label_has_a_folder_of_its_own(tmp_path, label, folder):
     draw_image("can", seed=0).save(tmp_path / "a.png")
-    assert copy_image(str(tmp_path / "a.png"), label, tmp_path / "a.png", tmp_path / "copies") == ""
+    assert _copy_image(str(tmp_path / "a.png"), label, tmp_path / "a.png", tmp_path / "copies") == ""
     assert set(list_files(tmp_path / "copies")) == {f"{folder}/a.png"}
 
 
