@@ -12,7 +12,7 @@ TESTS = PACKAGE.parent / "tests"
 # it needs, after looking for what can go: here for imbalance, stable splits, more tables, many labels, unknown
 # images, a model's life after training, and images that do not fit in memory, labeling and looking at errors.
 LIMITS = {
-    "lines": 15_480,
+    "lines": 15_560,
     "files": 86,
     "public names": 350,
     "lines of the longest file": 400,
