@@ -10,7 +10,7 @@ import pandas as pd
 from utils_cv.data.labels import LABEL_SEPARATOR, encode_labels, is_multilabel, list_class_names
 from utils_cv.data.splits import list_groups, take_per_class
 from utils_cv.evaluation.intervals import Score, compare_means, compare_resamples, measure_mean, measure_resamples
-from utils_cv.evaluation.multilabel import N_ENOUGH, resample_average_precision
+from utils_cv.evaluation.multilabel import resample_average_precision
 from utils_cv.training.linear_probe import count_units, fit_linear_head
 
 # scikit-learn's C for studies that fix it. On fridge_objects and on a set of photographs, from 5 images per class on,
@@ -143,10 +143,6 @@ def make_task(table: pd.DataFrame, features: np.ndarray, *, takes_several: bool 
     if several:
         is_kept, codes = np.full(len(table), True), of_class.astype(int)
         table = table.assign(label=[LABEL_SEPARATOR.join(np.array(names)[row]) for row in of_class])
-        n_fewest = of_class[is_test].sum(axis=0).min()
-        if n_fewest < N_ENOUGH:
-            what = f"a label has {n_fewest} test images, fewer than {N_ENOUGH}"
-            warnings.warn(f"The intervals of means over labels are too narrow: {what}.", stacklevel=2)
     pool_rows, test_rows = (np.flatnonzero(is_kept & part) for part in (~is_test, is_test))
     n_smallest = int(of_class[pool_rows].sum(axis=0).min())
     return Task(table, features, names, codes, pool_rows, test_rows, n_smallest, groups)
