@@ -1,6 +1,7 @@
 """How honest a score is: scenes on both sides of a split, copies of test images, other conditions, smaller objects.
 
-Works on features that a frozen backbone computed once, so that a split takes a fraction of a second.
+Works on features that a frozen backbone computed once, so that a split takes a fraction of a second. An answer is one
+label of one image. Of several labels each yes or no is an answer, and those of an image (or group) belong together.
 """
 
 import functools
@@ -13,14 +14,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageEnhance
+from scipy.special import expit, softmax
 
-from utils_cv.data.image_table import load_image_table, load_table_images
-from utils_cv.data.labels import encode_labels
+from utils_cv.data.image_table import TableImages, load_image_table, load_table_images
+from utils_cv.data.labels import encode_labels, is_multilabel, list_class_names, split_labels
 from utils_cv.data.splits import list_groups, split_folds
 from utils_cv.evaluation.intervals import Score, compare_means, compare_scores, measure_mean
 from utils_cv.models.backbones import DEFAULT_BACKBONE
 from utils_cv.models.features import compute_features
-from utils_cv.training.linear_probe import fit_linear_head
+from utils_cv.training.label_heads import split_label_folds
+from utils_cv.training.linear_probe import count_units, find_right, fit_linear_head
 
 from .experiment import FIXED_C, join_results, run_trials
 
@@ -32,11 +35,11 @@ SHARES = (0.1, 0.25, 0.5, 1.0)  # of the test images, that are copied
 class ScoredImages:
     """Images with the answers of a classifier that learned those of the `train` split."""
 
-    table: pd.DataFrame  # of the opened images, with the columns `predicted` and `right`
-    pixels: np.ndarray  # (n_images, size, size, 3), uint8
+    images: TableImages  # the opened ones
+    answers: pd.DataFrame  # their table and `right`; of several labels a row per decision, with the image as `group`
     features: np.ndarray  # (n_images, n_features)
-    codes: np.ndarray  # class codes, (n_images,)
-    value_range: int  # as in `utils_cv.data.image_table.TableImages`
+    codes: np.ndarray  # class codes (n_images,), or 0 and 1 (n_images, n_labels)
+    probabilities: np.ndarray  # (n_images, n_classes); rows add up to 1, except of several labels
 
 
 def score_images(
@@ -45,7 +48,7 @@ def score_images(
     """Open the images of a table, learn those of the `train` split on a frozen backbone, and predict all.
 
     Args:
-        table: An image table, one label per image; every class has train images.
+        table: An image table; every class has train images.
         im_size_px: Side of the square images.
         backbone: Any name that `utils_cv.models.backbones.load_backbone` takes.
         seed: Seed of the cross-validation that chooses the regularization.
@@ -54,29 +57,33 @@ def score_images(
         The images with predictions. Those of train images say nothing about accuracy.
 
     Raises:
-        ValueError: If images have several labels, or a class has no train image.
+        ValueError: If a class has no train image.
 
     Example:
         >>> scored = score_images(complete_splits(load_image_table("data/fridge_objects")))  # doctest: +SKIP
-        >>> scored.table.query("split == 'test'")["right"].mean()  # doctest: +SKIP
+        >>> scored.answers.query("split == 'test'")["right"].mean()  # doctest: +SKIP
     """
     images = load_table_images(table, im_size_px)
-    if images.is_multilabel:
-        raise ValueError("Expected one label per image; this table has images with several labels or none.")
     features = compute_features(images.pixels, backbone=backbone)
-    codes = encode_labels(images.table["label"], images.class_names, multilabel=False)
+    codes = encode_labels(images.table["label"], images.class_names, multilabel=images.is_multilabel)
     train = np.flatnonzero(images.table["split"] == "train")
     groups, n_classes = list_groups(images.table.iloc[train]), len(images.class_names)
     weight, bias = fit_linear_head(features[train], codes[train], n_classes=n_classes, groups=groups, seed=seed)
-    predicted = (features @ weight.T + bias).argmax(axis=1)
-    answers = {"predicted": np.array(images.class_names)[predicted], "right": predicted == codes}
-    return ScoredImages(images.table.assign(**answers), images.pixels, features, codes, images.value_range)
+    logits, answers, probabilities = features @ weight.T + bias, images.table, functools.partial(softmax, axis=1)
+    if images.is_multilabel:
+        probabilities = expit
+        groups = list_groups(answers)
+        answers = answers.assign(group=answers["path"] if groups is None else groups)
+        answers = answers.loc[answers.index.repeat(n_classes)]
+    answers = answers.assign(right=find_right(codes, logits).ravel())
+    return ScoredImages(images, answers, features, codes, probabilities(logits))
 
 
-def load_matching_table(source: str, class_names: Sequence[str]) -> pd.DataFrame:
-    """Load further images of the same classes; an empty table where `source` is "" or holds none of the classes."""
+def load_matching_table(source: str, own: pd.DataFrame) -> pd.DataFrame:
+    """Load further images of an image table's classes; an empty table where `source` is "" or holds none of them."""
     table = load_image_table(source) if source else pd.DataFrame({"label": []})
-    is_known = table["label"].isin(class_names)
+    class_names, split = set(list_class_names(own)), split_labels if is_multilabel(own) else lambda label: [label]
+    is_known = table["label"].map(lambda label: set(split(label)) <= class_names).astype(bool)
     # Without the columns of a set that does not fit.
     return table[is_known].reset_index(drop=True) if is_known.any() else pd.DataFrame(columns=["path", "label"])
 
@@ -99,7 +106,7 @@ def compare_splits(
 
     Args:
         features: (n_images, n_features).
-        codes: (n_images,) classes, 0 to n_classes - 1.
+        codes: (n_images,) classes, 0 to n_classes - 1; or 0 and 1, (n_images, n_labels).
         groups: (n_images,) scene, video or patient of each image.
         other: Features and classes of images that share no group with the first ones.
         other_groups: Their own groups, if they have some.
@@ -119,7 +126,8 @@ def compare_splits(
         >>> scores, differences = compare_splits(features, codes, groups, (others, other_codes))  # doctest: +SKIP
     """
     groups = np.unique(np.asarray(groups), return_inverse=True)[1]
-    n_groups = int(min(len(np.unique(groups[codes == code])) for code in np.unique(codes)))
+    rows, labels = np.nonzero(codes) if codes.ndim == 2 else (np.arange(len(codes)), codes)
+    n_groups = int(count_units(labels, groups[rows]).min())
     if n_groups < 2:
         raise ValueError(f"A class has {n_groups} groups; expected two or more in every class, to learn and to test.")
     trial = functools.partial(_score_folds, features, codes, groups, other, min(n_folds, n_groups))
@@ -130,6 +138,9 @@ def compare_splits(
     right, other_right = (
         {split: np.stack(part[name]) for split, part in trials.groupby("split")} for name in ("right", "other")
     )
+    is_judged = np.isfinite(np.concatenate(list(right.values()))).all(axis=0)
+    right, groups = {split: values[:, is_judged] for split, values in right.items()}, _repeat(groups, codes)[is_judged]
+    other_groups = _repeat(other_groups, other[1])
     claimed = {split: measure_mean(values, groups=groups) for split, values in right.items()}
     real = {split: measure_mean(values, groups=other_groups) for split, values in other_right.items()}
     scores = {f"{split}, claimed": claimed[split] for split in (RANDOM, GROUPED)}
@@ -151,12 +162,13 @@ def _score_folds(
     split: str,
     seed: int,
 ) -> dict[str, Any]:
-    right, other_right = np.zeros(len(codes), bool), np.zeros(len(other[1]))
-    for train, test in split_folds(codes, None if split == RANDOM else groups, n_folds=n_folds, seed=seed):
+    right, other_right = np.full(codes.shape, np.nan), []
+    make_folds = split_label_folds if codes.ndim == 2 else split_folds
+    for train, test in make_folds(codes, None if split == RANDOM else groups, n_folds=n_folds, seed=seed):
         predict = _learn(features[train], codes[train])
-        right[test] = predict(features[test]) == codes[test]
-        other_right += predict(other[0]) == other[1]
-    return {"right": right, "other": other_right / n_folds}
+        right[test] = find_right(codes[test], predict(features[test]))
+        other_right.append(find_right(other[1], predict(other[0])).ravel())
+    return {"right": right.ravel(), "other": np.mean(other_right, axis=0)}
 
 
 def measure_injected_duplicates(
@@ -171,16 +183,16 @@ def measure_injected_duplicates(
     """Put near-copies of some test images among the training images and see what the test score then claims.
 
     Args:
-        train: Features (n_train, n_features) and classes (n_train,).
-        test: Features (n_test, n_features) and classes (n_test,).
+        train: Features (n_train, n_features) and classes (n_train,), or 0 and 1 (n_train, n_labels).
+        test: Features (n_test, n_features) and classes (n_test,), likewise.
         copies: (n_test, n_features), features of a near-copy of each test image.
         groups: (n_test,), images of one group do not count as independent. Default: all do.
         n_draws: Draws of the images that are copied.
         seed: Seed of the draws.
 
     Returns:
-        One row per share: `share`, `n_copies`, `accuracy`, and the difference to no copies: `value`, `low`, `high`
-        (paired, 95 %, over test images and draws), `n`.
+        One row per share: `share`, its `name`, `n_copies`, `accuracy`, and the difference to no copies: `value`, `low`,
+        `high` (paired, 95 %, over test images and draws), `n`.
 
     Example:
         >>> rows = measure_injected_duplicates((features, codes), (test_features, test_codes), copies)  # doctest: +SKIP
@@ -189,10 +201,11 @@ def measure_injected_duplicates(
     settings = [{"share": share, "seed": seed * 1000 + draw} for share in (0.0, *SHARES) for draw in range(n_draws)]
     trials = join_results(settings, run_trials(trial, settings, description="duplicates"))
     right = {share: np.stack(part["right"]) for share, part in trials.groupby("share")}
-    rows = []
+    groups, rows = _repeat(groups, test[1]), []
     for share in SHARES:
         row = {"share": share, "n_copies": round(share * len(copies)), "accuracy": float(right[share].mean())}
-        rows.append(row | compare_means(right[share], right[0.0], groups=groups)._asdict())
+        change = compare_means(right[share], right[0.0], groups=groups)._asdict()
+        rows.append({"name": f"{100 * share:.0f} % of the test images copied", **row, **change})
     return pd.DataFrame(rows)
 
 
@@ -205,7 +218,7 @@ def _score_with_copies(
 ) -> dict[str, Any]:
     copied = np.random.default_rng(seed).permutation(len(copies))[: round(share * len(copies))]
     predict = _learn(np.concatenate([train[0], copies[copied]]), np.concatenate([train[1], test[1][copied]]))
-    return {"right": predict(test[0]) == test[1]}
+    return {"right": find_right(test[1], predict(test[0])).ravel()}
 
 
 def make_near_copies(pixels: np.ndarray) -> np.ndarray:
@@ -239,8 +252,8 @@ def measure_shifts(test: pd.DataFrame, shifted: pd.DataFrame) -> pd.DataFrame:
     all of one are compared with all of the other.
 
     Args:
-        test: One row per test image: `right` (whether the model was), and `scene` where known.
-        shifted: One row per shifted image: `right`, `shift`, and `scene` where known.
+        test: One row per answer: `right` (whether the model was), and `scene` where known.
+        shifted: One row per answer for a shifted image: `right`, `shift`, and `scene` where known.
 
     Returns:
         One row per shift: `shift`, `accuracy`, `accuracy_low`, `accuracy_high`, `test_accuracy` (of the same scenes
@@ -262,7 +275,7 @@ def measure_shifts(test: pd.DataFrame, shifted: pd.DataFrame) -> pd.DataFrame:
             change = compare_means(part["right"], same_scene, groups=part["scene"])
         row = {"shift": name, "accuracy": score.value, "accuracy_low": score.low, "accuracy_high": score.high}
         row["test_accuracy"] = float(test["right"].mean() if same_scene is None else np.mean(same_scene))
-        rows.append(row | change._asdict() | {"n": len(part), "is_paired": same_scene is not None})
+        rows.append(row | change._asdict() | {"n": score.n, "is_paired": same_scene is not None})
     return pd.DataFrame(rows)
 
 
@@ -340,8 +353,16 @@ def _score_bins(
 
 
 def _learn(features: np.ndarray, codes: np.ndarray) -> Any:
-    weight, bias = fit_linear_head(features, codes, n_classes=int(codes.max()) + 1, C=FIXED_C)
-    return lambda images: (images @ weight.T + bias).argmax(axis=1)
+    n_classes = codes.shape[1] if codes.ndim == 2 else int(codes.max()) + 1
+    weight, bias = fit_linear_head(features, codes, n_classes=n_classes, C=FIXED_C)
+    return lambda images: images @ weight.T + bias
+
+
+def _repeat(groups: Any, codes: np.ndarray) -> Any:
+    """Name the group of each answer: of several labels, the decisions of an image are one."""
+    if codes.ndim == 1:
+        return groups
+    return np.repeat(np.arange(len(codes)) if groups is None else np.asarray(groups), codes.shape[1])
 
 
 def _make_rows(scores: Mapping[str, Score]) -> pd.DataFrame:

@@ -3,9 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from utils_cv.data.image_table import load_image_table
-from utils_cv.data.splits import complete_splits
+from utils_cv.data.splits import complete_splits, split_folds
 from utils_cv.evaluation.metrics import compare_accuracy
 from utils_cv.studies import splits_and_test_sets
 from utils_cv.studies.splits_and_test_sets import (
@@ -180,9 +181,9 @@ def colored_features(monkeypatch):
 
 def test_every_row_is_answered(image_dir, colored_features):
     scored = score_images(complete_splits(load_image_table(image_dir)), im_size_px=32)
-    assert len(scored.table) == len(scored.pixels) == len(scored.features) == 20
-    assert (scored.table["right"] == (scored.table["predicted"] == scored.table["label"])).all()
-    assert scored.table["right"].all(), "red cans and blue cartons"
+    assert len(scored.answers) == len(scored.images.pixels) == len(scored.features) == 20
+    assert (scored.answers["right"] == (scored.probabilities.argmax(axis=1) == scored.codes)).all()
+    assert scored.answers["right"].all(), "red cans and blue cartons"
 
 
 def test_only_train_images_are_learned(image_dir, colored_features):
@@ -190,27 +191,63 @@ def test_only_train_images_are_learned(image_dir, colored_features):
     is_test = table["split"] == "test"
     swapped = table["label"].map({"can": "carton", "carton": "can"})
     first, second = (
-        score_images(labeled, im_size_px=32).table
+        score_images(labeled, im_size_px=32)
         for labeled in (table, table.assign(label=table["label"].where(~is_test, swapped)))
     )
-    assert first["predicted"].tolist() == second["predicted"].tolist()
-    assert not second.loc[is_test, "right"].any()
+    assert first.probabilities.tolist() == second.probabilities.tolist()
+    assert not second.answers.loc[is_test, "right"].any()
 
 
-def test_several_labels_are_refused(image_dir):
+def test_of_several_labels_each_decision_is_an_answer_and_those_of_an_image_belong_together(
+    image_dir, colored_features
+):
     table = complete_splits(load_image_table(image_dir))
     table.loc[0, "label"] = "can|carton"
-    with pytest.raises(ValueError, match="one label per image"):
-        score_images(table, im_size_px=32)
+    scored = score_images(table, im_size_px=32)
+    is_there = np.array([["can" in label, "carton" in label] for label in table["label"]])
+    assert scored.answers["right"].tolist() == ((scored.probabilities > 0.5) == is_there).ravel().tolist()
+    assert scored.answers["group"].tolist() == table["path"].repeat(2).tolist()
+    assert scored.answers.index.tolist() == np.arange(20).repeat(2).tolist()
+    shifts = measure_shifts(scored.answers, scored.answers.assign(shift="night"))
+    assert shifts["n"].item() == 20 and shifts["value"].item() == 0
+
+
+def make_label_scenes(n_scenes, *, seed):
+    """As `make_scenes`, with two labels that are each other's opposite: every model is right on both or on none."""
+    features, codes, scenes = make_scenes(n_scenes, seed=seed)
+    return features, np.stack([codes, 1 - codes], axis=1), scenes
+
+
+def test_two_opposite_labels_count_as_one_class(monkeypatch):
+    monkeypatch.setattr(splits_and_test_sets, "split_label_folds", lambda y, *a, **b: split_folds(y[:, 0], *a, **b))
+    cases = []
+    for make in (make_label_scenes, make_scenes):
+        features, codes, scenes = make(24, seed=0)
+        other, other_codes, _ = make(30, seed=1)
+        tables = compare_splits(features, codes, scenes, (other, other_codes), n_folds=4, n_repeats=2)
+        options = {"groups": np.arange(150) // 5, "n_draws": 2}
+        copies = measure_injected_duplicates((features, codes), (other, other_codes), other, **options)
+        cases.append(np.concatenate([table[["value", "low", "high", "n"]].to_numpy() for table in (*tables, copies)]))
+    np.testing.assert_allclose(*cases, atol=0.05)
 
 
 def test_only_images_of_known_classes_match_and_a_missing_source_is_an_error(image_dir):
-    assert load_matching_table(str(image_dir), ["can", "mug"])["label"].unique().tolist() == ["can"]
+    own = pd.DataFrame({"label": ["can", "mug"]})
+    assert load_matching_table(str(image_dir), own)["label"].unique().tolist() == ["can"]
     with pytest.raises(FileNotFoundError):
-        load_matching_table("no such folder", ["can"])
+        load_matching_table("no such folder", own)
+
+
+@pytest.mark.parametrize(("own", "matching"), [("can", ["can"]), ("can|jar", ["can", "can|jar", ""])])
+def test_joined_labels_match_a_table_of_several_labels(tmp_path, own, matching):
+    table = pd.DataFrame({"image": list("abcd"), "label": ["can", "can|jar", "", "can|mug"]})
+    for name in table["image"]:
+        Image.new("RGB", (8, 8)).save(tmp_path / name, "PNG")
+    table.to_csv(tmp_path / "labels.csv", index=False)
+    assert load_matching_table(str(tmp_path), pd.DataFrame({"label": [own]}))["label"].tolist() == matching
 
 
 @pytest.mark.parametrize("source", ["", "own"], ids=["no source", "other classes"])
 def test_nothing_that_matches_gives_an_empty_table_that_joins(image_dir, source):
-    empty = load_matching_table(source and str(image_dir), ["mug"])
+    empty = load_matching_table(source and str(image_dir), pd.DataFrame({"label": ["mug"]}))
     assert empty.empty and len(pd.concat([pd.DataFrame({"path": ["a"], "label": ["can"]}), empty])) == 1
