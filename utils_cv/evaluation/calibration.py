@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .intervals import Z_95, Score, compute_wilson_interval, resample_statistic
-from .metrics import check_probabilities, check_same_length, read_labels
+from .intervals import Z_95, Score, measure_mean, resample_statistic
+from .metrics import check_multi_hot, check_probabilities, check_same_length, read_labels
 
 TEMPERATURE_LIMITS = (0.05, 20.0)
 
 
-def measure_calibration_error(y_true: Any, probabilities: Any, *, n_bins: int = 15, n_bootstrap: int = 1000) -> Score:
+def measure_calibration_error(
+    y_true: Any, probabilities: Any, *, groups: Any = None, n_bins: int = 15, n_bootstrap: int = 1000
+) -> Score:
     """Measure the expected calibration error: the mean distance of confidence and accuracy in bins of confidence.
 
     The error of few images comes out too high: of 160 images 0.09 on average where the truth is 0. So the interval lies
@@ -25,13 +27,16 @@ def measure_calibration_error(y_true: Any, probabilities: Any, *, n_bins: int = 
     In simulations of 60 to 500 images it held the truth in 92 to 100 % of cases.
 
     Args:
-        y_true: Class codes (n_images,).
-        probabilities: (n_images, n_classes), rows add up to 1.
+        y_true: Class codes (n_images,). Of several labels 0 and 1, (n_images, n_classes): then the probability of each
+            label is compared with how often images have it.
+        probabilities: (n_images, n_classes); with class codes, rows add up to 1.
+        groups: (n_images,), images of one group, such as a scene, do not count as independent. Default: all do. The
+            labels of one image never do.
         n_bins: Number of bins of equal width.
         n_bootstrap: Resamples behind the interval.
 
     Returns:
-        The error, in [0, 1]; 0 is perfect.
+        The error, in [0, 1]; 0 is perfect. `n` counts images or groups.
 
     Raises:
         ValueError: If the arrays do not fit each other, or the probabilities look like logits.
@@ -40,40 +45,45 @@ def measure_calibration_error(y_true: Any, probabilities: Any, *, n_bins: int = 
         >>> measure_calibration_error([0, 1], [[1.0, 0.0], [0.5, 0.5]]).value  # confidence 0.75, accuracy 0.5
         0.25
     """
-    confidence, is_right = _compare_confidence(y_true, probabilities)
-    in_bin = np.eye(n_bins)[_find_bins(confidence, n_bins)]  # (n_images, n_bins)
-    surplus = in_bin * (confidence - is_right)[:, None]
-    n, rng = len(confidence), np.random.default_rng(0)
+    confidence, is_right, units, draws = _compare_confidence(y_true, probabilities, groups)
+    in_bin = np.eye(n_bins)[_find_bins(confidence, n_bins)]  # (n_answers, n_bins)
+    n, rng = int(units.max()) + 1, np.random.default_rng(0)
+    surplus, size = np.zeros((n, n_bins)), np.bincount(units)
+    np.add.at(surplus, units, in_bin * (confidence - is_right)[:, None])
 
     def statistic(counts: np.ndarray) -> np.ndarray:
-        return np.abs(counts @ surplus).sum(axis=1) / n
+        return np.abs(counts @ surplus).sum(axis=1) / (counts @ size)
 
     def simulate_calibrated(counts: np.ndarray) -> np.ndarray:
-        is_right = rng.random(counts.shape) < confidence  # right as often as the model says
-        return np.abs((confidence - is_right) @ in_bin).sum(axis=1) / n
+        is_right = rng.random(counts.shape)[:, draws] < confidence  # right as often as the model says
+        return np.abs((confidence - is_right) @ in_bin).sum(axis=1) / len(confidence)
 
     value = float(statistic(np.ones((1, n)))[0])
     resampled = resample_statistic(statistic, n, n_bootstrap=n_bootstrap, seed=rng)
-    by_chance = resample_statistic(simulate_calibrated, n, n_bootstrap=n_bootstrap)
+    by_chance = resample_statistic(simulate_calibrated, int(draws.max()) + 1, n_bootstrap=n_bootstrap)
     # half as much again, because the images themselves carry some of the bias that their resamples show
     center = value - 1.5 * max(float(resampled.mean()) - value, 0.0)
-    half, (worst, best) = Z_95 * float(resampled.std()), compute_wilson_interval(is_right.sum(), n)
+    half, (_, worst, best, _) = Z_95 * float(resampled.std()), measure_mean(is_right, groups=units)
     low = 0.0 if value <= np.quantile(by_chance, 0.975) else min(max(center - half, 0.0), value)
     mean = float(confidence.mean())
     return Score(value, low, min(max(center + half, value, mean - worst, best - mean), 1.0), n)
 
 
-def compute_reliability_table(y_true: Any, probabilities: Any, *, n_bins: int = 10) -> pd.DataFrame:
+def compute_reliability_table(
+    y_true: Any, probabilities: Any, *, groups: Any = None, n_bins: int = 10
+) -> pd.DataFrame:
     """Compute the numbers of a reliability diagram, which scikit-learn's `calibration_curve` gives without counts.
 
     Args:
-        y_true: Class codes (n_images,).
-        probabilities: (n_images, n_classes), rows add up to 1.
+        y_true: As in `measure_calibration_error`.
+        probabilities: As there.
+        groups: As there.
         n_bins: Number of bins of equal width.
 
     Returns:
-        One row per bin that holds images: `confidence` (mean probability of the predicted class), `accuracy`,
-        `accuracy_low`, `accuracy_high` (Wilson's 95 % interval), `n` images.
+        One row per bin that holds images: `confidence` (mean probability of the predicted class, or of the labels),
+        `accuracy` (share of right answers, or of labels that images have), `accuracy_low`, `accuracy_high` (Wilson's 95
+        % interval), `n` images or groups.
 
     Raises:
         ValueError: As `measure_calibration_error`.
@@ -83,12 +93,13 @@ def compute_reliability_table(y_true: Any, probabilities: Any, *, n_bins: int = 
         >>> table.shape, table["confidence"].tolist()
         ((2, 5), [0.6, 0.9])
     """
-    confidence, is_right = _compare_confidence(y_true, probabilities)
-    rows = pd.DataFrame({"confidence": confidence, "accuracy": is_right.astype(float)})
-    groups = rows.groupby(_find_bins(confidence, n_bins))
-    table, n = groups.mean().reset_index(drop=True), groups.size().to_numpy()
-    low, high = compute_wilson_interval(groups["accuracy"].sum().to_numpy(), n)
-    return table.assign(accuracy_low=low, accuracy_high=high, n=n)
+    confidence, is_right, units, _ = _compare_confidence(y_true, probabilities, groups)
+    answers, rows = pd.DataFrame({"confidence": confidence, "is_right": is_right, "unit": units}), []
+    for _, part in answers.groupby(_find_bins(confidence, n_bins)):
+        score = measure_mean(part["is_right"], groups=part["unit"])
+        row = {"confidence": part["confidence"].mean(), "accuracy": score.value}
+        rows.append(row | {"accuracy_low": score.low, "accuracy_high": score.high, "n": score.n})
+    return pd.DataFrame(rows)
 
 
 def fit_temperature(y_true: Any, logits: Any, *, weights: Any = None) -> float:
@@ -153,12 +164,25 @@ def weigh_images(targets: Any, learned: Any) -> np.ndarray:
     return (len(learned) / (len(counts) * counts))[targets]
 
 
-def _compare_confidence(y_true: Any, probabilities: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return the probability of the predicted class and whether it is right, both (n_images,)."""
-    probabilities = check_probabilities(probabilities, rows_sum_to_one=True)
+def _compare_confidence(
+    y_true: Any, probabilities: Any, groups: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return the probability of each answer, whether it is right, its image or group, and what is right together.
+
+    An answer is the predicted class of an image. Of several labels it is each label of an image, right where the image
+    has it; those of an image are drawn together, but need not be right together, as images of a group may.
+    """
+    probabilities = check_probabilities(probabilities, rows_sum_to_one=np.ndim(y_true) != 2)
+    units = np.arange(len(probabilities)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    if np.ndim(y_true) == 2:
+        (true,), n_labels = check_multi_hot(y_true=y_true), probabilities.shape[1]
+        if true.shape != probabilities.shape:
+            raise ValueError(f"Expected equal shapes, got y_true {true.shape}, probabilities {probabilities.shape}.")
+        draws = units[:, None] * n_labels + np.arange(n_labels)
+        return probabilities.ravel(), true.ravel(), np.repeat(units, n_labels), draws.ravel()
     codes = read_labels(y_true, range(probabilities.shape[1]), name="y_true")
     check_same_length(y_true=codes, probabilities=probabilities)
-    return probabilities.max(axis=1), probabilities.argmax(axis=1) == codes
+    return probabilities.max(axis=1), probabilities.argmax(axis=1) == codes, units, units
 
 
 def _find_bins(confidence: np.ndarray, n_bins: int) -> np.ndarray:
