@@ -69,9 +69,7 @@ def measure_calibration_error(
     return Score(value, low, min(max(center + half, value, mean - worst, best - mean), 1.0), n)
 
 
-def compute_reliability_table(
-    y_true: Any, probabilities: Any, *, groups: Any = None, n_bins: int = 10
-) -> pd.DataFrame:
+def compute_reliability_table(y_true: Any, probabilities: Any, *, groups: Any = None, n_bins: int = 10) -> pd.DataFrame:
     """Compute the numbers of a reliability diagram, which scikit-learn's `calibration_curve` gives without counts.
 
     Args:
