@@ -27,6 +27,7 @@ from utils_cv.training.linear_probe import count_units, find_right, fit_linear_h
 
 from .experiment import FIXED_C, join_results, run_trials
 
+Data = tuple[np.ndarray, np.ndarray]  # features (n_images, n_features), and classes
 RANDOM, GROUPED = "random split", "scenes kept together"
 SHARES = (0.1, 0.25, 0.5, 1.0)  # of the test images, that are copied
 
@@ -92,7 +93,7 @@ def compare_splits(
     features: np.ndarray,
     codes: np.ndarray,
     groups: Any,
-    other: tuple[np.ndarray, np.ndarray],
+    other: Data,
     *,
     other_groups: np.ndarray | None = None,
     n_folds: int = 5,
@@ -130,7 +131,7 @@ def compare_splits(
     n_groups = int(count_units(labels, groups[rows]).min())
     if n_groups < 2:
         raise ValueError(f"A class has {n_groups} groups; expected two or more in every class, to learn and to test.")
-    trial = functools.partial(_score_folds, features, codes, groups, other, min(n_folds, n_groups))
+    trial = functools.partial(_score_folds, (features, codes), groups, other, min(n_folds, n_groups))
     settings = [
         {"split": split, "seed": seed * 1000 + repeat} for repeat in range(n_repeats) for split in (RANDOM, GROUPED)
     ]
@@ -154,14 +155,9 @@ def compare_splits(
 
 
 def _score_folds(
-    features: np.ndarray,
-    codes: np.ndarray,
-    groups: np.ndarray,
-    other: tuple[np.ndarray, np.ndarray],
-    n_folds: int,
-    split: str,
-    seed: int,
-) -> dict[str, Any]:
+    data: Data, groups: np.ndarray, other: Data, n_folds: int, split: str, seed: int
+) -> dict[str, np.ndarray]:
+    features, codes = data
     right, other_right = np.full(codes.shape, np.nan), []
     make_folds = split_label_folds if codes.ndim == 2 else split_folds
     for train, test in make_folds(codes, None if split == RANDOM else groups, n_folds=n_folds, seed=seed):
@@ -172,13 +168,7 @@ def _score_folds(
 
 
 def measure_injected_duplicates(
-    train: tuple[np.ndarray, np.ndarray],
-    test: tuple[np.ndarray, np.ndarray],
-    copies: np.ndarray,
-    *,
-    groups: np.ndarray | None = None,
-    n_draws: int = 5,
-    seed: int = 0,
+    train: Data, test: Data, copies: np.ndarray, *, groups: np.ndarray | None = None, n_draws: int = 5, seed: int = 0
 ) -> pd.DataFrame:
     """Put near-copies of some test images among the training images and see what the test score then claims.
 
@@ -209,13 +199,7 @@ def measure_injected_duplicates(
     return pd.DataFrame(rows)
 
 
-def _score_with_copies(
-    train: tuple[np.ndarray, np.ndarray],
-    test: tuple[np.ndarray, np.ndarray],
-    copies: np.ndarray,
-    share: float,
-    seed: int,
-) -> dict[str, Any]:
+def _score_with_copies(train: Data, test: Data, copies: np.ndarray, share: float, seed: int) -> dict[str, np.ndarray]:
     copied = np.random.default_rng(seed).permutation(len(copies))[: round(share * len(copies))]
     predict = _learn(np.concatenate([train[0], copies[copied]]), np.concatenate([train[1], test[1][copied]]))
     return {"right": find_right(test[1], predict(test[0])).ravel()}

@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
 from utils_cv.data.image_table import load_image_table
 from utils_cv.data.splits import complete_splits, split_folds
@@ -198,36 +197,27 @@ def test_only_train_images_are_learned(image_dir, colored_features):
     assert not second.answers.loc[is_test, "right"].any()
 
 
-def test_of_several_labels_each_decision_is_an_answer_and_those_of_an_image_belong_together(
-    image_dir, colored_features
-):
+def test_of_several_labels_each_decision_is_an_answer(image_dir, colored_features):
     table = complete_splits(load_image_table(image_dir))
     table.loc[0, "label"] = "can|carton"
     scored = score_images(table, im_size_px=32)
-    is_there = np.array([["can" in label, "carton" in label] for label in table["label"]])
-    assert scored.answers["right"].tolist() == ((scored.probabilities > 0.5) == is_there).ravel().tolist()
+    is_right = (scored.probabilities > 0.5) == scored.codes
+    assert scored.codes[0].tolist() == [1, 1] and scored.answers["right"].tolist() == is_right.ravel().tolist()
     assert scored.answers["group"].tolist() == table["path"].repeat(2).tolist()
-    assert scored.answers.index.tolist() == np.arange(20).repeat(2).tolist()
     shifts = measure_shifts(scored.answers, scored.answers.assign(shift="night"))
     assert shifts["n"].item() == 20 and shifts["value"].item() == 0
 
 
-def make_label_scenes(n_scenes, *, seed):
-    """As `make_scenes`, with two labels that are each other's opposite: every model is right on both or on none."""
-    features, codes, scenes = make_scenes(n_scenes, seed=seed)
-    return features, np.stack([codes, 1 - codes], axis=1), scenes
-
-
 def test_two_opposite_labels_count_as_one_class(monkeypatch):
+    """A model is right on both or on none of them."""
     monkeypatch.setattr(splits_and_test_sets, "split_label_folds", lambda y, *a, **b: split_folds(y[:, 0], *a, **b))
+    (features, codes, scenes), (other, other_codes, _) = make_scenes(24, seed=0), make_scenes(30, seed=1)
     cases = []
-    for make in (make_label_scenes, make_scenes):
-        features, codes, scenes = make(24, seed=0)
-        other, other_codes, _ = make(30, seed=1)
-        tables = compare_splits(features, codes, scenes, (other, other_codes), n_folds=4, n_repeats=2)
-        options = {"groups": np.arange(150) // 5, "n_draws": 2}
-        copies = measure_injected_duplicates((features, codes), (other, other_codes), other, **options)
-        cases.append(np.concatenate([table[["value", "low", "high", "n"]].to_numpy() for table in (*tables, copies)]))
+    for encode in (np.eye(2, dtype=int).__getitem__, np.asarray):
+        train, test = (features, encode(codes)), (other, encode(other_codes))
+        tables = compare_splits(*train, scenes, test, n_folds=4, n_repeats=2)
+        copied = measure_injected_duplicates(train, test, other, groups=np.arange(150) // 5, n_draws=2)
+        cases.append(np.concatenate([table[["value", "low", "high", "n"]].to_numpy() for table in (*tables, copied)]))
     np.testing.assert_allclose(*cases, atol=0.05)
 
 
@@ -239,12 +229,10 @@ def test_only_images_of_known_classes_match_and_a_missing_source_is_an_error(ima
 
 
 @pytest.mark.parametrize(("own", "matching"), [("can", ["can"]), ("can|jar", ["can", "can|jar", ""])])
-def test_joined_labels_match_a_table_of_several_labels(tmp_path, own, matching):
-    table = pd.DataFrame({"image": list("abcd"), "label": ["can", "can|jar", "", "can|mug"]})
-    for name in table["image"]:
-        Image.new("RGB", (8, 8)).save(tmp_path / name, "PNG")
-    table.to_csv(tmp_path / "labels.csv", index=False)
-    assert load_matching_table(str(tmp_path), pd.DataFrame({"label": [own]}))["label"].tolist() == matching
+def test_joined_labels_match_a_table_of_several_labels(monkeypatch, own, matching):
+    other = pd.DataFrame({"label": ["can", "can|jar", "", "can|mug"]})
+    monkeypatch.setattr(splits_and_test_sets, "load_image_table", lambda source: other)
+    assert load_matching_table("a folder", pd.DataFrame({"label": [own]}))["label"].tolist() == matching
 
 
 @pytest.mark.parametrize("source", ["", "own"], ids=["no source", "other classes"])
