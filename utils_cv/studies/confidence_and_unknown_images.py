@@ -1,4 +1,8 @@
-"""Confidence and unknown images: what a model says of images, and of classes, that it has not learned."""
+"""Confidence and unknown images: what a model says of images, and of classes, that it has not learned.
+
+Where images have several labels, `codes` are 0 and 1 (n_images, n_classes), and unknown is an image that has none of
+the labels learned. It is not near one class, so the relative Mahalanobis distance and the combination are left out.
+"""
 
 import functools
 import warnings
@@ -8,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import logsumexp, softmax
+from scipy.special import expit, logsumexp, softmax
 
 from utils_cv.data.splits import split_folds
 from utils_cv.evaluation.intervals import Score, measure_mean
@@ -22,9 +26,10 @@ from utils_cv.evaluation.out_of_distribution import (
     scale_features,
     space_evenly,
 )
-from utils_cv.training.linear_probe import fit_linear_head
+from utils_cv.training.label_heads import split_label_folds
+from utils_cv.training.linear_probe import count_units, fit_linear_head
 
-from .experiment import FIXED_C, run_trials
+from .experiment import FIXED_C, list_pairs, repeat_answers, run_trials
 
 KNOWN, LEFT_OUT = "known", "left out"
 OOD_SCORES = ("highest probability", HIGHEST_LOGIT, "energy", "neighbors", MAHALANOBIS, "combination")
@@ -44,15 +49,16 @@ def score_images(
     """Score images by five ways to say how unusual they are.
 
     Args:
-        learned: Features (n_learned, n_features) and classes (n_learned,) of the images that the model has learned.
+        learned: Features (n_learned, n_features) and codes of the images that the model has learned.
         features: (n_images, n_features), of the images to score.
         logits: (n_images, n_classes), of the model.
         ridge: As in `utils_cv.evaluation.out_of_distribution.fit_ood_detector`.
 
     Returns:
-        A column for each, higher is more unusual: the "highest probability" or "highest logit" (Hendrycks et al. 2022)
-        is low, the "energy" of all logits is high (Liu et al. 2020), the 3 nearest "neighbors" among the images learned
-        are far (Sun et al. 2022), or the "relative Mahalanobis" distance of an `OodDetector` is long.
+        A column for each, higher is more unusual: the "highest probability" (of several labels, that of the least
+        certain yes or no) or "highest logit" (Hendrycks et al. 2022) is low, the "energy" of all logits is high (Liu et
+        al. 2020; of several labels Wang et al. 2021), the 3 nearest "neighbors" among the images learned that have a
+        label are far (Sun et al. 2022), or the "relative Mahalanobis" distance of an `OodDetector` is long.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -63,15 +69,20 @@ def score_images(
 
     if not len(features):
         return pd.DataFrame(columns=list(OOD_SCORES[:-1]))
-    nearest = NearestNeighbors(n_neighbors=min(_N_NEIGHBORS, len(learned[0]))).fit(scale_features(learned[0]))
-    columns = [-softmax(logits, axis=1).max(axis=1), -logits.max(axis=1), -logsumexp(logits, axis=1)]
+    several, of_classes = learned[1].ndim == 2, learned[0][np.unique(list_pairs(learned[1])[0])]
+    nearest = NearestNeighbors(n_neighbors=min(_N_NEIGHBORS, len(of_classes))).fit(scale_features(of_classes))
+    energy = np.logaddexp(0, logits).sum(axis=1) if several else logsumexp(logits, axis=1)
+    certainty = expit(np.abs(logits)).min(axis=1) if several else softmax(logits, axis=1).max(axis=1)
+    columns = [-certainty, -logits.max(axis=1), -energy]
     columns += [nearest.kneighbors(scale_features(features))[0].mean(axis=1)]
-    columns += [fit_ood_detector(*learned, ridge=ridge).score(features, logits)]
+    columns += [] if several else [fit_ood_detector(*learned, ridge=ridge).score(features, logits)]
     return pd.DataFrame(dict(zip(OOD_SCORES, columns, strict=False)))
 
 
 def _combine(table: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
     """Add the mean of the highest logit and the relative Mahalanobis distance, each standardized by known images."""
+    if MAHALANOBIS not in known:
+        return table
     parts = (table[_COMBINED] - known[_COMBINED].mean()) / known[_COMBINED].std()
     return table.assign(combination=parts.mean(axis=1))
 
@@ -91,9 +102,10 @@ def score_by_folds(
 
     Args:
         features: (n_images, n_features), of the images to learn and to score.
-        codes: (n_images,), their classes. An image whose class a model could not learn is not scored by it.
+        codes: (n_images,), their classes. An image whose classes a model could not learn is not scored by it.
         others: Names to features of further images, which every model scores.
-        left_out: A class that no model learns, so that its images are unknown.
+        left_out: A class that no model learns, so that its images are unknown: of several labels, those that have no
+            other one.
         groups: (n_images,) scene, video or patient of each image; equal ones stay in one fold.
         C: As in `utils_cv.training.linear_probe.fit_linear_head`; None chooses it for each model.
         ridge: As in `utils_cv.evaluation.out_of_distribution.fit_ood_detector`.
@@ -113,21 +125,20 @@ def score_by_folds(
         {'known': 12}
     """
     groups = None if groups is None else np.asarray(groups)
-    units = pd.DataFrame({"code": codes, "unit": np.arange(len(codes)) if groups is None else groups})
-    n_folds = max(2, min(_MAX_FOLDS, units.drop_duplicates()["code"].value_counts().max()))
+    units, (rows, labels) = np.arange(len(codes)) if groups is None else groups, list_pairs(codes)
+    counts, make_folds = count_units(labels, units[rows]), split_label_folds if codes.ndim == 2 else split_folds
     with warnings.catch_warnings():  # smaller classes are missing in some folds, which is allowed for below
-        warnings.filterwarnings("ignore", message="The least populated class")
-        folds = split_folds(codes, groups, n_folds=n_folds, seed=seed)
+        warnings.filterwarnings("ignore", message="The least populated class|Images that every|Groups that every")
+        folds = make_folds(codes, groups, n_folds=max(2, min(_MAX_FOLDS, counts.max())), seed=seed)
     parts = []
     for fold, (learned, held_out) in enumerate(folds):
-        learned = learned[codes[learned] != left_out]
-        classes, learned_codes = np.unique(codes[learned], return_inverse=True)
-        if len(classes) < 2:
+        learned, learned_codes, parts_of = _divide(codes, left_out, learned, held_out)
+        n_classes = learned_codes.shape[1] if codes.ndim == 2 else len(np.unique(learned_codes))
+        if n_classes < 2:
             continue
         near = None if groups is None else groups[learned]
-        head = fit_linear_head(features[learned], learned_codes, n_classes=len(classes), C=C, groups=near, seed=seed)
-        rows = {KNOWN: held_out[np.isin(codes[held_out], classes)], LEFT_OUT: held_out[codes[held_out] == left_out]}
-        sources = {source: (features[part], units["unit"].to_numpy()[part]) for source, part in rows.items()}
+        head = fit_linear_head(features[learned], learned_codes, n_classes=n_classes, C=C, groups=near, seed=seed)
+        sources = {source: (features[part], units[part]) for source, part in parts_of.items()}
         sources |= {source: (new, np.arange(len(new))) for source, new in others.items()}
         sources = {source: (new, unit) for source, (new, unit) in sources.items() if len(new)}
         if sources:
@@ -137,9 +148,26 @@ def score_by_folds(
             scores = score_images((features[learned], learned_codes), new, logits, ridge=ridge)
             parts.append(pd.concat(of, ignore_index=True).join(scores))
     if not parts:
-        raise ValueError(f"Got {units['code'].value_counts().to_dict()} images; expected two classes of two or more.")
+        raise ValueError(f"Got {counts.to_dict()} images; expected two classes of two or more.")
     table = pd.concat(parts, ignore_index=True)
     return _combine(table, table[table["source"] == KNOWN]).assign(probability=-table["highest probability"])
+
+
+def _divide(
+    codes: np.ndarray, left_out: int | None, learned: np.ndarray, held_out: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Positions to learn and what, and those of known and of left-out images; what is not learned is not known."""
+    if codes.ndim == 1:
+        learned = learned[codes[learned] != left_out]
+        classes, learned_codes = np.unique(codes[learned], return_inverse=True)
+        is_known, is_out = np.isin(codes, classes), np.isin(codes, [] if left_out is None else [left_out])
+    else:
+        is_class = np.array([code != left_out for code in range(codes.shape[1])])
+        is_out = (np.count_nonzero(codes, axis=1) > 0) & (np.count_nonzero(codes[:, is_class], axis=1) == 0)
+        learned = learned[~is_out[learned]]
+        is_class &= codes[learned].any(axis=0)
+        learned_codes, is_known = codes[learned][:, is_class], np.count_nonzero(codes[:, is_class], axis=1) > 0
+    return learned, learned_codes, {KNOWN: held_out[is_known[held_out]], LEFT_OUT: held_out[is_out[held_out]]}
 
 
 def compare_left_out(
@@ -159,7 +187,7 @@ def compare_left_out(
 
     Args:
         features: (n_images, n_features).
-        codes: (n_images,), positions in `class_names`.
+        codes: (n_images,), positions in `class_names`; or 0 and 1, (n_images, n_classes).
         class_names: Of three classes or more; with two, nothing is left to tell apart.
         expected: Share of images of the learned classes to reject, in [0, 1].
         groups: As in `score_by_folds`.
@@ -169,7 +197,8 @@ def compare_left_out(
 
     Returns:
         One row per class left out and score: `name`, `score`; `auroc`, and the share `rejected` of the class, with
-        their limits `..._low`, `..._high` and numbers of images `..._n`. No row for two classes.
+        their limits `..._low`, `..._high` and numbers of images `..._n`. No row for two classes, nor for a label that
+        no image has alone.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -177,11 +206,13 @@ def compare_left_out(
         >>> rows["name"].unique().tolist(), rows["score"].nunique()
         (['a', 'b', 'c'], 6)
     """
+    nothing = pd.DataFrame(columns=["name", "score", "auroc", "rejected"])
     if len(class_names) < 3:
-        return pd.DataFrame(columns=["name", "score", "auroc", "rejected"])
+        return nothing
     kept = space_evenly(np.arange(len(class_names)), _MAX_CLASSES)
     n_each = _MAX_IMAGES // len(kept)
-    part = np.concatenate([space_evenly(np.flatnonzero(codes == code), n_each) for code in kept])
+    rows_of, labels = list_pairs(codes)
+    part = pd.unique(np.concatenate([space_evenly(rows_of[labels == code], n_each) for code in kept]))
     features, codes, groups = features[part], codes[part], None if groups is None else np.asarray(groups)[part]
     turns, rows = space_evenly(kept, _MAX_TURNS), []
     settings = [{"left_out": code} for code in turns]
@@ -189,13 +220,13 @@ def compare_left_out(
     tables = run_trials(trial, settings, description="classes", show_progress=show_progress)
     for code, table in zip(turns, tables, strict=True):
         known, unknown = (table[table["source"] == source] for source in (KNOWN, LEFT_OUT))
-        for name in OOD_SCORES if len(unknown) else ():
+        for name in known.columns.intersection(OOD_SCORES, sort=False) if len(unknown) else ():
             units = {"groups_in": known["unit"], "groups_ood": unknown["unit"]}
             scores = {"auroc": measure_auroc(known[name], unknown[name], **units)}
             units = {"groups": unknown["unit"], "known_groups": known["unit"]}
             scores["rejected"] = measure_rejected(unknown[name], known[name], expected=expected, **units)
             rows.append({"name": class_names[code], "score": name, **_flatten(scores)})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows) if rows else nothing
 
 
 def compare_scores(
@@ -225,7 +256,7 @@ def compare_scores(
     """
     rows, options = [], {"expected": expected, "known_groups": known["unit"]}
     test, unknown = (_combine(table, known) if len(table) else table for table in (test, unknown))
-    for name in OOD_SCORES:
+    for name in known.columns.intersection(OOD_SCORES, sort=False):
         scores = {"false_alarm": measure_rejected(test[name], known[name], groups=groups, **options)}
         if len(unknown):
             scores["rejected"] = measure_rejected(unknown[name], known[name], **options)
@@ -243,7 +274,7 @@ def measure_coverage(
     """Measure the accuracy of the answers that are left when a person takes the least certain images.
 
     Args:
-        is_right: Whether the answer to each test image is right, bool (n_images,).
+        is_right: Whether the answer to each test image is right, bool (n_images,); or each label, (n_images, n_labels).
         certainty: Probability of that answer, (n_images,).
         known: Such probabilities of other images by models that have not learned them; their quantiles are the limits.
         groups: (n_images,), images of one group do not count as independent. Default: all do.
@@ -257,7 +288,8 @@ def measure_coverage(
         >>> measure_coverage(np.array([True, False]), np.array([0.9, 0.3]), known)["accuracy"].iloc[[0, 4]].tolist()
         [0.5, 1.0]
     """
-    rows = []
+    groups, certainty, rows = repeat_answers(groups, is_right), repeat_answers(certainty, is_right), []
+    is_right = is_right.ravel()
     for passed_on in np.arange(10) / 10:
         answered = certainty >= (known.quantile(passed_on) if passed_on else 0.0)
         if answered.any():

@@ -148,6 +148,20 @@ def make_task(table: pd.DataFrame, features: np.ndarray, *, takes_several: bool 
     return Task(table, features, names, codes, pool_rows, test_rows, n_smallest, groups)
 
 
+def list_pairs(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Position and class of each label of each image, from class codes or from 0 and 1 (n_images, n_classes)."""
+    rows, labels = np.nonzero(codes) if codes.ndim == 2 else (np.arange(len(codes)), codes)
+    return rows, labels
+
+
+def repeat_answers(of_image: Any, answers: np.ndarray) -> Any:
+    """Repeat what each image has for its answers, (n_images, n_labels); None for groups makes each image one."""
+    if answers.ndim == 1:
+        return of_image
+    of_image = np.arange(len(answers)) if of_image is None else np.asarray(of_image)
+    return np.repeat(of_image, answers.shape[1])
+
+
 class TrialError(RuntimeError):
     """A trial failed; the message names its setting, and the original error is its cause."""
 

@@ -25,7 +25,7 @@ from utils_cv.models.features import compute_features
 from utils_cv.training.label_heads import split_label_folds
 from utils_cv.training.linear_probe import count_units, find_right, fit_linear_head
 
-from .experiment import FIXED_C, join_results, run_trials
+from .experiment import FIXED_C, join_results, list_pairs, repeat_answers, run_trials
 
 Data = tuple[np.ndarray, np.ndarray]  # features (n_images, n_features), and classes
 RANDOM, GROUPED = "random split", "scenes kept together"
@@ -127,7 +127,7 @@ def compare_splits(
         >>> scores, differences = compare_splits(features, codes, groups, (others, other_codes))  # doctest: +SKIP
     """
     groups = np.unique(np.asarray(groups), return_inverse=True)[1]
-    rows, labels = np.nonzero(codes) if codes.ndim == 2 else (np.arange(len(codes)), codes)
+    rows, labels = list_pairs(codes)
     n_groups = int(count_units(labels, groups[rows]).min())
     if n_groups < 2:
         raise ValueError(f"A class has {n_groups} groups; expected two or more in every class, to learn and to test.")
@@ -140,8 +140,11 @@ def compare_splits(
         {split: np.stack(part[name]) for split, part in trials.groupby("split")} for name in ("right", "other")
     )
     is_judged = np.isfinite(np.concatenate(list(right.values()))).all(axis=0)
-    right, groups = {split: values[:, is_judged] for split, values in right.items()}, _repeat(groups, codes)[is_judged]
-    other_groups = _repeat(other_groups, other[1])
+    right, groups = (
+        {split: values[:, is_judged] for split, values in right.items()},
+        repeat_answers(groups, codes)[is_judged],
+    )
+    other_groups = repeat_answers(other_groups, other[1])
     claimed = {split: measure_mean(values, groups=groups) for split, values in right.items()}
     real = {split: measure_mean(values, groups=other_groups) for split, values in other_right.items()}
     scores = {f"{split}, claimed": claimed[split] for split in (RANDOM, GROUPED)}
@@ -191,7 +194,7 @@ def measure_injected_duplicates(
     settings = [{"share": share, "seed": seed * 1000 + draw} for share in (0.0, *SHARES) for draw in range(n_draws)]
     trials = join_results(settings, run_trials(trial, settings, description="duplicates"))
     right = {share: np.stack(part["right"]) for share, part in trials.groupby("share")}
-    groups, rows = _repeat(groups, test[1]), []
+    groups, rows = repeat_answers(groups, test[1]), []
     for share in SHARES:
         row = {"share": share, "n_copies": round(share * len(copies)), "accuracy": float(right[share].mean())}
         change = compare_means(right[share], right[0.0], groups=groups)._asdict()
@@ -340,13 +343,6 @@ def _learn(features: np.ndarray, codes: np.ndarray) -> Any:
     n_classes = codes.shape[1] if codes.ndim == 2 else int(codes.max()) + 1
     weight, bias = fit_linear_head(features, codes, n_classes=n_classes, C=FIXED_C)
     return lambda images: images @ weight.T + bias
-
-
-def _repeat(groups: Any, codes: np.ndarray) -> Any:
-    """Name the group of each answer: of several labels, the decisions of an image are one."""
-    if codes.ndim == 1:
-        return groups
-    return np.repeat(np.arange(len(codes)) if groups is None else np.asarray(groups), codes.shape[1])
 
 
 def _make_rows(scores: Mapping[str, Score]) -> pd.DataFrame:
