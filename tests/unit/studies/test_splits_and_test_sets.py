@@ -230,9 +230,9 @@ def test_only_images_of_known_classes_match_and_a_missing_source_is_an_error(ima
 
 @pytest.mark.parametrize(("own", "matching"), [("can", ["can"]), ("can|jar", ["can", "can|jar", ""])])
 def test_joined_labels_match_a_table_of_several_labels(monkeypatch, own, matching):
-    other = pd.DataFrame({"label": ["can", "can|jar", "", "can|mug"]})
+    own, other = pd.DataFrame({"label": [own]}), pd.DataFrame({"label": ["can", "can|jar", "", "can|mug"]})
     monkeypatch.setattr(splits_and_test_sets, "load_image_table", lambda source: other)
-    assert load_matching_table("a folder", pd.DataFrame({"label": [own]}))["label"].tolist() == matching
+    assert load_matching_table("a folder", own)["label"].tolist() == matching
 
 
 @pytest.mark.parametrize("source", ["", "own"], ids=["no source", "other classes"])
