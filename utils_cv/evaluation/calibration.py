@@ -95,9 +95,8 @@ def compute_reliability_table(y_true: Any, probabilities: Any, *, groups: Any = 
     answers, rows = pd.DataFrame({"confidence": confidence, "is_right": is_right, "unit": units}), []
     for _, part in answers.groupby(_find_bins(confidence, n_bins)):
         score = measure_mean(part["is_right"], groups=part["unit"])
-        row = {"confidence": part["confidence"].mean(), "accuracy": score.value}
-        rows.append(row | {"accuracy_low": score.low, "accuracy_high": score.high, "n": score.n})
-    return pd.DataFrame(rows)
+        rows.append([part["confidence"].mean(), *score])
+    return pd.DataFrame(rows, columns=["confidence", "accuracy", "accuracy_low", "accuracy_high", "n"])
 
 
 def fit_temperature(y_true: Any, logits: Any, *, weights: Any = None) -> float:
@@ -162,9 +161,7 @@ def weigh_images(targets: Any, learned: Any) -> np.ndarray:
     return (len(learned) / (len(counts) * counts))[targets]
 
 
-def _compare_confidence(
-    y_true: Any, probabilities: Any, groups: Any
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _compare_confidence(y_true: Any, probabilities: Any, groups: Any) -> tuple[np.ndarray, ...]:
     """Return the probability of each answer, whether it is right, its image or group, and what is right together.
 
     An answer is the predicted class of an image. Of several labels it is each label of an image, right where the image

@@ -29,7 +29,7 @@ from utils_cv.evaluation.out_of_distribution import (
 from utils_cv.training.label_heads import split_label_folds
 from utils_cv.training.linear_probe import count_units, fit_linear_head
 
-from .experiment import FIXED_C, list_pairs, repeat_answers, run_trials
+from .experiment import FIXED_C, run_trials
 
 KNOWN, LEFT_OUT = "known", "left out"
 OOD_SCORES = ("highest probability", HIGHEST_LOGIT, "energy", "neighbors", MAHALANOBIS, "combination")
@@ -40,11 +40,7 @@ _MAX_TURNS, _MAX_CLASSES, _MAX_IMAGES = 12, 60, 3000  # to leave classes out wit
 
 
 def score_images(
-    learned: tuple[np.ndarray, np.ndarray],
-    features: np.ndarray,
-    logits: np.ndarray,
-    *,
-    ridge: float = DEFAULT_RIDGE,
+    learned: tuple[np.ndarray, np.ndarray], features: np.ndarray, logits: np.ndarray, *, ridge: float = DEFAULT_RIDGE
 ) -> pd.DataFrame:
     """Score images by five ways to say how unusual they are.
 
@@ -69,7 +65,8 @@ def score_images(
 
     if not len(features):
         return pd.DataFrame(columns=list(OOD_SCORES[:-1]))
-    several, of_classes = learned[1].ndim == 2, learned[0][np.unique(list_pairs(learned[1])[0])]
+    several = learned[1].ndim == 2
+    of_classes = learned[0][learned[1].any(axis=1)] if several else learned[0]
     nearest = NearestNeighbors(n_neighbors=min(_N_NEIGHBORS, len(of_classes))).fit(scale_features(of_classes))
     energy = np.logaddexp(0, logits).sum(axis=1) if several else logsumexp(logits, axis=1)
     certainty = expit(np.abs(logits)).min(axis=1) if several else softmax(logits, axis=1).max(axis=1)
@@ -125,8 +122,8 @@ def score_by_folds(
         {'known': 12}
     """
     groups = None if groups is None else np.asarray(groups)
-    units, (rows, labels) = np.arange(len(codes)) if groups is None else groups, list_pairs(codes)
-    counts, make_folds = count_units(labels, units[rows]), split_label_folds if codes.ndim == 2 else split_folds
+    units, counts = np.arange(len(codes)) if groups is None else groups, count_units(codes, groups)
+    make_folds = split_label_folds if codes.ndim == 2 else split_folds
     with warnings.catch_warnings():  # smaller classes are missing in some folds, which is allowed for below
         warnings.filterwarnings("ignore", message="The least populated class|Images that every|Groups that every")
         folds = make_folds(codes, groups, n_folds=max(2, min(_MAX_FOLDS, counts.max())), seed=seed)
@@ -211,8 +208,8 @@ def compare_left_out(
         return nothing
     kept = space_evenly(np.arange(len(class_names)), _MAX_CLASSES)
     n_each = _MAX_IMAGES // len(kept)
-    rows_of, labels = list_pairs(codes)
-    part = pd.unique(np.concatenate([space_evenly(rows_of[labels == code], n_each) for code in kept]))
+    of_class = [np.flatnonzero(codes[:, code] if codes.ndim == 2 else codes == code) for code in kept]
+    part = pd.unique(np.concatenate([space_evenly(rows, n_each) for rows in of_class]))
     features, codes, groups = features[part], codes[part], None if groups is None else np.asarray(groups)[part]
     turns, rows = space_evenly(kept, _MAX_TURNS), []
     settings = [{"left_out": code} for code in turns]
@@ -230,12 +227,7 @@ def compare_left_out(
 
 
 def compare_scores(
-    known: pd.DataFrame,
-    test: pd.DataFrame,
-    unknown: pd.DataFrame,
-    *,
-    expected: float = 0.05,
-    groups: Any = None,
+    known: pd.DataFrame, test: pd.DataFrame, unknown: pd.DataFrame, *, expected: float = 0.05, groups: Any = None
 ) -> pd.DataFrame:
     """Reject test images and unknown images by each score, with thresholds that neither has set.
 
@@ -288,12 +280,12 @@ def measure_coverage(
         >>> measure_coverage(np.array([True, False]), np.array([0.9, 0.3]), known)["accuracy"].iloc[[0, 4]].tolist()
         [0.5, 1.0]
     """
-    groups, certainty, rows = repeat_answers(groups, is_right), repeat_answers(certainty, is_right), []
-    is_right = is_right.ravel()
+    groups, n_each = np.arange(len(is_right)) if groups is None else groups, is_right[0].size
+    is_right, certainty, groups, rows = is_right.ravel(), *(np.repeat(x, n_each) for x in (certainty, groups)), []
     for passed_on in np.arange(10) / 10:
         answered = certainty >= (known.quantile(passed_on) if passed_on else 0.0)
         if answered.any():
-            score = measure_mean(is_right[answered], groups=None if groups is None else groups[answered])
+            score = measure_mean(is_right[answered], groups=groups[answered])
             rows.append({"passed_on": passed_on, "answered": answered.mean(), **_flatten({"accuracy": score})})
     return pd.DataFrame(rows)
 

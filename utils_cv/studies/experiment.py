@@ -127,8 +127,8 @@ def make_task(table: pd.DataFrame, features: np.ndarray, *, takes_several: bool 
     is_test, groups = (table["split"] == "test").to_numpy(), list_groups(table)
     all_names = list_class_names(table)
     of_class = encode_labels(table["label"], all_names, multilabel=True) > 0
-    rows, of_row = np.nonzero(of_class & ~is_test[:, None])
-    n_units = count_units(np.array(all_names)[of_row], None if groups is None else groups[rows])
+    n_units = count_units(of_class[~is_test], None if groups is None else groups[~is_test])
+    n_units.index = pd.Index(all_names)[n_units.index]
     names = [name for name in all_names if n_units.get(name, 0) > 1]
     few = sorted(set(all_names) - set(names))
     if len(names) < 2:
@@ -146,20 +146,6 @@ def make_task(table: pd.DataFrame, features: np.ndarray, *, takes_several: bool 
     pool_rows, test_rows = (np.flatnonzero(is_kept & part) for part in (~is_test, is_test))
     n_smallest = int(of_class[pool_rows].sum(axis=0).min())
     return Task(table, features, names, codes, pool_rows, test_rows, n_smallest, groups)
-
-
-def list_pairs(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Position and class of each label of each image, from class codes or from 0 and 1 (n_images, n_classes)."""
-    rows, labels = np.nonzero(codes) if codes.ndim == 2 else (np.arange(len(codes)), codes)
-    return rows, labels
-
-
-def repeat_answers(of_image: Any, answers: np.ndarray) -> Any:
-    """Repeat what each image has for its answers, (n_images, n_labels); None for groups makes each image one."""
-    if answers.ndim == 1:
-        return of_image
-    of_image = np.arange(len(answers)) if of_image is None else np.asarray(of_image)
-    return np.repeat(of_image, answers.shape[1])
 
 
 class TrialError(RuntimeError):

@@ -25,7 +25,7 @@ from utils_cv.models.features import compute_features
 from utils_cv.training.label_heads import split_label_folds
 from utils_cv.training.linear_probe import count_units, find_right, fit_linear_head
 
-from .experiment import FIXED_C, join_results, list_pairs, repeat_answers, run_trials
+from .experiment import FIXED_C, join_results, run_trials
 
 Data = tuple[np.ndarray, np.ndarray]  # features (n_images, n_features), and classes
 RANDOM, GROUPED = "random split", "scenes kept together"
@@ -74,8 +74,9 @@ def score_images(
     if images.is_multilabel:
         probabilities = expit
         groups = list_groups(answers)
-        answers = answers.assign(group=answers["path"] if groups is None else groups)
-        answers = answers.loc[answers.index.repeat(n_classes)]
+        answers = answers.assign(group=answers["path"] if groups is None else groups).loc[
+            answers.index.repeat(n_classes)
+        ]
     answers = answers.assign(right=find_right(codes, logits).ravel())
     return ScoredImages(images, answers, features, codes, probabilities(logits))
 
@@ -127,8 +128,7 @@ def compare_splits(
         >>> scores, differences = compare_splits(features, codes, groups, (others, other_codes))  # doctest: +SKIP
     """
     groups = np.unique(np.asarray(groups), return_inverse=True)[1]
-    rows, labels = list_pairs(codes)
-    n_groups = int(count_units(labels, groups[rows]).min())
+    n_groups = int(count_units(codes, groups).min())
     if n_groups < 2:
         raise ValueError(f"A class has {n_groups} groups; expected two or more in every class, to learn and to test.")
     trial = functools.partial(_score_folds, (features, codes), groups, other, min(n_folds, n_groups))
@@ -142,11 +142,12 @@ def compare_splits(
     is_judged = np.isfinite(np.concatenate(list(right.values()))).all(axis=0)
     right, groups = (
         {split: values[:, is_judged] for split, values in right.items()},
-        repeat_answers(groups, codes)[is_judged],
+        _repeat(groups, codes)[is_judged],
     )
-    other_groups = repeat_answers(other_groups, other[1])
     claimed = {split: measure_mean(values, groups=groups) for split, values in right.items()}
-    real = {split: measure_mean(values, groups=other_groups) for split, values in other_right.items()}
+    real = {
+        split: measure_mean(values, groups=_repeat(other_groups, other[1])) for split, values in other_right.items()
+    }
     scores = {f"{split}, claimed": claimed[split] for split in (RANDOM, GROUPED)}
     scores |= {f"{split}, on other scenes": real[split] for split in (RANDOM, GROUPED)}
     differences = {
@@ -194,7 +195,7 @@ def measure_injected_duplicates(
     settings = [{"share": share, "seed": seed * 1000 + draw} for share in (0.0, *SHARES) for draw in range(n_draws)]
     trials = join_results(settings, run_trials(trial, settings, description="duplicates"))
     right = {share: np.stack(part["right"]) for share, part in trials.groupby("share")}
-    groups, rows = repeat_answers(groups, test[1]), []
+    groups, rows = _repeat(groups, test[1]), []
     for share in SHARES:
         row = {"share": share, "n_copies": round(share * len(copies)), "accuracy": float(right[share].mean())}
         change = compare_means(right[share], right[0.0], groups=groups)._asdict()
@@ -304,38 +305,33 @@ def compare_input_sizes(
     if not is_wide.any() or not is_narrow.any():
         raise ValueError(f"Got {is_wide.sum()} wide and {is_narrow.sum()} narrow objects; expected both.")
     right = {size: tables[size]["right"].to_numpy(dtype=bool) for size in (large, small)}
-    groups = list_groups(tables[small])
+    groups = _repeat(list_groups(tables[small]), widths)
 
     def score(size: int, is_kept: np.ndarray) -> Score:
-        return measure_mean(right[size][is_kept], groups=None if groups is None else groups[is_kept])
+        return measure_mean(right[size][is_kept], groups=groups[is_kept])
 
-    bins = [
-        {"name": f"{size} px", **row}
-        for size in right
-        for row in _score_bins(widths, edges, functools.partial(score, size))
-    ]
+    bins = [row for size in right for row in _score_bins(f"{size} px", widths, edges, functools.partial(score, size))]
     changes = {
         f"wide minus narrow, {size} px": compare_scores(score(size, is_wide), score(size, is_narrow)) for size in right
     }
     wide, narrow = (
-        compare_means(right[large][kept], right[small][kept], groups=None if groups is None else groups[kept])
-        for kept in (is_wide, is_narrow)
+        compare_means(right[large][kept], right[small][kept], groups=groups[kept]) for kept in (is_wide, is_narrow)
     )
     changes |= {f"{large} minus {small} px, wide": wide, f"{large} minus {small} px, narrow": narrow}
     return pd.DataFrame(bins), _make_rows(changes | {"narrow gain minus wide gain": compare_scores(narrow, wide)})
 
 
 def _score_bins(
-    widths: np.ndarray, edges: Sequence[float], score_images: Callable[[np.ndarray], Score]
-) -> list[dict[str, float]]:
+    name: str, widths: np.ndarray, edges: Sequence[float], score_images: Callable[[np.ndarray], Score]
+) -> list[dict[str, Any]]:
     """Accuracy of each bin that holds an image; a bin holds its lower limit."""
     rows = []
     for low, high in itertools.pairwise(edges):
         is_in = (widths >= low) & (widths < high)
         if is_in.any():
-            score, mean = score_images(is_in), float(widths[is_in].mean())
+            score, row = score_images(is_in), {"name": name, "mean_width": float(widths[is_in].mean())}
             limits = {"accuracy_low": score.low, "accuracy_high": score.high, "n": score.n}
-            rows.append({"mean_width": mean, "accuracy": score.value, **limits})
+            rows.append(row | {"accuracy": score.value, **limits})
     return rows
 
 
@@ -343,6 +339,11 @@ def _learn(features: np.ndarray, codes: np.ndarray) -> Any:
     n_classes = codes.shape[1] if codes.ndim == 2 else int(codes.max()) + 1
     weight, bias = fit_linear_head(features, codes, n_classes=n_classes, C=FIXED_C)
     return lambda images: images @ weight.T + bias
+
+
+def _repeat(groups: Any, codes: np.ndarray) -> np.ndarray:
+    """Name the group of each answer, or its image."""
+    return np.repeat(np.arange(len(codes)) if groups is None else groups, codes[0].size)
 
 
 def _make_rows(scores: Mapping[str, Score]) -> pd.DataFrame:

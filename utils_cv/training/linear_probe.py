@@ -169,8 +169,10 @@ def compute_rows_features(
 
 
 def count_units(codes: np.ndarray, groups: np.ndarray | None) -> pd.Series:
-    """Count the images of each class, or its groups where there are some; the index is the class."""
-    units = pd.DataFrame({"code": codes, "unit": np.arange(len(codes)) if groups is None else np.asarray(groups)})
+    """Count the images of each class, or its groups where there are some; the index is the class, or the column."""
+    units = np.arange(len(codes)) if groups is None else np.asarray(groups)
+    rows, codes = np.nonzero(codes) if codes.ndim == 2 else (slice(None), codes)
+    units = pd.DataFrame({"code": codes, "unit": units[rows]})
     return units.drop_duplicates()["code"].value_counts()
 
 
