@@ -212,9 +212,8 @@ def compare_left_out(
     part = pd.unique(np.concatenate([space_evenly(rows, n_each) for rows in of_class]))
     features, codes, groups = features[part], codes[part], None if groups is None else np.asarray(groups)[part]
     turns, rows = space_evenly(kept, _MAX_TURNS), []
-    settings = [{"left_out": code} for code in turns]
     trial = functools.partial(score_by_folds, features, codes, groups=groups, C=FIXED_C, ridge=ridge, seed=seed)
-    tables = run_trials(trial, settings, description="classes", show_progress=show_progress)
+    tables = run_trials(trial, [{"left_out": i} for i in turns], description="classes", show_progress=show_progress)
     for code, table in zip(turns, tables, strict=True):
         known, unknown = (table[table["source"] == source] for source in (KNOWN, LEFT_OUT))
         for name in known.columns.intersection(OOD_SCORES, sort=False) if len(unknown) else ():
