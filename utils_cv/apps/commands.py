@@ -51,8 +51,10 @@ def in_range(kind: Callable[[str], Any], low: float, high: float) -> Callable[[s
 
 
 def say(text: str) -> None:
-    """Tell the person in front of the screen something that is no result."""
-    print(text, file=sys.stderr, flush=True)
+    """Tell the person in front of the screen something that is no result, on a line without the progress bar."""
+    from tqdm import tqdm
+
+    tqdm.write(text, file=sys.stderr)
 
 
 def print_json(value: Any) -> None:

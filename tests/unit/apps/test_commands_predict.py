@@ -33,7 +33,7 @@ def test_csv_has_a_row_for_every_file_and_the_code_tells_of_those_that_do_not_op
     labels = {row["image"].removeprefix(f"{new_images}/"): row["label"] for row in rows}
     assert labels == {"a.png": "can", "more/a.png": "carton", "more/b.png": "carton", "text.jpg": ""}
     assert rows[3]["problem"].startswith("not an image") and rows[3]["can"] == ""
-    assert code == 1 and "text.jpg: not an image" in said
+    assert code == 1 and f"\r{new_images}/text.jpg: not an image" in said  # on a line without the bar
     assert "3 images labeled (2 carton, 1 can), 1 with problems" in said
     assert list_files(new_images) == before
 
