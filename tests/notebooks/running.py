@@ -1,19 +1,60 @@
 """Run a notebook in this process: without a kernel and new imports it takes a second."""
 
 import contextlib
+import copy
+import functools
 import io
+import subprocess
 from unittest import mock
 
+import IPython.display
 import matplotlib.pyplot as plt
 import nbformat
 
 from tests.conftest import ROOT
+from utils_cv.__main__ import main
 from utils_cv.notebooks import RESULTS_MIME, list_parameters
 
 NOTEBOOKS_DIR = ROOT / "notebooks"
 # Keys that differ from run to run whatever the parameters are.
 TIME_WORDS = ("seconds", "_ms", "per_second", "speedup", "busy", "memory", "ratio", "fastest", "_mb_s", "peak_mb")
 TIME_WORDS += ("plans",)  # how long, and what is free here
+
+
+@functools.cache
+def list_savings():
+    """What to replace for less work: the commands of a notebook run here, on small images; all else is done less often.
+
+    Papermill runs every notebook once as it is.
+    """
+    from fastai.learner import Learner
+
+    from utils_cv.models import backbones, quantization
+    from utils_cv.training import linear_probe
+
+    run, build, networks = subprocess.run, backbones._build_from_file, {}
+
+    def run_here(words, *others, **options):
+        if words[1:3] != ["-m", "utils_cv"]:
+            return run(words, *others, **options)
+        size, shown = ["--size", "64"] * (words[3] in ("train", "report")), (io.StringIO(), io.StringIO())
+        with contextlib.redirect_stdout(shown[0]), contextlib.redirect_stderr(shown[1]), contextlib.chdir(ROOT):
+            code = main([*words[3:], *size])
+        return subprocess.CompletedProcess(words, code, *(stream.getvalue() for stream in shown))
+
+    def build_once(name, config, im_size_px, given):
+        key = name, im_size_px, given
+        networks[key] = networks.get(key) or build(name, config, im_size_px, given)
+        return copy.deepcopy(networks[key])
+
+    return [
+        (subprocess, "run", run_here),
+        (backbones, "_build_from_file", build_once),
+        (quantization, "measure_in_turn", functools.partial(quantization.measure_in_turn, n_repeats=3, settle_ms=0)),
+        (linear_probe, "C_GRID", (0.01, 0.1)),
+        (linear_probe, "N_FOLDS", 2),
+        (Learner, "lr_find", functools.partialmethod(Learner.lr_find, num_it=30)),
+    ]
 
 
 def run_in_process(name, parameters, *, again=False):
@@ -39,7 +80,9 @@ def run_in_process(name, parameters, *, again=False):
             if "parameters" in cell.metadata.get("tags", []):
                 namespace.update(parameters)
 
-    with mock.patch("IPython.display.display", keep_results), contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.ExitStack() as stack, contextlib.redirect_stdout(io.StringIO()):
+        for place, what, replacement in [(IPython.display, "display", keep_results), *list_savings()]:
+            stack.enter_context(mock.patch.object(place, what, replacement))
         run(range(len(cells)))
         results = drop_times(found)
         if again:
