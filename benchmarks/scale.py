@@ -230,6 +230,12 @@ def measure_all(work_dir: Path, counts: list[int]) -> None:
                 print(key, results[key], flush=True)
 
 
+def describe_row(row: dict[str, float]) -> str:
+    """What a step took; its time by the clock only where nothing else ran before it."""
+    clock = f"{row['seconds']:.1f} s, " if row["load_before"] < 1 else ""
+    return f"{clock}CPU {row['cpu_s']:.1f} s, {row['peak_mb']:,.0f} MB"
+
+
 def print_tables() -> None:
     """The results as tables, with the exponents of growth between the smallest and the largest number."""
     results = json.loads(RESULTS.read_text())
@@ -239,7 +245,7 @@ def print_tables() -> None:
     print(f"|{'---|' * (len(counts) + 2)}")
     for step in STEPS:
         rows = [results.get(f"{n}.{step}") for n in counts]
-        cells = [f"{r['seconds']:.1f} s, CPU {r['cpu_s']:.1f} s, {r['peak_mb']:,.0f} MB" if r else "" for r in rows]
+        cells = [describe_row(row) if row else "" for row in rows]
         known = [(n, row["cpu_s"]) for n, row in zip(counts, rows, strict=True) if row]
         powers = [math.log(b[1] / a[1]) / math.log(b[0] / a[0]) for a, b in itertools.pairwise(known)]
         print(f"| {step} | {' | '.join(cells)} | {', '.join(f'{power:.2f}' for power in powers)} |")
