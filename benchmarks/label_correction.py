@@ -2,9 +2,10 @@
 
     python benchmarks/label_correction.py --photos FOLDER
 
-FOLDER holds `flowers12` and `magnetic_tiles` (split by tile). A tenth of the labels to learn from is made wrong, the
-first fifth in the order of the error browser is looked at and corrected, and a linear probe learns again. The test
-labels are never touched. Gains are paired, over test images (or tiles) and seeds.
+FOLDER holds `flowers12` and `magnetic_tiles` (divided by tile). Each image is a test image once, in one of four
+divisions. A tenth of the labels to learn from is made wrong, the first fifth in the order of the error browser is
+looked at and corrected, and a linear probe learns again. Test labels are never touched. Gains are paired, over images
+(or tiles) and seeds.
 """
 
 import argparse
@@ -13,8 +14,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from utils_cv.data.image_table import load_image_table, load_table_images
-from utils_cv.data.splits import complete_splits
+from utils_cv.data.splits import complete_splits, list_groups, split_folds
 from utils_cv.models.features import compute_features
 from utils_cv.studies.annotation_quality.wrong_labels import measure_correction
 from utils_cv.studies.experiment import make_task, summarize
@@ -22,15 +26,26 @@ from utils_cv.system.files import write_atomic
 from utils_cv.system.machine import describe_machine
 
 RESULTS = Path(__file__).parent / "results" / "label_correction.json"
-WRONG_FRACTION, LOOK_FRACTION, N_SEEDS = 0.1, 0.2, 5
+WRONG_FRACTION, LOOK_FRACTION, N_SEEDS, N_DIVISIONS = 0.1, 0.2, 5, 4
 
 
 def measure(name: str, folder: Path) -> list[dict[str, Any]]:
     """One row per order of looking: wrong labels found, and accuracy before and after."""
     images = load_table_images(complete_splits(load_image_table(folder)), 224)
-    task = make_task(images.table, compute_features(images.pixels))
+    features, groups = compute_features(images.pixels), list_groups(images.table)
     options: dict[str, Any] = {"wrong_fraction": WRONG_FRACTION, "round_fraction": LOOK_FRACTION, "n_rounds": 1}
-    rows = measure_correction(task, **options, n_seeds=N_SEEDS)
+    parts = []
+    for _, held_out in split_folds(images.table["label"], groups, n_folds=N_DIVISIONS, seed=0):
+        split = pd.Series("train", images.table.index)
+        split.iloc[held_out] = "test"
+        task = make_task(images.table.assign(split=split), features)
+        part = measure_correction(task, **options, n_seeds=N_SEEDS)
+        parts.append(part.assign(groups=[held_out if groups is None else groups[held_out]] * len(part)))
+    found, by = pd.concat(parts), ["policy", "round", "seed"]
+    rows = found.groupby(by, sort=False)[["n_wrong", "n_checked"]].mean()
+    for column in ("right", "groups"):
+        rows[column] = found.groupby(by, sort=False)[column].agg(lambda divided: np.concatenate([*divided]))
+    rows = rows.reset_index()
     summary = summarize(rows, ["policy", "round"], baseline={"round": 0}, means=["n_wrong", "n_checked"])
     found = []
     for policy, part in summary.groupby("policy", sort=False):
@@ -46,7 +61,7 @@ def measure(name: str, folder: Path) -> list[dict[str, Any]]:
             for key in ("difference", "difference_low", "difference_high")
         }
         found.append(
-            {"set": name, "order": policy, "n_train": len(task.pool_rows), "n_test": len(task.test_rows)}
+            {"set": name, "order": policy, "n_train": len(task.pool_rows), "n_test": len(images.table)}
             | {"n_units": int(after["n_test"]), "n_wrong": int(before["n_wrong"]), "n_looked": int(after["n_checked"])}
             | {
                 "found": 1 - float(left.mean()) / before["n_wrong"],
