@@ -24,7 +24,7 @@ def measure_calibration_error(
     around the error less its bias, which resamples show. It starts at 0 when a calibrated model would reach the error
     by chance in more than 2.5 % of cases (consistency resampling, Bröcker and Smith 2007). It reaches at least as far
     as Wilson's interval of the accuracy lies from the mean confidence, so it keeps a width where all answers are right.
-    In simulations of 60 to 500 images it held the truth in 92 to 100 % of cases.
+    In simulations of 60 to 500 images it held the truth in 92 to 100 % of cases, of 4 to 20 labels in 87 to 97 %.
 
     Args:
         y_true: Class codes (n_images,). Of several labels 0 and 1, (n_images, n_classes): then the probability of each
