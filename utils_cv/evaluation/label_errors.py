@@ -18,12 +18,13 @@ def rank_suspects(probabilities: np.ndarray, labels: np.ndarray) -> pd.DataFrame
 
     Args:
         probabilities: Of a model that did not learn the images, (n_images, n_classes).
-        labels: Class codes as they are, (n_images,).
+        labels: Class codes as they are, (n_images,); of several labels 0 and 1 (n_images, n_classes).
 
     Returns:
         One row per image: `row` (its position), `label` and `suggested` (class codes; the suggested one is the most
         probable other class), and `margin`, the probability of the label minus that of the suggested class, in
-        [-1, 1]. Below 0 the model contradicts the label.
+        [-1, 1]. Below 0 the model contradicts the label. Of several labels, `label` is the one that an image has,
+        or lacks, with the least belief, and `suggested` is 1 where it seems to be missing, 0 where it seems too much.
 
     Raises:
         ValueError: If the lengths differ.
@@ -35,11 +36,16 @@ def rank_suspects(probabilities: np.ndarray, labels: np.ndarray) -> pd.DataFrame
     """
     check_same_length(probabilities=probabilities, labels=labels)
     rows = np.arange(len(labels))
-    others = probabilities.copy()
-    others[rows, labels] = -1.0
-    suggested = others.argmax(axis=1)
-    margin = probabilities[rows, labels] - others[rows, suggested]
-    table = pd.DataFrame({"row": rows, "label": labels, "suggested": suggested, "margin": margin})
+    if labels.ndim == 2:
+        margins = (2 * probabilities - 1) * np.where(labels > 0, 1, -1)
+        codes = margins.argmin(axis=1)
+        margin, suggested = margins[rows, codes], np.where(labels[rows, codes] > 0, 0, 1)
+    else:
+        codes, others = labels, probabilities.copy()
+        others[rows, labels] = -1.0
+        suggested = others.argmax(axis=1)
+        margin = probabilities[rows, labels] - others[rows, suggested]
+    table = pd.DataFrame({"row": rows, "label": codes, "suggested": suggested, "margin": margin})
     return table.sort_values("margin", kind="stable").reset_index(drop=True)
 
 

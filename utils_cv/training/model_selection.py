@@ -184,7 +184,7 @@ def _gather(folds: Sequence[TableImages], table: pd.DataFrame, logits: np.ndarra
 class OutOfFold(NamedTuple):
     """Predictions for every image by a model that did not learn it; one alone in its class was learned all the same."""
 
-    probabilities: np.ndarray  # (n_images, n_classes), rows sum to 1
+    probabilities: np.ndarray  # (n_images, n_classes), rows sum to 1; of several labels each is one of its own
     C: float  # the regularization with the lowest log loss, as in scikit-learn
 
 
@@ -205,7 +205,7 @@ def predict_out_of_fold(
 
     Args:
         features: (n_images, n_features).
-        labels: Class codes as they are, right or wrong, (n_images,).
+        labels: Class codes as they are, right or wrong, (n_images,); of several labels 0 and 1 (n_images, n_classes).
         n_classes: Number of classes.
         groups: Group of each image (scene, video, patient): near-duplicates, which share their wrong label, must
             not vouch for each other. None where there are none.
@@ -220,7 +220,7 @@ def predict_out_of_fold(
         >>> found = predict_out_of_fold(features, labels, n_classes=4)  # doctest: +SKIP
     """
     check_same_length(features=features, labels=labels)
-    folds = _split_two(labels, groups, n_folds, seed)
+    several, folds = labels.ndim == 2, _split_two(labels, groups, n_folds, seed)
     is_judged = np.isin(np.arange(len(labels)), np.concatenate([held_out for _, held_out in folds]))
     alone = np.flatnonzero(~is_judged)
     found, losses = [], []
@@ -228,7 +228,11 @@ def predict_out_of_fold(
         logits = np.zeros((len(labels), n_classes))
         for learned, held_out in folds:
             # Groups of several classes, and wrong labels, may leave a fold without a class: it is the least likely one.
-            classes, codes = np.unique(labels[learned], return_inverse=True)
+            if several:
+                classes = np.flatnonzero(labels[learned].any(axis=0))
+                codes = labels[learned][:, classes]
+            else:
+                classes, codes = np.unique(labels[learned], return_inverse=True)
             weight, bias = fit_linear_head(features[learned], codes, n_classes=len(classes), C=C, seed=seed)
             rows = np.append(held_out, alone)
             own = features[rows] @ weight.T + bias
@@ -237,7 +241,7 @@ def predict_out_of_fold(
             )
             logits[held_out] = own[: len(held_out)]
             logits[alone] += own[len(held_out) :] / len(folds)
-        found.append(OutOfFold(softmax(logits, axis=1), C))
+        found.append(OutOfFold(expit(logits) if several else softmax(logits, axis=1), C))
         losses.append(compute_losses(labels, logits)[is_judged].mean())
     return found[int(np.argmin(losses))]
 
@@ -264,6 +268,8 @@ def predict_to_check_labels(
 
 def _split_two(labels: np.ndarray, groups: Any, n_folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Split into folds; every one learns the images of classes that have one image (or group), and holds out none."""
+    if labels.ndim == 2:
+        return split_label_folds(labels, groups, n_folds=n_folds, seed=seed)
     units = np.arange(len(labels)) if groups is None else np.asarray(groups)
     is_free, alone = np.full(len(labels), True), []
     what = "image" if groups is None else "group"

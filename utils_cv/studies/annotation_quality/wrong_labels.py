@@ -29,8 +29,12 @@ def inject_wrong_labels(
 ) -> np.ndarray:
     """Give some images a wrong label, as careless or confused annotators would.
 
+    Of several labels one that an image has is exchanged for one that it lacks. Both are drawn, the second by how
+    frequent labels are, so that each keeps about its frequency. An image without a label gets one, one with all loses
+    one.
+
     Args:
-        labels: True class codes, (n_images,).
+        labels: True class codes, (n_images,); of several labels 0 and 1 (n_images, n_classes).
         fraction: Share of the images that get a wrong label, in [0, 1]; of the images of `source` where it is given.
         n_classes: Number of classes.
         source: Only images of this class get a wrong label. Default: those of any class.
@@ -38,7 +42,7 @@ def inject_wrong_labels(
         seed: For one seed the images of a smaller fraction are among those of a larger one.
 
     Returns:
-        New class codes (n_images,); exactly `round(fraction * n)` differ from `labels`.
+        New labels of the same shape; those of exactly `round(fraction * n)` images differ.
 
     Raises:
         ValueError: If the fraction lies outside [0, 1], there are fewer than two classes, or source and target are
@@ -55,14 +59,38 @@ def inject_wrong_labels(
             "in [0, 1], two classes or more, and a target that is another class than the source."
         )
     rng = np.random.default_rng(seed)
-    is_open = np.ones(len(labels), bool) if source is None else labels == source
+    is_open = np.ones(len(labels), bool) if source is None else _find_images(labels, source)
     order = rng.permutation(len(labels))
+    if labels.ndim == 2:
+        chosen = order[is_open[order]][: round(fraction * int(is_open.sum()))]
+        return _exchange(labels, chosen, source, target, rng)
     steps = rng.integers(1, n_classes, len(labels))  # how many classes further the wrong label lies
     candidates = order[(is_open & (labels != target))[order]]
     chosen = candidates[: round(fraction * int(is_open.sum()))]
     noisy = labels.copy()
     noisy[chosen] = (labels[chosen] + steps[chosen]) % n_classes if target is None else target
     return noisy
+
+
+def _exchange(
+    labels: np.ndarray, chosen: np.ndarray, source: int | None, target: int | None, rng: np.random.Generator
+) -> np.ndarray:
+    # The largest of Gumbel draws is any label equally often; with the logarithm of its count, by how frequent it is.
+    noisy, draws, weights = labels.copy(), rng.gumbel(size=labels.shape), np.log(labels.sum(axis=0) + 1)
+    away = np.where(labels > 0, draws, -np.inf).argmax(axis=1)
+    new = np.where(labels > 0, -np.inf, draws + weights).argmax(axis=1)
+    lacks_one, has_one = chosen[~labels[chosen].all(axis=1)], chosen[labels[chosen].any(axis=1)]
+    noisy[lacks_one, new[lacks_one] if target is None else target] = 1
+    noisy[has_one, away[has_one] if source is None else source] = 0
+    return noisy
+
+
+def _find_images(labels: np.ndarray, code: int) -> np.ndarray:
+    return labels[:, code] > 0 if labels.ndim == 2 else labels == code
+
+
+def _find_wrong(labels: np.ndarray, true: np.ndarray) -> np.ndarray:
+    return (labels != true).reshape(len(true), -1).any(axis=1)
 
 
 def measure_label_noise(
@@ -85,8 +113,8 @@ def measure_label_noise(
 
     Returns:
         One row per trial: `kind`, `rate`, `source` and `target` (class names, empty unless one class), `seed`,
-        `wrong_fraction` (of all training images), `source_recall` (of the one class, NaN otherwise), and `right`,
-        bool (n_test,): for `summarize`.
+        `wrong_fraction` (of all training images), `source_recall` (of the one class, of several labels at a probability
+        of 0.5; NaN otherwise), and what `Task.score` returns: for `summarize`.
 
     Example:
         >>> rows = measure_label_noise(task, [0.2])  # doctest: +SKIP
@@ -110,7 +138,9 @@ def _list_similar_pairs(task: Task, seed: int) -> list[tuple[str, str]]:
     probabilities = predict_out_of_fold(
         task.features[task.pool_rows], codes, n_classes=len(names), groups=groups, Cs=(FIXED_C,), seed=seed
     ).probabilities
-    means = np.array([probabilities[codes == code].mean(axis=0) for code in range(len(names))])
+    # Of several labels, images that have the other one as well do not count.
+    has = codes > 0 if task.is_multilabel else np.eye(len(names), dtype=bool)[codes]
+    means = has.T.astype(float) @ (probabilities * ~has) / np.maximum(has.T.astype(float) @ ~has, 1)
     np.fill_diagonal(means, -1.0)
     return [(name, names[code]) for name, code in zip(names, means.argmax(axis=1), strict=True)]
 
@@ -120,11 +150,12 @@ def _score_noise(task: Task, kind: str, rate: float, source: str, target: str, s
     one_class = {"source": names.index(source), "target": names.index(target)} if source else {}
     labels = inject_wrong_labels(true, rate, n_classes=len(names), seed=seed, **one_class)
     logits = task.predict(task.pool_rows, labels, C=FIXED_C if kind == "random with fixed C" else None, seed=seed)
-    y_true, scored = task.codes[task.test_rows], task.score(logits)
-    return scored | {
-        "wrong_fraction": float((labels != true).mean()),
-        "source_recall": float(scored["right"][y_true == one_class["source"]].mean()) if source else np.nan,
-    }
+    scored, recall = task.score(logits), np.nan
+    if source:
+        code = one_class["source"]
+        is_found = logits[:, code] > 0 if task.is_multilabel else scored["right"]
+        recall = float(is_found[_find_images(task.codes[task.test_rows], code)].mean())
+    return scored | {"wrong_fraction": float(_find_wrong(labels, true).mean()), "source_recall": recall}
 
 
 def measure_correction(
@@ -138,7 +169,7 @@ def measure_correction(
 ) -> pd.DataFrame:
     """Inject wrong labels, then check some images per round, correct what is wrong, train again, and score.
 
-    Whoever checks an image gives it the label of the table; no image is checked twice.
+    Whoever checks an image gives it the label of the table, or all of them; no image is checked twice.
 
     Args:
         task: From `make_task`; its labels are taken as true.
@@ -150,7 +181,8 @@ def measure_correction(
 
     Returns:
         One row per policy (one of `POLICIES`), seed and round, round 0 before anything is corrected: `policy`,
-        `seed`, `round`, `n_checked`, `checked_fraction`, `n_wrong` (labels still wrong), and `right`, bool (n_test,).
+        `seed`, `round`, `n_checked`, `checked_fraction`, `n_wrong` (images with a label still wrong), and what
+        `Task.score` returns.
 
     Raises:
         ValueError: If the rounds would check more images than there are, or none.
@@ -184,7 +216,7 @@ def _score_rounds(
         scored = task.score(task.predict(pool, labels, C=None, seed=seed))
         n_checked = int(is_checked.sum())
         counts = {"round": i, "n_checked": n_checked, "checked_fraction": n_checked / len(pool)}
-        rows.append(counts | {"n_wrong": int((labels != true).sum())} | scored)
+        rows.append(counts | {"n_wrong": int(_find_wrong(labels, true).sum())} | scored)
         if policy == POLICIES[0] and i < n_rounds:
             order = _order_by_suspicion(task, labels, seed)
         checked = order[~is_checked[order]][:n_per_round]
