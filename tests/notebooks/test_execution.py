@@ -34,7 +34,7 @@ def test_broken_files_in_every_split_stop_nothing(name, tmp_path):
         assert results["settings"][0]["n_valid"] == results["test_accuracy_n"] == 9  # 4 + 4 + 1 in each of the two
 
 
-@pytest.mark.parametrize("name", [param("20_annotation"), param("31_large_datasets")])
+@pytest.mark.parametrize("name", [param(f) for f in ("11_annotation_quality", "20_annotation", "31_large_datasets")])
 def test_images_of_several_labels_are_taken(name, fast_parameters):
     assert run_in_process(name, {**fast_parameters(name), "DATA_DIR": fast_parameters("03_multilabel")["DATA_DIR"]})
 

@@ -23,8 +23,8 @@ def rank_suspects(probabilities: np.ndarray, labels: np.ndarray) -> pd.DataFrame
     Returns:
         One row per image: `row` (its position), `label` and `suggested` (class codes; the suggested one is the most
         probable other class), and `margin`, the probability of the label minus that of the suggested class, in
-        [-1, 1]. Below 0 the model contradicts the label. Of several labels, `label` is the one that an image has,
-        or lacks, with the least belief, and `suggested` is 1 where it seems to be missing, 0 where it seems too much.
+        [-1, 1]. Below 0 the model contradicts the label. Of several labels each is a question of its own: `label`
+        is the one whose answer is believed least, and `suggested` the other answer, 1 where the image lacks the label.
 
     Raises:
         ValueError: If the lengths differ.

@@ -30,8 +30,7 @@ def inject_wrong_labels(
     """Give some images a wrong label, as careless or confused annotators would.
 
     Of several labels one that an image has is exchanged for one that it lacks. Both are drawn, the second by how
-    frequent labels are, so that each keeps about its frequency. An image without a label gets one, one with all loses
-    one.
+    frequent labels are, so that rare ones stay rare. An image without a label gets one, one with all loses one.
 
     Args:
         labels: True class codes, (n_images,); of several labels 0 and 1 (n_images, n_classes).

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.unit.studies.test_experiment import make_data
+from tests.unit.studies.test_experiment import make_data, make_labels_data
 from utils_cv.studies.annotation_quality import wrong_labels
 from utils_cv.studies.annotation_quality.wrong_labels import (
     KINDS,
@@ -34,6 +34,24 @@ def test_a_class_taken_for_another_leaves_that_one_alone(source, n_wrong):
     noisy = inject_wrong_labels(LABELS, 0.4, n_classes=3, source=source, target=2)
     assert (noisy != LABELS).sum() == n_wrong and set(noisy[noisy != LABELS]) == {2}
     assert set(LABELS[noisy != LABELS]) == ({0, 1} if source is None else {source})
+
+
+def test_several_labels_are_exchanged_by_how_frequent_they_are_or_one_for_another():
+    true = (np.random.default_rng(0).random((4000, 6)) < [0.5, 0.3, 0.2, 0.2, 0.1, 0.05]).astype(int)
+    change = inject_wrong_labels(true, 0.4, n_classes=6) - true
+    assert change.any(axis=1).sum() == 1600 and (abs(change.sum(axis=0)) < 0.4 * true.sum(axis=0)).all()
+    assert (change.sum(axis=1) == 0).tolist() == (true.any(axis=1) | ~change.any(axis=1)).tolist()  # "none" gets one
+    noisy = inject_wrong_labels(true, 0.5, n_classes=6, source=0, target=2)
+    is_wrong = (noisy != true).any(axis=1)
+    assert is_wrong.sum() == round(true[:, 0].sum() / 2)
+    assert (noisy[is_wrong][:, [0, 2]] == [0, 1]).all() and not (noisy != true)[:, [1, 3, 4, 5]].any()
+
+
+def test_wrong_labels_among_several_are_found_and_corrected():
+    table, features = make_labels_data()
+    rows = measure_correction(make_task(table, features, takes_several=True), n_rounds=2, n_seeds=1)
+    left = rows.pivot(index="round", columns="policy", values="n_wrong")
+    assert left.loc[0].tolist() == [12, 12] and left.loc[2, POLICIES[0]] <= 6 < 9 < left.loc[2, POLICIES[1]]
 
 
 def test_fewer_wrong_labels_are_among_more_and_the_argument_stays():
