@@ -26,15 +26,18 @@ def add_annotate_command(commands: Any) -> None:
 def _annotate(options: argparse.Namespace) -> int:
     from utils_cv.data.image_files import list_image_files
     from utils_cv.data.image_table import find_dir, load_image_table
-    from utils_cv.data.labels import list_class_names
+    from utils_cv.data.labels import is_multilabel, list_class_names
 
     from .annotation import AnnotationServer, sort_by_likeness
 
     if options.correct:
         table = load_image_table(options.images, min_classes=1)
         paths, labels, class_names = table["path"].tolist(), table["label"].tolist(), list_class_names(table)
+        options.several |= is_multilabel(table)
     else:
-        paths, labels, class_names = list_image_files(find_dir(options.images)), [], []
+        paths, labels, class_names = list_image_files(folder := find_dir(options.images)), [], []
+        if not paths:
+            raise ValueError(f"No images in {folder}, or in its folders. Give the folder that holds your images.")
     if not options.by_name:
         from utils_cv.models.features import compute_features
 

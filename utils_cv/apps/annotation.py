@@ -86,7 +86,7 @@ class AnnotationServer(http.server.ThreadingHTTPServer):
 
     Raises:
         FileExistsError: The file exists and holds something else.
-        ValueError: There are no images, or not as many labels as images.
+        ValueError: There are no images, not as many labels as images, or a class holds the sign `|`.
 
     Example:
         >>> server = AnnotationServer(table["path"], "labels.csv", ["can", "jar"]).start()  # doctest: +SKIP
@@ -107,12 +107,16 @@ class AnnotationServer(http.server.ThreadingHTTPServer):
     ) -> None:
         self.paths, self.csv_path = [Path(path).absolute() for path in paths], Path(csv_path).expanduser().absolute()
         self.given, self.class_names = list(labels) or [""] * len(self.paths), [normalize_name(n) for n in class_names]
-        if len(self.given) != len(self.paths) or not self.paths:
+        if bad := [name for name in self.class_names if not name or LABEL_SEPARATOR in name]:
+            raise ValueError(f"Got the class {bad[0]!r}. Give each class by itself, without {LABEL_SEPARATOR!r}.")
+        if not self.paths:
+            raise ValueError("There are no images to label. Expected at least one.")
+        if len(self.given) != len(self.paths):
             raise ValueError(f"Got {len(self.paths)} images and {len(self.given)} labels; expected one for each image.")
         self.csv_path.parent.mkdir(parents=True, exist_ok=True)
         append_choices(self.csv_path, [], "")  # says now if the file cannot be written
         self.cells = [name_image(path, self.csv_path.parent) for path in self.paths]
-        self.several, self.annotator = several, annotator or getpass.getuser()
+        self.several, self.annotator = several, normalize_name(annotator) or getpass.getuser()
         self.value_range, self.token = find_value_range(self.paths), secrets.token_urlsafe(16)
         super().__init__(("127.0.0.1", 0), _Handler)
         self.url = f"http://127.0.0.1:{self.server_port}/{self.token}/"
@@ -134,7 +138,7 @@ class AnnotationServer(http.server.ThreadingHTTPServer):
 
     def describe(self, annotator: str) -> dict[str, Any]:
         """What the page shows: images, classes, and the choices of one person."""
-        annotator = annotator.strip() or self.annotator
+        annotator = normalize_name(annotator) or self.annotator
         choices, place_of = load_choices(self.csv_path), {cell: i for i, cell in enumerate(self.cells)}
         n_torn, used = len(choices.attrs["torn"]), list_class_names(choices)
         choices = choices.assign(place=choices["image"].map(place_of)).dropna(subset="place").astype({"place": int})
@@ -147,7 +151,7 @@ class AnnotationServer(http.server.ThreadingHTTPServer):
             "annotator": annotator,
             "classes": list(dict.fromkeys([*self.class_names, *used])),
             "choices": last[["place", "label", "kind"]].to_numpy().tolist(),
-            "actions": [[time, rows.tolist()] for time, rows in own.groupby("time")["place"]],
+            "actions": [[time, rows.tolist()] for time, rows in own.groupby("time", sort=False)["place"]],
             "people": choices["annotator"][is_first].value_counts().to_dict(),
             "n_torn": n_torn,
         }
@@ -157,13 +161,18 @@ class AnnotationServer(http.server.ThreadingHTTPServer):
         annotator = content.get("annotator") if isinstance(content, dict) else None
         if not isinstance(annotator, str) or not annotator.isprintable() or not 0 < len(annotator.strip()) <= 60:
             raise ValueError("Expected the name of a person: 1 to 60 letters.")
+        annotator = normalize_name(annotator)  # a letter may be typed in two ways: it is one person, and one class
         if isinstance(time := content.get("undo"), str) and len(time) < 40:
-            return {"time": append_choices(self.csv_path, [("", time, "undo")], annotator.strip())}
+            return {"time": append_choices(self.csv_path, [("", time, "undo")], annotator)}
         rows = content.get("choices")
         if not rows or not isinstance(rows, list) or not all(map(self._is_choice, rows)):
             names = "label: no blanks around it, only to join several ones '|'"
             raise ValueError(f"Expected choices, each an image, a label and a kind of {KINDS[:-1]}; {names}.")
-        return {"time": append_choices(self.csv_path, [(self.cells[i], *row) for i, *row in rows], annotator.strip())}
+        made = [
+            (self.cells[i], LABEL_SEPARATOR.join(map(normalize_name, text.split(LABEL_SEPARATOR))), kind)
+            for i, text, kind in rows
+        ]
+        return {"time": append_choices(self.csv_path, made, annotator)}
 
     def _is_choice(self, row: Any) -> bool:
         if not (isinstance(row, list) and [type(cell) for cell in row] == [int, str, str]):
@@ -171,7 +180,7 @@ class AnnotationServer(http.server.ThreadingHTTPServer):
         place, text, kind = row
         names = text.split(LABEL_SEPARATOR) if text else []
         n_most = {"label": 1, "labels": 100, "none": 0, "unclear": 0}.get(kind, -1)
-        is_name = all(name and name == name.strip() and len(name) <= 100 for name in names)
+        is_name = all(normalize_name(name) and name == name.strip() and len(name) <= 100 for name in names)
         return 0 <= place < len(self.cells) and is_name and min(n_most, 1) <= len(names) <= n_most
 
     def draw(self, place: int, size_px: int) -> bytes:

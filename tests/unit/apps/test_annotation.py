@@ -67,6 +67,20 @@ def test_choices_come_back_and_load_as_an_image_table(server):
     }
 
 
+def test_a_letter_typed_in_two_ways_is_one_person_and_one_class(server):
+    for person, name in (("J\u00fcrgen", "Gr\u00f6\u00dfe"), ("Ju\u0308rgen", "Gro\u0308\u00dfe")):
+        assert choose(server, [0, name, "label"], annotator=person)[0] == 200
+    state = ask(f"{server.url}state?annotator=Ju%CC%88rgen")[1]
+    assert (len(state["choices"]), len(state["people"]), len(state["classes"])) == (1, 1, 3)
+
+
+def test_the_last_choice_is_undone_first_also_where_the_clock_was_set_back(server):
+    with server.csv_path.open("a") as file:
+        for i, hour in enumerate((12, 11)):
+            file.write(f"{server.cells[i]},can,label,Ann,2030-01-01T{hour}:00:00.000000Z\n")
+    assert [places for _, places in server.describe("Ann")["actions"]] == [[0], [1]]
+
+
 def test_classes_of_two_lines_are_chosen_and_load_again(new_images, tmp_path):
     names = ["two\nlines", "tab\tbed"]
     server = AnnotationServer(list_image_files(new_images), tmp_path / "labels.csv", [*names, "end\n"]).start()
@@ -145,6 +159,10 @@ def test_the_labels_of_another_file_are_safe(new_images, tmp_path):
         AnnotationServer([new_images / "a.png"], tmp_path / "labels.csv")
     with pytest.raises(ValueError, match="Got 1 images and 2 labels"):
         AnnotationServer([new_images / "a.png"], tmp_path / "new.csv", labels=["can", "jar"])
+    with pytest.raises(ValueError, match="no images"):
+        AnnotationServer([], tmp_path / "new.csv")
+    with pytest.raises(ValueError, match=r"class 'a\|b'"):
+        AnnotationServer([new_images / "a.png"], tmp_path / "new.csv", ["a|b"])
 
 
 def test_look_alikes_stand_side_by_side():
@@ -200,6 +218,15 @@ def test_the_command_sorts_by_likeness_and_shows_labels_to_correct(image_dir, tm
     assert all(f"/{label}/" in name for name, label in zip(made["names"], made["given"], strict=True))
     assert len(set(made["given"][:10])) == 1, "ten look-alikes have one label"
     assert "Bob 1" in said
+
+
+def test_the_command_corrects_several_labels_and_names_an_empty_folder(new_images, tmp_path, run):
+    (new_images / "labels.csv").write_text("image,label\na.png,can|jar\n")
+    with mock.patch.object(AnnotationServer, "serve_forever", autospec=True, side_effect=KeyboardInterrupt) as served:
+        run("annotate", new_images / "labels.csv", "--correct", "--by-name", "--output", tmp_path / "new.csv")
+    assert served.call_args.args[0].several
+    (tmp_path / "empty").mkdir()
+    assert "No images in" in run("annotate", tmp_path / "empty", "--output", tmp_path / "new.csv")[2]
 
 
 def test_chromium_has_checked_this_page():

@@ -104,13 +104,15 @@ async function checkBroken(image) {
 
 function toggle(set, value) { if (!set.delete(value)) set.add(value); }
 
+const typed = () => $('filter').value.trim().normalize(); // a letter may be typed in two ways
+
 function listMatches() {
-  const words = $('filter').value.trim().toLowerCase();
+  const words = typed().toLowerCase();
   return state.classes.filter((name) => name.toLowerCase().includes(words));
 }
 
 function drawPanel() {
-  const n = state.names.length - broken.size, nDone = n - countLeft(), counts = {};
+  const n = state.names.length - broken.size, nDone = n - countLeft(), counts = Object.create(null); // a class may be called constructor
   for (const {label} of done.values()) for (const name of label.split('|')) counts[name] = (counts[name] || 0) + 1;
   $('progress').max = Math.max(n, 1);
   $('progress').value = nDone;
@@ -121,7 +123,7 @@ function drawPanel() {
   if (state.n_torn) notes.push(`${state.n_torn} lines of the file were cut off`);
   $('notes').textContent = notes.join(' · ');
   $('notes').title = [...broken].map(([image, why]) => `${state.names[image]}: ${why}`).join('\n');
-  const words = $('filter').value.trim(), matches = listMatches();
+  const words = typed(), matches = listMatches();
   const buttons = matches.map((name, i) => {
     const button = document.createElement('button');
     const [key, label, number] = ['kbd', 'b', 'small'].map((tag) => button.appendChild(document.createElement(tag)));
@@ -205,7 +207,7 @@ function move(by) {
 
 document.addEventListener('keydown', (event) => {
   const {key} = event, isTyping = event.target.tagName === 'INPUT';
-  if (event.target === $('filter') && key === 'Enter') act(() => choose(listMatches()[0] ?? $('filter').value.trim()));
+  if (event.target === $('filter') && key === 'Enter') act(() => choose(listMatches()[0] ?? typed()));
   if (isTyping && (key === 'Escape' || (key === 'Enter' && event.target === $('name')))) event.target.blur();
   if (key === 'Escape') { $('filter').value = ''; drawPanel(); }
   if (isTyping || event.altKey || (event.ctrlKey || event.metaKey) && key !== 'z' || event.repeat && !key.startsWith('Arrow')) return;
