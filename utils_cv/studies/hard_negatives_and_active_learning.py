@@ -53,7 +53,7 @@ def select_images(
         chances = np.sort(softmax(logits[free], axis=1), axis=1)
         certainty = chances[:, -1] - chances[:, -2] if strategy == "margin" else -entr(chances).sum(axis=1)
         free = free[np.argsort(certainty, kind="stable")]
-    elif strategy != "random":
+    elif strategy != "random" and len(free):
         order = {"k-center": _list_farthest, "typical": _list_typical}[strategy]
         free = order(scale_features(features), is_labeled, free, n)
     if groups is None:

@@ -27,6 +27,7 @@ LOGITS = np.log([[0.5, 0.5, 0.0001], [0.4, 0.33, 0.27], [0.9, 0.05, 0.05], [0.6,
         pytest.param("k-center", [0], 3, [9, 5], id="farthest, then farthest of both"),
         pytest.param("typical", [], 3, [2, 6], id="the middle of each cluster, the largest first"),
         pytest.param("typical", [2, 6], 1, [8], id="the cluster without a label"),
+        pytest.param("typical", range(10), 0, [], id="no image is left"),
     ],
 )
 def test_choices_by_features(strategy, labeled, n, expected):
