@@ -51,6 +51,10 @@ found.version = browser.version();
 
 // One label per image: 20 images by keyboard, the server killed in between, two undone, the page loaded again.
 let page = await open(await start(job.single));
+await press(page, '/', 'Enter'); // nothing was typed: no class is meant
+await press(page, '/', ...'a|b', 'Enter');
+await waitFor(page, '#status', 'by itself');
+await press(page, 'Escape');
 await press(page, ...job.keys.slice(0, 10));
 await waitFor(page, '#count', '10 of');
 await stop('SIGKILL');

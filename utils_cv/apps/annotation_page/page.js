@@ -163,6 +163,7 @@ async function save(rows) {
 const saveAll = (label, kind) => save(shown.filter((image) => selected.has(image)).map((image) => [image, label, kind]));
 
 async function choose(name) {
+  if (name.includes('|')) throw new Error('A class cannot hold “|”. Add each class by itself.');
   $('filter').value = '';
   if (document.activeElement === $('filter')) $('filter').blur();
   if (!state.classes.includes(name)) state.classes.push(name);
@@ -207,7 +208,7 @@ function move(by) {
 
 document.addEventListener('keydown', (event) => {
   const {key} = event, isTyping = event.target.tagName === 'INPUT';
-  if (event.target === $('filter') && key === 'Enter') act(() => choose(listMatches()[0] ?? typed()));
+  if (event.target === $('filter') && key === 'Enter') act(() => (typed() ? choose(listMatches()[0] ?? typed()) : $('filter').blur()));
   if (isTyping && (key === 'Escape' || (key === 'Enter' && event.target === $('name')))) event.target.blur();
   if (key === 'Escape') { $('filter').value = ''; drawPanel(); }
   if (isTyping || event.altKey || (event.ctrlKey || event.metaKey) && key !== 'z' || event.repeat && !key.startsWith('Arrow')) return;
