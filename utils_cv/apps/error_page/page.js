@@ -261,7 +261,8 @@ function openDetails(i) {
     if (event.target.tagName !== 'SELECT' && /^Arrow(Left|Right)$/.test(event.key)) step(event.key === 'ArrowLeft' ? -1 : 1);
   };
   if (!$('details').open) $('details').showModal();
-  next.focus(); // so that the arrow keys work
+  next.focus({preventScroll: true}); // so that the arrow keys work
+  $('details').scrollTop = 0; // a small window shows the image, not what is below it
 }
 
 const classPairs = [['all', 'all'], ...data.classes.map((name, code) => [code, name])];
