@@ -59,7 +59,8 @@ def test_studies_of_pixels_score_every_test_image_that_opens(task, images):
 @pytest.mark.filterwarnings("ignore:Skipped")
 def test_studies_that_open_the_files_themselves_leave_out_what_does_not_open(table, tmp_path, monkeypatch):
     scored = score_images(table, im_size_px=64)
-    assert len(scored.table) == len(scored.pixels) == len(scored.features) == len(scored.codes) == 41
+    opened = scored.images
+    assert len(opened.table) == len(opened.pixels) == len(scored.features) == len(scored.codes) == 41
     copies, injected = corrupt_images(table, tmp_path / "copies")
     assert (len(copies), len(injected)) == (41 + 2, 10)
     monkeypatch.setattr(training_accuracy_vs_speed, "get_cache_dir", lambda name: tmp_path)
