@@ -1,12 +1,12 @@
 """Work on many files at once, in order, with a progress bar and in bounded memory."""
 
-import time
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from .timing import format_duration
+from .timing import Timer, format_duration
 
 N_MANY, _N_TIMED = 2000, 32  # items from which on their time is estimated before; by so many of them
 Item = TypeVar("Item")
@@ -76,7 +76,8 @@ def announce(what: str, items: Sequence[Item], work: Callable[[Sequence[Item]], 
     from tqdm.auto import tqdm
 
     sample = items[:: max(1, len(items) // _N_TIMED)]
-    start = time.perf_counter()
-    work(sample)
-    seconds = (time.perf_counter() - start) * len(items) / len(sample)
-    tqdm.write(f"{what}: about {format_duration(seconds)} here, {needs}")
+    with Timer() as timer:
+        work(sample)
+    seconds = timer.seconds * len(items) / len(sample)
+    home = os.path.expanduser("~") + os.sep  # noqa: PTH111 - never an error
+    tqdm.write(f"{what}: about {format_duration(seconds)} here, {needs}".replace(f" {home}", f" ~{os.sep}"))

@@ -1,11 +1,12 @@
 """Tests of utils_cv.system.threads."""
 
+import re
 import threading
 import time
 
 import pytest
 
-from utils_cv.system.threads import map_in_threads
+from utils_cv.system.threads import announce, map_in_threads
 
 
 def test_results_keep_the_order_of_the_items():
@@ -44,3 +45,17 @@ def test_results_that_nobody_takes_do_not_pile_up():
 def test_every_thread_works_at_the_same_time():
     meeting = threading.Barrier(3, timeout=10)
     assert len(list(map_in_threads(lambda item: meeting.wait(), range(3), n_threads=3))) == 3
+
+
+@pytest.mark.parametrize(
+    ("home", "shown"),
+    [
+        pytest.param("/home/ann", "~/pixels, /tmp/home/ann/pixels", id="a home folder"),
+        pytest.param("/", "/home/ann/pixels, /tmp/home/ann/pixels", id="no home folder of one's own"),
+    ],
+)
+def test_long_work_is_announced_without_the_place_of_the_home_folder(home, shown, capsys, monkeypatch):
+    monkeypatch.setattr("utils_cv.system.threads.os.path.expanduser", lambda path: home)
+    monkeypatch.setattr("utils_cv.system.threads.os.sep", "/")
+    announce("Work", range(100), list, "in /home/ann/pixels, /tmp/home/ann/pixels")
+    assert re.fullmatch(f"Work: about 0 s here, in {shown}\n", capsys.readouterr().out)
