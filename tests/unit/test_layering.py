@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -63,6 +64,11 @@ def test_no_ring_inside_a_room():
         for module in ready:
             del open_ones[module]
     assert not open_ones, "these modules import each other in a ring"
+
+
+def test_fastai_is_imported_by_its_adapter_and_callbacks_alone():
+    found = {module for module in MODULES if re.search("^ *(from|import) fastai", MODULES[module].read_text(), re.M)}
+    assert found == {"training.learner", "training.callbacks"}
 
 
 def run(code, cwd, **variables):

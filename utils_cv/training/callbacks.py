@@ -44,7 +44,7 @@ class StartEpoch(Callback):
     def __init__(self, seed: int) -> None:
         super().__init__()
         self.seed, self.clock = seed, 0.0
-        self.rows: list[Sequence[float]] = []  # scores of the epochs of the last training
+        self.rows: list[Sequence[float]] = []  # scores of the epochs of all trainings of this learner
 
     def before_epoch(self) -> None:
         base = (self.seed * 100_003 + self.learn.epoch * 1_009) % 2**31
@@ -53,9 +53,9 @@ class StartEpoch(Callback):
         self.clock = time.perf_counter()
 
     def after_fit(self) -> None:
-        # Predicting and the search for a learning rate write incomplete rows over those of a training.
+        # Predicting and the search for a learning rate leave incomplete rows, which are no epochs of a training.
         if all(len(row) == 4 for row in self.learn.recorder.values):
-            self.rows = list(self.learn.recorder.values)
+            self.rows += self.learn.recorder.values
 
 
 class BalanceValidation(Callback):

@@ -38,6 +38,7 @@ from utils_cv.evaluation.calibration import weigh_images
 from utils_cv.evaluation.intervals import compute_wilson_interval
 from utils_cv.models.backbones import DEFAULT_BACKBONE, describe_backbone, load_backbone
 from utils_cv.models.features import run_in_batches
+from utils_cv.models.model_files import ModelInfo
 from utils_cv.models.onnx_export import Normalized
 from utils_cv.models.runtimes import run_in_torch
 from utils_cv.models.splitting import list_blocks
@@ -184,6 +185,18 @@ class TrainedModel:
     seconds: float  # of the training and its start, without opening images and exporting the frozen part once
     value_range: int = FULL_RANGE  # the value of 16-bit files that becomes white
 
+    @classmethod
+    def from_finished(cls, info: ModelInfo, network: Normalized) -> "TrainedModel":
+        """Put a finished model into a learner that has no data."""
+        loss = BCEWithLogitsLossFlat() if info.is_multilabel else CrossEntropyLossFlat()
+        learn = Learner(DataLoaders(), network.to(choose_device()), loss_func=loss)
+        learn.arch = info.backbone
+        history = pd.DataFrame(columns=["epoch", "train_loss", "valid_loss", "valid_accuracy", "seconds", "is_kept"])
+        return cls(
+            learn, info.class_names, info.backbone, info.im_size_px, info.fit, info.is_multilabel,
+            history, float(info.training.get("seconds", 0.0)), info.value_range,
+        )  # fmt: skip
+
 
 def make_trained_model(
     learn: Learner,
@@ -197,7 +210,7 @@ def make_trained_model(
 
     Args:
         learn: From `make_learner`, trained.
-        rows: Of the history: train loss, validation loss, accuracy, seconds; None takes those of the last training.
+        rows: Of the history: train loss, validation loss, accuracy, seconds; None takes those of all trainings so far.
         first_epoch: Number of the first row.
         kept_epoch: The epoch whose weights the network has; None means the last one.
         seconds: Of the training; None takes the sum of the rows'.

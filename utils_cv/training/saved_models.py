@@ -3,16 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-from fastai.data.core import DataLoaders
-from fastai.learner import Learner
-from fastai.losses import BCEWithLogitsLossFlat, CrossEntropyLossFlat
-
 from utils_cv.data.image_table import TableImages
 from utils_cv.models.model_files import WEIGHTS_NAME, read_model
 from utils_cv.models.onnx_export import read_network
 from utils_cv.models.saved_classifier import ImageClassifier
-from utils_cv.system.machine import choose_device
 
 from .learner import TrainedModel
 
@@ -40,15 +34,7 @@ def load_trained(folder: str | Path) -> TrainedModel:
         >>> with_new_class = linear_probe(images_of_five_classes, start=start)  # doctest: +SKIP
     """
     info, name, content = read_model(folder, [WEIGHTS_NAME])
-    network = read_network(info, content, Path(folder) / name).to(choose_device())
-    loss = BCEWithLogitsLossFlat() if info.is_multilabel else CrossEntropyLossFlat()
-    learn = Learner(DataLoaders(), network, loss_func=loss)
-    learn.arch = info.backbone
-    return TrainedModel(
-        learn, info.class_names, info.backbone, info.im_size_px, info.fit, info.is_multilabel,
-        pd.DataFrame(columns=["epoch", "train_loss", "valid_loss", "valid_accuracy", "seconds", "is_kept"]),
-        float(info.training.get("seconds", 0.0)), info.value_range,
-    )  # fmt: skip
+    return TrainedModel.from_finished(info, read_network(info, content, Path(folder) / name))
 
 
 def take_start(start: Any, images: TableImages, backbone: str | None) -> TrainedModel | None:
