@@ -13,6 +13,7 @@ keeps all splits: `utils_cv.data.csv_tables.save_image_table`.
 """
 
 import hashlib
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -86,11 +87,43 @@ def complete_splits(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
 
 
 def split_folds(labels: Any, groups: Any = None, *, n_folds: int, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Split into folds, rows to learn and to hold out; each has its share of every class, `groups` stay together."""
+    """Split into folds, rows to learn and to hold out; each has its share of every class, `groups` stay together.
+
+    `labels` are one per image, or 0 and 1 (n_images, n_labels); an image of no fold is then learned by all of them.
+    """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
+    if np.ndim(labels) == 2:
+        return _split_label_folds(labels, groups, n_folds, seed)
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
     return list(kind(n_folds, shuffle=True, random_state=seed).split(np.zeros(len(labels)), labels, groups))
+
+
+def _split_label_folds(
+    targets: np.ndarray, groups: Any, n_folds: int, seed: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Spread the rarest label over the folds first, then the next one (Sechidis et al. 2011)."""
+    units = np.arange(len(targets)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    has_label = np.zeros((units.max() + 1, targets.shape[1] + 1), bool)
+    np.logical_or.at(has_label[:, :-1], units, targets > 0)
+    has_label[:, -1] = True  # the last column stands for images without a label
+    fold_of, counts = np.full(len(has_label), -1), np.zeros((n_folds, has_label.shape[1]))
+    order = np.random.default_rng(seed).permutation(len(has_label))
+    by_rarity = np.argsort(has_label.sum(axis=0), kind="stable")
+    for label in by_rarity:
+        for unit in order[has_label[order, label] & (fold_of[order] < 0)]:
+            fold_of[unit] = np.lexsort((counts[:, -1], counts[:, label]))[0]
+            counts[fold_of[unit]] += has_label[unit]
+    for label in by_rarity:  # the only image (or group) of a label is learned by all folds and held out by none
+        with_label = order[has_label[order, label]]
+        if len(np.unique(fold_of[with_label])) == 1:
+            fold_of[with_label[0]] = -1
+    if n_fixed := int((fold_of < 0).sum()):
+        what = f"{'Image' if groups is None else 'Group'}s that every model learns, because a label has no other"
+        warnings.warn(f"{what}: {n_fixed}. Nothing tells how well such a label is recognized.", stacklevel=5)
+    if len(found := np.setdiff1d(fold_of, -1)) < 2:
+        raise ValueError(f"Got {len(targets)} images; expected at least 2 of some label, to predict one by the other.")
+    return [(np.flatnonzero(fold_of[units] != fold), np.flatnonzero(fold_of[units] == fold)) for fold in found]
 
 
 def take_per_class(

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from .intervals import Z_95, Score, measure_mean, resample_statistic
-from .metrics import check_multi_hot, check_probabilities, check_same_length, read_labels
+from .metrics import check_label_answers, check_probabilities, check_same_length, read_labels
 
 TEMPERATURE_LIMITS = (0.05, 20.0)
 
@@ -170,9 +170,7 @@ def _compare_confidence(y_true: Any, probabilities: Any, groups: Any) -> tuple[n
     probabilities = check_probabilities(probabilities, rows_sum_to_one=np.ndim(y_true) != 2)
     units = np.arange(len(probabilities)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     if np.ndim(y_true) == 2:
-        (true,), n_labels = check_multi_hot(y_true=y_true), probabilities.shape[1]
-        if true.shape != probabilities.shape:
-            raise ValueError(f"Expected equal shapes, got y_true {true.shape}, probabilities {probabilities.shape}.")
+        (true, probabilities), n_labels = check_label_answers(y_true, probabilities), probabilities.shape[1]
         draws = units[:, None] * n_labels + np.arange(n_labels)
         return probabilities.ravel(), true.ravel(), np.repeat(units, n_labels), draws.ravel()
     codes = read_labels(y_true, range(probabilities.shape[1]), name="y_true")

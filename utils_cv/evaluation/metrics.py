@@ -222,6 +222,14 @@ def check_same_length(**arrays: Any) -> int:
     return next(iter(lengths.values()))
 
 
+def check_label_answers(y_true: Any, probabilities: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return 0 and 1 of several labels as bool, and probabilities of the same shape (n_images, n_classes)."""
+    (true,), probabilities = check_multi_hot(y_true=y_true), check_probabilities(probabilities)
+    if true.shape != probabilities.shape:
+        raise ValueError(f"Expected equal shapes, got y_true {true.shape}, probabilities {probabilities.shape}.")
+    return true, probabilities
+
+
 def check_multi_hot(**tables: Any) -> list[np.ndarray]:
     """Return named tables of 0 and 1 as bool (n_images, n_classes), all of one shape."""
     arrays = {name: np.asarray(table) for name, table in tables.items()}

@@ -19,7 +19,7 @@ from .intervals import (
     measure_resamples,
     resample_statistic,
 )
-from .metrics import check_multi_hot, check_probabilities, compare_accuracy, measure_accuracy
+from .metrics import check_label_answers, check_probabilities, compare_accuracy, measure_accuracy
 
 N_ENOUGH = 8  # true images of a label, from which on the interval of macro-F1 holds what it says
 # A label of 10 true images gets a threshold halfway between its own and the shared one. In simulations of 4 to 20
@@ -166,9 +166,7 @@ def apply_thresholds(probabilities: Any, thresholds: Any = 0.5) -> np.ndarray:
 
 def _check_answers(y_true: Any, probabilities: Any, groups: Any = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return both tables, and the group of each image as a code; without groups each image is one."""
-    (true,), probabilities = check_multi_hot(y_true=y_true), check_probabilities(probabilities)
-    if true.shape != probabilities.shape:
-        raise ValueError(f"Expected equal shapes, got y_true {true.shape}, probabilities {probabilities.shape}.")
+    true, probabilities = check_label_answers(y_true, probabilities)
     if not true.any():
         raise ValueError(f"None of {len(true)} images has a label; expected some in y_true.")
     codes = np.arange(len(true)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]

@@ -7,7 +7,7 @@ Its threshold comes from images of the classes that the model has not learned, n
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -72,11 +72,9 @@ def fit_ood_detector(
     """
     if not len(features):
         raise ValueError("Got no training image; expected features (n_images, n_features) of some.")
-    scaled = scale_features(features)
-    means, *spreads = _fit_spreads(scaled, codes)
-    arrays = _make_arrays(means, scaled.mean(axis=0, keepdims=True), spreads, ridge)
+    (fitted,) = _fit_arrays(scale_features(features), codes, [ridge])
     threshold = float(np.quantile(known, 1 - expected)) if len(known) else math.inf
-    arrays = {key: array.astype(np.float32) for key, array in arrays.items()}
+    arrays = {key: array.astype(np.float32) for key, array in fitted.items()}
     return OodDetector(MAHALANOBIS, arrays, threshold, expected, len(known))
 
 
@@ -199,57 +197,39 @@ def _measure_distance(unit: np.ndarray, arrays: Mapping[str, np.ndarray]) -> np.
     return distances[0].min(axis=1) - distances[1][:, 0]
 
 
-class _Spread(NamedTuple):
-    """A covariance: directions (n_directions, n_features), their variances, and the mean variance of a feature."""
+def _fit_arrays(unit: np.ndarray, codes: np.ndarray, ridges: Sequence[float]) -> list[dict[str, np.ndarray]]:
+    """Fit class means, and covariances within the classes and of all images; with each ridge, what a detector needs.
 
-    directions: np.ndarray
-    variances: np.ndarray
-    mean: float
-
-
-def _fit_spreads(unit: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, _Spread, _Spread]:
-    """Fit class means, and covariances within the classes and of all images."""
+    The ridge keeps the covariances invertible; directions of hardly any variance are left out.
+    """
     codes = np.unique(codes, return_inverse=True)[1]
     means = np.stack([unit[codes == code].mean(axis=0) for code in range(codes.max() + 1)])
-    within, total = unit - means[codes], unit - unit.mean(axis=0)
-    return means, _fit_spread(within, len(unit) - len(means)), _fit_spread(total, len(unit) - 1)
-
-
-def _fit_spread(deviations: np.ndarray, n_free: int) -> _Spread:
-    (n, n_features), n_free = deviations.shape, max(n_free, 1)
-    is_wide = n < n_features  # the smaller of two matrices has the same eigenvalues
-    variances, vectors = np.linalg.eigh(deviations @ deviations.T if is_wide else deviations.T @ deviations)
-    kept = variances > 1e-9 * max(variances[-1], 1e-12)
-    variances, vectors = variances[kept], vectors[:, kept]
-    directions = vectors.T @ deviations / np.sqrt(variances)[:, None] if is_wide else vectors.T
-    return _Spread(directions, variances / n_free, float((deviations**2).sum()) / n_free / n_features)
-
-
-def _make_arrays(
-    means: np.ndarray, mean: np.ndarray, spreads: Sequence[_Spread], ridge: float
-) -> dict[str, np.ndarray]:
-    """Add the ridge to both covariances, which keeps them invertible; those of hardly any variance are left out."""
-    # A squared Mahalanobis distance is the squared length minus that along the directions, divided by the ridge.
-    arrays = {"class_roots": means, "mean": mean}
-    for name, spread in zip(("within", "total"), spreads, strict=True):
-        added = max(ridge * spread.mean, 1e-9)
-        kept = spread.variances > 0.01 * added
-        lengths = np.sqrt(spread.variances[kept] / (spread.variances[kept] + added))
-        arrays[f"{name}_directions"] = spread.directions[kept] * lengths[:, None]
-        arrays[f"{name}_ridge"] = np.array(added)
-    return arrays
+    mean = unit.mean(axis=0, keepdims=True)
+    fits = [{"class_roots": means, "mean": mean} for _ in ridges]
+    for name, deviations, n_learned in (("within", unit - means[codes], len(means)), ("total", unit - mean, 1)):
+        n_free, is_wide = max(len(unit) - n_learned, 1), len(unit) < unit.shape[1]
+        # The smaller of two matrices has the same eigenvalues.
+        variances, vectors = np.linalg.eigh(deviations @ deviations.T if is_wide else deviations.T @ deviations)
+        kept = variances > 1e-9 * max(variances[-1], 1e-12)
+        variances, vectors = variances[kept], vectors[:, kept]
+        directions = vectors.T @ deviations / np.sqrt(variances)[:, None] if is_wide else vectors.T
+        variances, mean_variance = variances / n_free, float((deviations**2).sum()) / n_free / unit.shape[1]
+        for arrays, ridge in zip(fits, ridges, strict=True):
+            # A squared Mahalanobis distance is the squared length minus that along the directions, over the ridge.
+            added = max(ridge * mean_variance, 1e-9)
+            kept = variances > 0.01 * added
+            lengths = np.sqrt(variances[kept] / (variances[kept] + added))
+            arrays |= {f"{name}_directions": directions[kept] * lengths[:, None], f"{name}_ridge": np.array(added)}
+    return fits
 
 
 def _measure_ridges(
     unit: np.ndarray, codes: np.ndarray, learned: np.ndarray, known: np.ndarray, unknown: np.ndarray
 ) -> list[float]:
     """Measure how well each ridge tells unknown rows from known ones: the AUROC."""
-    means, *spreads = _fit_spreads(unit[learned], codes[learned])
-    areas, mean = [], unit[learned].mean(axis=0, keepdims=True)
-    for ridge in _RIDGES:
-        arrays = _make_arrays(means, mean, spreads, ridge)
-        areas.append(measure_auroc(*(_measure_distance(unit[rows], arrays) for rows in (known, unknown))))
-    return [area.value for area in areas]
+    fits = _fit_arrays(unit[learned], codes[learned], _RIDGES)
+    distances = [[_measure_distance(unit[rows], arrays) for rows in (known, unknown)] for arrays in fits]
+    return [measure_auroc(*pair).value for pair in distances]
 
 
 def space_evenly(values: np.ndarray, n_most: int) -> np.ndarray:

@@ -18,7 +18,7 @@ from utils_cv.models.features import compute_features
 from utils_cv.training.augmentation import BatchAugmentation, augment_pixels
 from utils_cv.training.linear_probe import fit_linear_head
 
-from .experiment import FIXED_C, Task, compare_trials, join_results, make_task, run_trials, summarize
+from .experiment import FIXED_C, Task, compare_trials, make_task, summarize, tabulate_trials
 
 NONE = "none"
 # Whether train and test images are turned by a random angle.
@@ -80,8 +80,7 @@ def compare_augmentations(
         settings = [
             {"augmentation": name, "seed": seed * 1000 + draw} for name in (NONE, *names) for draw in range(n_draws)
         ]
-        results = run_trials(trial, settings, description=condition)
-        trials = dict(list(join_results(settings, results).groupby("augmentation")))
+        trials = dict(list(tabulate_trials(trial, settings, description=condition).groupby("augmentation")))
         plain = trials[NONE] if plain is None else plain
         rows += [{"condition": condition, **row} for row in _summarize(trials, names, plain, task.measure)]
     return pd.DataFrame(rows)

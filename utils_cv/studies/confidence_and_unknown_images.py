@@ -26,7 +26,6 @@ from utils_cv.evaluation.out_of_distribution import (
     scale_features,
     space_evenly,
 )
-from utils_cv.training.label_heads import split_label_folds
 from utils_cv.training.linear_probe import count_units, fit_linear_head
 
 from .experiment import FIXED_C, run_trials
@@ -123,10 +122,9 @@ def score_by_folds(
     """
     groups = None if groups is None else np.asarray(groups)
     units, counts = np.arange(len(codes)) if groups is None else groups, count_units(codes, groups)
-    make_folds = split_label_folds if codes.ndim == 2 else split_folds
     with warnings.catch_warnings():  # smaller classes are missing in some folds, which is allowed for below
         warnings.filterwarnings("ignore", message="The least populated class|Images that every|Groups that every")
-        folds = make_folds(codes, groups, n_folds=max(2, min(_MAX_FOLDS, counts.max())), seed=seed)
+        folds = split_folds(codes, groups, n_folds=max(2, min(_MAX_FOLDS, counts.max())), seed=seed)
     parts = []
     for fold, (learned, held_out) in enumerate(folds):
         learned, learned_codes, parts_of = _divide(codes, left_out, learned, held_out)

@@ -11,7 +11,7 @@ from utils_cv.data.labels import LABEL_SEPARATOR, encode_labels, is_multilabel, 
 from utils_cv.data.splits import list_groups, take_per_class
 from utils_cv.evaluation.intervals import Score, compare_means, compare_resamples, measure_mean, measure_resamples
 from utils_cv.evaluation.multilabel import resample_average_precision
-from utils_cv.training.linear_probe import count_units, fit_linear_head
+from utils_cv.training.linear_probe import count_units, fit_known_classes
 
 # scikit-learn's C for studies that fix it. On fridge_objects and on a set of photographs, from 5 images per class on,
 # it scored within one point of the C that cross-validation chose, as long as all labels were right.
@@ -68,20 +68,9 @@ class Task(NamedTuple):
     ) -> np.ndarray:
         """Learn a probe from images, with their own or other labels, and return logits of others: the test images."""
         labels = self.codes[rows] if labels is None else labels
-        options = {"C": FIXED_C, "groups": self.get_groups(rows)} | options
-        if self.is_multilabel:
-            classes = np.flatnonzero(labels.any(axis=0))
-            codes = labels[:, classes]
-        else:
-            classes, codes = np.unique(labels, return_inverse=True)  # wrong labels may leave nothing of a small class
-        features = self.features[self.test_rows if on is None else on]
-        own = np.zeros((len(features), 1), features.dtype)  # of one class there is nothing to learn
-        if len(classes) > (not self.is_multilabel):
-            weight, bias = fit_linear_head(self.features[rows], codes, n_classes=len(classes), **options)
-            own = features @ weight.T + bias
-        logits = np.full((len(own), len(self.class_names)), -np.inf, own.dtype)
-        logits[:, classes] = own
-        return logits
+        options = {"C": FIXED_C, "groups": self.get_groups(rows), "n_classes": len(self.class_names)} | options
+        weight, bias = fit_known_classes(self.features[rows], labels, **options)
+        return self.features[self.test_rows if on is None else on] @ weight.T + bias
 
     def score(self, logits: np.ndarray) -> dict[str, Any]:
         """What a trial returns for `summarize`, from the logits of the test images, (n_test, n_classes).
@@ -180,9 +169,13 @@ def _run_one(trial: Callable[..., Any], setting: dict[str, Any]) -> Any:
         raise TrialError(f"The trial with {named} failed: {type(error).__name__}: {error}") from error
 
 
-def join_results(settings: Settings, results: Sequence[Mapping[str, Any] | list[dict[str, Any]]]) -> pd.DataFrame:
-    """One row per trial, or per result of a trial that returns several: the columns of its setting, then the others."""
-    pairs = [(a, part) for a, b in zip(settings, results, strict=True) for part in (b if isinstance(b, list) else [b])]
+def tabulate_trials(trial: Callable[..., Any], settings: Settings, **options: Any) -> pd.DataFrame:
+    """Run trials; a row for each, or for each result of one that returns several: columns of its setting, then others.
+
+    `options` are those of `run_trials`.
+    """
+    results = zip(settings, run_trials(trial, settings, **options), strict=True)
+    pairs = [(a, part) for a, b in results for part in (b if isinstance(b, list) else [b])]
     return pd.DataFrame([{**setting, **result} for setting, result in pairs])
 
 

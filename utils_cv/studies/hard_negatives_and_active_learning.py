@@ -10,7 +10,7 @@ from scipy.special import entr, softmax
 
 from utils_cv.evaluation.out_of_distribution import fit_ood_detector, scale_features, select_ridge
 
-from .experiment import Task, join_results, run_trials
+from .experiment import Task, tabulate_trials
 
 STRATEGIES = ("random", "margin", "entropy", "k-center", "typical", "typical, then margin")
 ORDERS = ("most unusual first", "most confident first", "at random")  # to look for images of none of the classes
@@ -111,7 +111,7 @@ def measure_strategies(
         end; and for `summarize` `right`, bool (n_test,), and `groups`.
     """
     settings = [{"strategy": strategy, "seed": seed + i} for strategy in STRATEGIES for i in range(n_seeds)]
-    return join_results(settings, run_trials(functools.partial(_label_in_rounds, task, budgets, stop_change), settings))
+    return tabulate_trials(functools.partial(_label_in_rounds, task, budgets, stop_change), settings)
 
 
 def _label_in_rounds(
@@ -167,7 +167,7 @@ def measure_mining(
     detector = fit_ood_detector(*pool, ridge=select_ridge(*pool, groups=task.get_groups(task.pool_rows)))
     trial = functools.partial(_mine, wide, detector.score(features, features), kinds, n_look)
     settings = [{"order": order, "seed": seed + i} for order in ORDERS for i in range(n_seeds)]
-    rows, of_test = join_results(settings, run_trials(trial, settings)), task.get_groups(task.test_rows)
+    rows, of_test = tabulate_trials(trial, settings), task.get_groups(task.test_rows)
     return rows.assign(groups=[of_test if measured == MEASURED[0] else kinds for measured in rows["measured"]])
 
 

@@ -22,10 +22,9 @@ from utils_cv.data.splits import list_groups, split_folds
 from utils_cv.evaluation.intervals import Score, compare_means, compare_scores, measure_mean
 from utils_cv.models.backbones import DEFAULT_BACKBONE
 from utils_cv.models.features import compute_features
-from utils_cv.training.label_heads import split_label_folds
 from utils_cv.training.linear_probe import count_units, find_right, fit_linear_head
 
-from .experiment import FIXED_C, join_results, run_trials
+from .experiment import FIXED_C, tabulate_trials
 
 Data = tuple[np.ndarray, np.ndarray]  # features (n_images, n_features), and classes
 RANDOM, GROUPED = "random split", "scenes kept together"
@@ -135,7 +134,7 @@ def compare_splits(
     settings = [
         {"split": split, "seed": seed * 1000 + repeat} for repeat in range(n_repeats) for split in (RANDOM, GROUPED)
     ]
-    trials = join_results(settings, run_trials(trial, settings, description="splits"))
+    trials = tabulate_trials(trial, settings, description="splits")
     right, other_right = (
         {split: np.stack(part[name]) for split, part in trials.groupby("split")} for name in ("right", "other")
     )
@@ -163,8 +162,7 @@ def _score_folds(
 ) -> dict[str, np.ndarray]:
     features, codes = data
     right, other_right = np.full(codes.shape, np.nan), []
-    make_folds = split_label_folds if codes.ndim == 2 else split_folds
-    for train, test in make_folds(codes, None if split == RANDOM else groups, n_folds=n_folds, seed=seed):
+    for train, test in split_folds(codes, None if split == RANDOM else groups, n_folds=n_folds, seed=seed):
         predict = _learn(features[train], codes[train])
         right[test] = find_right(codes[test], predict(features[test]))
         other_right.append(find_right(other[1], predict(other[0])).ravel())
@@ -193,7 +191,7 @@ def measure_injected_duplicates(
     """
     trial = functools.partial(_score_with_copies, train, test, copies)
     settings = [{"share": share, "seed": seed * 1000 + draw} for share in (0.0, *SHARES) for draw in range(n_draws)]
-    trials = join_results(settings, run_trials(trial, settings, description="duplicates"))
+    trials = tabulate_trials(trial, settings, description="duplicates")
     right = {share: np.stack(part["right"]) for share, part in trials.groupby("share")}
     groups, rows = _repeat(groups, test[1]), []
     for share in SHARES:

@@ -1,6 +1,5 @@
 """Logistic regressions for many labels at once: all labels and folds share the products with the features."""
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,33 +45,6 @@ def fit_label_heads(
             heads[part] = _minimize(inputs, y, w, C, start, TOLERANCE).T
             bar.update(y.shape[1])
     return heads[:, :-1], heads[:, -1]
-
-
-def split_label_folds(
-    targets: np.ndarray, groups: np.ndarray | None, *, n_folds: int, seed: int
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """As `split_folds`, for targets (n_images, n_labels); the rarest label is spread first (Sechidis et al. 2011)."""
-    units = np.arange(len(targets)) if groups is None else np.unique(groups, return_inverse=True)[1]
-    has_label = np.zeros((units.max() + 1, targets.shape[1] + 1), bool)
-    np.logical_or.at(has_label[:, :-1], units, targets > 0)
-    has_label[:, -1] = True  # the last column stands for images without a label
-    fold_of, counts = np.full(len(has_label), -1), np.zeros((n_folds, has_label.shape[1]))
-    order = np.random.default_rng(seed).permutation(len(has_label))
-    by_rarity = np.argsort(has_label.sum(axis=0), kind="stable")
-    for label in by_rarity:
-        for unit in order[has_label[order, label] & (fold_of[order] < 0)]:
-            fold_of[unit] = np.lexsort((counts[:, -1], counts[:, label]))[0]
-            counts[fold_of[unit]] += has_label[unit]
-    for label in by_rarity:  # the only image (or group) of a label is learned by all folds and held out by none
-        with_label = order[has_label[order, label]]
-        if len(np.unique(fold_of[with_label])) == 1:
-            fold_of[with_label[0]] = -1
-    if n_fixed := int((fold_of < 0).sum()):
-        what = f"{'Image' if groups is None else 'Group'}s that every model learns, because a label has no other"
-        warnings.warn(f"{what}: {n_fixed}. Nothing tells how well such a label is recognized.", stacklevel=4)
-    if len(found := np.setdiff1d(fold_of, -1)) < 2:
-        raise ValueError(f"Got {len(targets)} images; expected at least 2 of some label, to predict one by the other.")
-    return [(np.flatnonzero(fold_of[units] != fold), np.flatnonzero(fold_of[units] == fold)) for fold in found]
 
 
 def _list_folds(y: np.ndarray, groups: np.ndarray | None, n_folds: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -152,6 +152,20 @@ def fit_linear_head(
     return weight.astype(np.float32), (bias - weight @ mean).astype(np.float32)
 
 
+def fit_known_classes(
+    features: np.ndarray, labels: np.ndarray, *, n_classes: int, **options: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `fit_linear_head`, where some classes may have no image: their logit is minus infinity."""
+    several = labels.ndim == 2
+    classes = np.flatnonzero(labels.any(axis=0)) if several else np.unique(labels)
+    weight, bias = np.zeros((n_classes, features.shape[1]), np.float32), np.full(n_classes, -np.inf, np.float32)
+    bias[classes] = 0  # of one class there is nothing to learn
+    if len(classes) > (not several):
+        codes = labels[:, classes] if several else np.searchsorted(classes, labels)
+        weight[classes], bias[classes] = fit_linear_head(features, codes, n_classes=len(classes), **options)
+    return weight, bias
+
+
 def compute_rows_features(
     images: TableImages, rows: list[int], backbone: str, network: Normalized | None = None
 ) -> np.ndarray:

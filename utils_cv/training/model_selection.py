@@ -5,6 +5,7 @@ import dataclasses
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,10 +27,17 @@ from utils_cv.models.unknown import rejects_most
 from utils_cv.system.timing import Timer
 
 from .fine_tuning import EPOCHS, Activations, announce_training, compute_activations, fine_tune
-from .label_heads import split_label_folds
 from .learner import Predictions, TrainedModel, compute_logits, find_rows, make_dataloaders, make_learner
 from .left_out import measure_left_out
-from .linear_probe import C_GRID, N_FOLDS, compute_rows_features, count_units, find_right, fit_linear_head, linear_probe
+from .linear_probe import (
+    C_GRID,
+    N_FOLDS,
+    compute_rows_features,
+    count_units,
+    find_right,
+    fit_known_classes,
+    linear_probe,
+)
 
 RECIPES = ("probe", "averaged", "last_stage", "all")
 NEED_A_CUT = {"averaged", "last_stage"}
@@ -220,28 +228,20 @@ def predict_out_of_fold(
         >>> found = predict_out_of_fold(features, labels, n_classes=4)  # doctest: +SKIP
     """
     check_same_length(features=features, labels=labels)
-    several, folds = labels.ndim == 2, _split_two(labels, groups, n_folds, seed)
+    folds, turn = _split_two(labels, groups, n_folds, seed), expit if labels.ndim == 2 else partial(softmax, axis=1)
     is_judged = np.isin(np.arange(len(labels)), np.concatenate([held_out for _, held_out in folds]))
     alone = np.flatnonzero(~is_judged)
     found, losses = [], []
     for C in Cs:
         logits = np.zeros((len(labels), n_classes))
         for learned, held_out in folds:
+            weight, bias = fit_known_classes(features[learned], labels[learned], n_classes=n_classes, C=C, seed=seed)
+            own, is_known = features[np.append(held_out, alone)] @ weight.T + bias, np.isfinite(bias)
             # Groups of several classes, and wrong labels, may leave a fold without a class: it is the least likely one.
-            if several:
-                classes = np.flatnonzero(labels[learned].any(axis=0))
-                codes = labels[learned][:, classes]
-            else:
-                classes, codes = np.unique(labels[learned], return_inverse=True)
-            weight, bias = fit_linear_head(features[learned], codes, n_classes=len(classes), C=C, seed=seed)
-            rows = np.append(held_out, alone)
-            own = features[rows] @ weight.T + bias
-            own = np.stack(
-                [own[:, classes.searchsorted(i)] if i in classes else own.min(1) for i in range(n_classes)], 1
-            )
+            own[:, ~is_known] = own[:, is_known].min(axis=1, keepdims=True)
             logits[held_out] = own[: len(held_out)]
             logits[alone] += own[len(held_out) :] / len(folds)
-        found.append(OutOfFold(expit(logits) if several else softmax(logits, axis=1), C))
+        found.append(OutOfFold(turn(logits), C))
         losses.append(compute_losses(labels, logits)[is_judged].mean())
     return found[int(np.argmin(losses))]
 
@@ -269,7 +269,7 @@ def predict_to_check_labels(
 def _split_two(labels: np.ndarray, groups: Any, n_folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Split into folds; every one learns the images of classes that have one image (or group), and holds out none."""
     if labels.ndim == 2:
-        return split_label_folds(labels, groups, n_folds=n_folds, seed=seed)
+        return split_folds(labels, groups, n_folds=n_folds, seed=seed)
     units = np.arange(len(labels)) if groups is None else np.asarray(groups)
     is_free, alone = np.full(len(labels), True), []
     what = "image" if groups is None else "group"
@@ -348,13 +348,11 @@ def average_weights(probe: TrainedModel, tuned: TrainedModel) -> TrainedModel:
 def _make_folds(images: TableImages, n_folds: int, seed: int) -> list[TableImages]:
     """Make the images once for each fold, its own as split `HELD_OUT`."""
     train = images.table[images.table["split"] == "train"]
+    labels = train["label"].to_numpy()
     if images.is_multilabel:
-        targets = encode_labels(train["label"], images.class_names, multilabel=True)
-        parts = split_label_folds(targets, list_groups(train), n_folds=n_folds, seed=seed)
-    else:
-        parts = _split_two(train["label"].to_numpy(), list_groups(train), n_folds, seed)
+        labels = encode_labels(labels, images.class_names, multilabel=True)
     folds = []
-    for _, held_out in parts:
+    for _, held_out in _split_two(labels, list_groups(train), n_folds, seed):
         split = images.table["split"].copy()
         split.loc[train.index[held_out]] = HELD_OUT
         folds.append(dataclasses.replace(images, table=images.table.assign(split=split)))

@@ -284,6 +284,39 @@ def test_folds_hold_out_each_image_once_with_its_share_of_every_class():
     assert not np.array_equal(*(split_folds(labels, n_folds=3, seed=seed)[0][1] for seed in (0, 1)))
 
 
+@pytest.mark.filterwarnings("ignore:.* every model learns")
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 5), st.booleans())
+def test_no_fold_learns_without_a_label_and_groups_stay_together(seed, n_folds, has_groups):
+    rng = np.random.default_rng(seed)
+    n, n_labels = rng.integers(10, 60), rng.integers(2, 7)
+    targets = (rng.random((n, n_labels)) < rng.uniform(0.02, 0.6, n_labels)).astype(float)
+    targets[:4, 0] = 1
+    groups = rng.integers(0, 8, n) if has_groups else None
+    folds = split_folds(targets, groups, n_folds=n_folds, seed=seed)
+    held_out = np.concatenate([part for _, part in folds])
+    assert len(set(held_out)) == len(held_out) and 2 <= len(folds) <= n_folds
+    for learned, part in folds:
+        assert sorted([*learned, *part]) == list(range(n))
+        assert (targets[learned].any(axis=0) == targets.any(axis=0)).all()
+        assert groups is None or not set(groups[learned]) & set(groups[part])
+
+
+def test_folds_have_even_shares_of_rare_labels_and_say_what_cannot_be_judged():
+    rng = np.random.default_rng(0)
+    targets = (rng.random((90, 4)) < [0.5, 0.5, 0.5, 0.0]).astype(float)
+    targets[rng.choice(90, 6, replace=False), 3] = 1
+    folds = split_folds(targets, None, n_folds=3, seed=0)
+    assert [targets[part, 3].sum() for _, part in folds] == [2, 2, 2]
+    assert max(np.ptp([targets[part].sum(axis=0) for _, part in folds], axis=0)) <= 2
+    targets[np.flatnonzero(targets[:, 3])[1:], 3] = 0
+    with pytest.warns(UserWarning, match="Images that every model learns, .*: 1"):
+        folds = split_folds(targets, None, n_folds=3, seed=0)
+    assert not any(targets[part, 3].any() for _, part in folds)
+    with pytest.raises(ValueError, match="at least 2 of some label"), pytest.warns(UserWarning):
+        split_folds(np.eye(2), None, n_folds=2, seed=0)
+
+
 @pytest.mark.parametrize(
     "columns", [{"split": ""}, {"split": None}, {"split": "train"}], ids=["empty", "None", "train"]
 )

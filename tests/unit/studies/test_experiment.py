@@ -11,7 +11,7 @@ import pytest
 from utils_cv.evaluation.intervals import compare_means, measure_mean
 from utils_cv.evaluation.multilabel import compare_multilabel, measure_multilabel
 from utils_cv.studies import experiment
-from utils_cv.studies.experiment import TrialError, join_results, make_task, run_trials, summarize
+from utils_cv.studies.experiment import TrialError, make_task, run_trials, summarize, tabulate_trials
 
 
 def make_data(n_train=40, n_test=30, *, n_classes=3, n_features=12, distance=1.1, seed=0):
@@ -44,8 +44,8 @@ def test_several_labels_are_drawn_learned_and_scored_as_notebook_03_does():
     assert set(few) <= set(many) <= set(task.pool_rows) and task.codes[many].sum(axis=0).min() == 12
     assert (~task.codes[many].any(axis=1)).sum() == round((task.codes[many].any(axis=1)).sum() / 4)  # as in all
     logits, y_true = [task.predict(rows) for rows in (few, many)], task.codes[task.test_rows]
-    rows = join_results([{"n": n, "seed": 0} for n in (4, 12)], [task.score(values) for values in logits])
-    first, last = summarize(rows, ["n"], baseline={"n": 4}).to_dict("records")
+    rows = pd.DataFrame([{"n": i, "seed": 0} | task.score(values) for i, values in enumerate(logits)])
+    first, last = summarize(rows, ["n"], baseline={"n": 0}).to_dict("records")
     answers = [(1 / (1 + np.exp(-values)), 0.5) for values in logits]
     expected = measure_multilabel(y_true, *answers[1])["mean_average_precision"]
     assert list(last.values())[1:5] == pytest.approx(tuple(expected))
@@ -89,8 +89,7 @@ def test_whole_groups_are_drawn_and_count_as_one_in_the_interval():
     rows = task.draw(10, seed=2)
     assert pd.Series(scenes)[rows].value_counts().tolist() == [5] * 6 and set(task.draw(5, seed=2)) <= set(rows)
     settings = [{"n": n, "seed": seed} for n in (5, 10) for seed in range(3)]
-    trials = [task.score(task.predict(task.draw(s["n"], seed=s["seed"]))) for s in settings]
-    rows = join_results(settings, trials)
+    rows = tabulate_trials(lambda n, seed: task.score(task.predict(task.draw(n, seed=seed))), settings)
     alone, grouped = (summarize(part, ["n"], baseline={"n": 5}).iloc[1] for part in (rows.drop(columns="groups"), rows))
     assert (alone["n_test"], grouped["n_test"]) == (90, 18) and alone["difference_low"] != grouped["difference_low"]
 
@@ -160,7 +159,7 @@ def run(trial, settings=SETTINGS):
 
 
 def test_rows_hold_setting_and_result_in_the_order_of_the_settings():
-    rows = join_results(SETTINGS, run(functools.partial(power, exponent=3)))
+    rows = tabulate_trials(functools.partial(power, exponent=3), SETTINGS, show_progress=False)
     assert list(rows.columns) == ["x", "name", "seed", "y", "right", "process"]
     assert rows["x"].tolist() == [3, 3, 1, 1, 2, 2] and rows["y"].tolist() == [27, 27, 1, 1, 8, 8]
     assert np.stack(rows["right"]).sum(axis=1).tolist() == rows["x"].tolist()
@@ -232,7 +231,7 @@ def test_images_of_a_group_are_kept_together_where_c_is_chosen(monkeypatch):
         seen.append(options)
         return np.zeros((n_classes, features.shape[1])), np.zeros(n_classes)
 
-    monkeypatch.setattr(experiment, "fit_linear_head", fit)
+    monkeypatch.setattr(experiment, "fit_known_classes", fit)
     task.predict(task.pool_rows, C=None, seed=4)
     assert seen[0]["groups"].tolist() == (task.pool_rows // 5).astype(str).tolist()
     assert seen[0]["C"] is None and seen[0]["seed"] == 4

@@ -4,8 +4,6 @@ import functools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
@@ -69,36 +67,3 @@ def test_labels_of_one_image_and_of_all_images_are_learned():
     np.testing.assert_allclose(weight[0], expected[0][0], rtol=1e-3, atol=1e-5)
     assert (features @ weight[0] + bias[0]).argmax() == 7
     assert (expit(features @ weight[1] + bias[1]) > 0.98).all()
-
-
-@pytest.mark.filterwarnings("ignore:.* every model learns")
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 10_000), st.integers(2, 5), st.booleans())
-def test_no_fold_learns_without_a_label_and_groups_stay_together(seed, n_folds, has_groups):
-    rng = np.random.default_rng(seed)
-    n, n_labels = rng.integers(10, 60), rng.integers(2, 7)
-    targets = (rng.random((n, n_labels)) < rng.uniform(0.02, 0.6, n_labels)).astype(float)
-    targets[:4, 0] = 1
-    groups = rng.integers(0, 8, n) if has_groups else None
-    folds = label_heads.split_label_folds(targets, groups, n_folds=n_folds, seed=seed)
-    held_out = np.concatenate([part for _, part in folds])
-    assert len(set(held_out)) == len(held_out) and 2 <= len(folds) <= n_folds
-    for learned, part in folds:
-        assert sorted([*learned, *part]) == list(range(n))
-        assert (targets[learned].any(axis=0) == targets.any(axis=0)).all()
-        assert groups is None or not set(groups[learned]) & set(groups[part])
-
-
-def test_folds_have_even_shares_of_rare_labels_and_say_what_cannot_be_judged():
-    rng = np.random.default_rng(0)
-    targets = (rng.random((90, 4)) < [0.5, 0.5, 0.5, 0.0]).astype(float)
-    targets[rng.choice(90, 6, replace=False), 3] = 1
-    folds = label_heads.split_label_folds(targets, None, n_folds=3, seed=0)
-    assert [targets[part, 3].sum() for _, part in folds] == [2, 2, 2]
-    assert max(np.ptp([targets[part].sum(axis=0) for _, part in folds], axis=0)) <= 2
-    targets[np.flatnonzero(targets[:, 3])[1:], 3] = 0
-    with pytest.warns(UserWarning, match="Images that every model learns, .*: 1"):
-        folds = label_heads.split_label_folds(targets, None, n_folds=3, seed=0)
-    assert not any(targets[part, 3].any() for _, part in folds)
-    with pytest.raises(ValueError, match="at least 2 of some label"), pytest.warns(UserWarning):
-        label_heads.split_label_folds(np.eye(2), None, n_folds=2, seed=0)

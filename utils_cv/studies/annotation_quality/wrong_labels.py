@@ -10,7 +10,7 @@ import pandas as pd
 from utils_cv.evaluation.label_errors import rank_suspects
 from utils_cv.training.model_selection import predict_out_of_fold, predict_to_check_labels
 
-from ..experiment import FIXED_C, Task, join_results, run_trials
+from ..experiment import FIXED_C, Task, tabulate_trials
 
 KINDS = ("random", "random with fixed C", "one class")  # of wrong labels and of training
 POLICIES = ("most suspect first", "at random")  # which images are checked
@@ -127,8 +127,7 @@ def measure_label_noise(
                 source, target = pairs[i % len(pairs)] if kind == "one class" else ("", "")
                 settings.append({"kind": kind, "rate": rate, "source": source, "target": target, "seed": i})
     trial = functools.partial(_score_noise, task)
-    results = run_trials(trial, settings, description="label noise")
-    return join_results(settings, results)
+    return tabulate_trials(trial, settings, description="label noise")
 
 
 def _list_similar_pairs(task: Task, seed: int) -> list[tuple[str, str]]:
@@ -199,8 +198,7 @@ def measure_correction(
         )
     settings = [{"policy": policy, "seed": seed + i} for policy in POLICIES for i in range(n_seeds)]
     trial = functools.partial(_score_rounds, task, wrong_fraction, n_per_round, n_rounds)
-    results = run_trials(trial, settings, description="correction")
-    return join_results(settings, results)
+    return tabulate_trials(trial, settings, description="correction")
 
 
 def _score_rounds(

@@ -12,7 +12,7 @@ import pandas as pd
 from utils_cv.evaluation.calibration import adjust_logits
 from utils_cv.evaluation.intervals import Z_95, compare_means, make_score, measure_mean, resample_means
 
-from ..experiment import Task, join_results, run_trials
+from ..experiment import Task, tabulate_trials
 
 # What is done about the rare class. "balanced" shares as many images equally, for comparison.
 METHODS = ("plain", "class weights", "logit adjustment", "undersampling", "balanced")
@@ -61,8 +61,7 @@ def measure_imbalance(task: Task, *, ratio: int = 10, n_seeds: int = 5, seed: in
         for method in METHODS
     ]
     trial = functools.partial(_score_method, task, n_other // ratio)
-    results = run_trials(trial, settings, description="imbalance")
-    return join_results(settings, results)
+    return tabulate_trials(trial, settings, description="imbalance")
 
 
 def summarize_imbalance(rows: pd.DataFrame) -> pd.DataFrame:

@@ -23,7 +23,7 @@ import pandas as pd
 from utils_cv.data.image_table import TableImages
 from utils_cv.evaluation.intervals import Score, resample_means
 
-from ..experiment import MEASURES, Task, join_results, run_trials
+from ..experiment import MEASURES, Task, tabulate_trials
 
 # To choose from; published exponents for images lie between 0.1 and 0.7. Shifts are in units of the smallest size.
 EXPONENTS, SHIFTS = np.linspace(0.05, 4.0, 40), (0, 1, 4, 12, 30)
@@ -88,8 +88,7 @@ def measure_learning_curve(task: Task, sizes: Sequence[int], *, n_seeds: int = 5
     """
     settings = [{"n_per_class": int(n), "seed": seed + i} for n in sorted(sizes) for i in range(n_seeds)]
     trial = functools.partial(_score_probe, task)
-    results = run_trials(trial, settings, description="learning curve")
-    return join_results(settings, results)
+    return tabulate_trials(trial, settings, description="learning curve")
 
 
 def _score_probe(task: Task, n_per_class: int, seed: int) -> dict[str, Any]:
@@ -129,8 +128,7 @@ def measure_fine_tuning(
     """
     settings = [{"n_per_class": int(n), "seed": seed + i} for n in sizes for i in range(n_seeds)]
     trial = functools.partial(_score_recipes, task, images, backbone)
-    results = run_trials(trial, settings, description="fine-tuning")
-    return join_results(settings, results)
+    return tabulate_trials(trial, settings, description="fine-tuning")
 
 
 def _score_recipes(task: Task, images: TableImages, backbone: str, n_per_class: int, seed: int) -> list[dict[str, Any]]:
