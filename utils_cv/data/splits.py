@@ -15,7 +15,7 @@ keeps all splits: `utils_cv.data.csv_tables.save_image_table`.
 import hashlib
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -182,7 +182,8 @@ def _fill_splits(
     _check_counts({label: len(units) for label, units in units_of_label.items()}, n_parts_without, why)
     names = unit[is_free].unique()
     limits = np.cumsum(list(shares.values())) / sum(shares.values())
-    hashes = _hash_names(names, f"{seed} {' '.join(shares)} ")
+    digests = [hashlib.blake2b(f"{seed} {' '.join(shares)} |{name}".encode(), digest_size=8).digest() for name in names]
+    hashes = {name: int.from_bytes(digest) / 2**64 for name, digest in zip(names, digests, strict=True)}
     hashed_parts = np.array(list(shares), dtype=object)[np.searchsorted(limits[:-1], list(hashes.values()), "right")]
     part_of_unit = dict(zip(names, hashed_parts, strict=True))
     if lacking := _move_units(part_of_unit, hashes, units_of_label, list(shares), present):
@@ -233,12 +234,6 @@ def _move_units(
                 part_of_unit[unit] = part
                 n_moves[unit] += 1
     return lacking
-
-
-def _hash_names(names: Iterable[str], salt: str) -> dict[str, float]:
-    """A number in [0, 1) for each name, on every machine the same."""
-    digests = {name: hashlib.blake2b(f"{salt}|{name}".encode(), digest_size=8) for name in names}
-    return {name: int.from_bytes(digest.digest(), "big") / 2**64 for name, digest in digests.items()}
 
 
 def _name_units(table: pd.DataFrame) -> pd.Series:

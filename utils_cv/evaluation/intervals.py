@@ -27,6 +27,10 @@ class Score(NamedTuple):
     def __str__(self) -> str:
         return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f}, n = {self.n})"
 
+    def name_limits(self, name: str) -> dict[str, float]:
+        """Columns of a table: the value under this name, its limits under `name_low` and `name_high`."""
+        return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
+
 
 def compute_wilson_interval(n_successes: Any, n: Any) -> tuple[Any, Any]:
     """Lower and upper limit of a fraction `n_successes / n` (Wilson 1927); NaN where `n` is 0."""

@@ -120,9 +120,9 @@ def compare_runtimes(folder: str | Path, pixels: np.ndarray) -> "pd.DataFrame":
     times = measure_in_turn({name: functools.partial(run, one) for name, run in networks.items()}, warn=False)
     rows = []
     for name in runtimes:
-        value, low, high, n = measure_accuracy(answers[runtimes[0]], answers[name])
+        agreement = measure_accuracy(answers[runtimes[0]], answers[name])
         row = {"runtime": name, "size_mb": (Path(folder) / RUNTIME_FILES[name]).stat().st_size / 1e6}
-        row |= {"agreement": value, "agreement_low": low, "agreement_high": high, "n": n}
+        row |= agreement.name_limits("agreement") | {"n": agreement.n}
         rows.append(row | {"logit_error": measure_logit_error(logits[runtimes[0]], logits[name])})
     return pd.DataFrame(rows).assign(median_ms=times["median_ms"].to_numpy(), busy=times["busy"].to_numpy())
 

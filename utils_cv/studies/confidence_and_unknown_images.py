@@ -289,5 +289,5 @@ def measure_coverage(
 
 def _flatten(scores: Mapping[str, Score]) -> dict[str, float]:
     """Give the limits and the number of images of scores names of their own."""
-    parts = {name: score._asdict().items() for name, score in scores.items()}
-    return {name if key == "value" else f"{name}_{key}": x for name, part in parts.items() for key, x in part}
+    parts = [score.name_limits(name) | {f"{name}_n": score.n} for name, score in scores.items()]
+    return {key: value for part in parts for key, value in part.items()}

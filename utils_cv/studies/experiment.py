@@ -234,11 +234,10 @@ def summarize(
         score = _measure_trials(part)
         values = [row["resampled"][0] if "resampled" in part else row["right"].mean() for _, row in part.iterrows()]
         row = dict(zip(by, key, strict=True)) | part[list(means)].mean().to_dict()
-        row |= {measure: score.value, f"{measure}_low": score.low, f"{measure}_high": score.high, "n_test": score.n}
-        row |= {"n_trials": len(part), "seed_sd": float(np.std(values, ddof=min(1, len(part) - 1)))}
+        row |= score.name_limits(measure) | {"n_test": score.n, "n_trials": len(part)}
+        row |= {"seed_sd": float(np.std(values, ddof=min(1, len(part) - 1)))}
         other = tuple((baseline or {}).get(name, value) for name, value in zip(by, key, strict=True))
         if other != key:
-            change = compare_trials(part, groups[other])
-            row |= {"difference": change.value, "difference_low": change.low, "difference_high": change.high}
+            row |= compare_trials(part, groups[other]).name_limits("difference")
         summary.append(row)
     return pd.DataFrame(summary)

@@ -7,7 +7,7 @@ label of one image. Of several labels each yes or no is an answer, and those of 
 import functools
 import io
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,10 +72,8 @@ def score_images(
     logits, answers, probabilities = features @ weight.T + bias, images.table, functools.partial(softmax, axis=1)
     if images.is_multilabel:
         probabilities = expit
-        groups = list_groups(answers)
-        answers = answers.assign(group=answers["path"] if groups is None else groups).loc[
-            answers.index.repeat(n_classes)
-        ]
+        own = list_groups(answers) if "group" in answers else answers["path"]
+        answers = answers.assign(group=own).loc[answers.index.repeat(n_classes)]
     answers = answers.assign(right=find_right(codes, logits).ravel())
     return ScoredImages(images, answers, features, codes, probabilities(logits))
 
@@ -135,18 +133,13 @@ def compare_splits(
         {"split": split, "seed": seed * 1000 + repeat} for repeat in range(n_repeats) for split in (RANDOM, GROUPED)
     ]
     trials = tabulate_trials(trial, settings, description="splits")
-    right, other_right = (
-        {split: np.stack(part[name]) for split, part in trials.groupby("split")} for name in ("right", "other")
-    )
-    is_judged = np.isfinite(np.concatenate(list(right.values()))).all(axis=0)
-    right, groups = (
-        {split: values[:, is_judged] for split, values in right.items()},
-        _repeat(groups, codes)[is_judged],
-    )
-    claimed = {split: measure_mean(values, groups=groups) for split, values in right.items()}
-    real = {
-        split: measure_mean(values, groups=_repeat(other_groups, other[1])) for split, values in other_right.items()
-    }
+    is_judged = np.isfinite(np.stack(trials["right"])).all(axis=0)
+    groups, other_groups = _repeat(groups, codes)[is_judged], _repeat(other_groups, other[1])
+    right, claimed, real = {}, {}, {}
+    for split, part in trials.groupby("split"):
+        right[split] = np.stack(part["right"])[:, is_judged]
+        claimed[split] = measure_mean(right[split], groups=groups)
+        real[split] = measure_mean(np.stack(part["other"]), groups=other_groups)
     scores = {f"{split}, claimed": claimed[split] for split in (RANDOM, GROUPED)}
     scores |= {f"{split}, on other scenes": real[split] for split in (RANDOM, GROUPED)}
     differences = {
@@ -259,7 +252,7 @@ def measure_shifts(test: pd.DataFrame, shifted: pd.DataFrame) -> pd.DataFrame:
             change = compare_scores(score, measure_mean(test["right"], groups=list_groups(test)))
         else:
             change = compare_means(part["right"], same_scene, groups=part["scene"])
-        row = {"shift": name, "accuracy": score.value, "accuracy_low": score.low, "accuracy_high": score.high}
+        row: dict[str, Any] = {"shift": name} | score.name_limits("accuracy")
         row["test_accuracy"] = float(test["right"].mean() if same_scene is None else np.mean(same_scene))
         rows.append(row | change._asdict() | {"n": score.n, "is_paired": same_scene is not None})
     return pd.DataFrame(rows)
@@ -308,7 +301,13 @@ def compare_input_sizes(
     def score(size: int, is_kept: np.ndarray) -> Score:
         return measure_mean(right[size][is_kept], groups=groups[is_kept])
 
-    bins = [row for size in right for row in _score_bins(f"{size} px", widths, edges, functools.partial(score, size))]
+    bins = []
+    for size, (low, high) in itertools.product(right, itertools.pairwise(edges)):
+        is_in = (widths >= low) & (widths < high)
+        if is_in.any():
+            found = score(size, is_in)
+            row = {"name": f"{size} px", "mean_width": float(widths[is_in].mean())}
+            bins.append(row | found.name_limits("accuracy") | {"n": found.n})
     changes = {
         f"wide minus narrow, {size} px": compare_scores(score(size, is_wide), score(size, is_narrow)) for size in right
     }
@@ -317,20 +316,6 @@ def compare_input_sizes(
     )
     changes |= {f"{large} minus {small} px, wide": wide, f"{large} minus {small} px, narrow": narrow}
     return pd.DataFrame(bins), _make_rows(changes | {"narrow gain minus wide gain": compare_scores(narrow, wide)})
-
-
-def _score_bins(
-    name: str, widths: np.ndarray, edges: Sequence[float], score_images: Callable[[np.ndarray], Score]
-) -> list[dict[str, Any]]:
-    """Accuracy of each bin that holds an image; a bin holds its lower limit."""
-    rows = []
-    for low, high in itertools.pairwise(edges):
-        is_in = (widths >= low) & (widths < high)
-        if is_in.any():
-            score, row = score_images(is_in), {"name": name, "mean_width": float(widths[is_in].mean())}
-            limits = {"accuracy_low": score.low, "accuracy_high": score.high, "n": score.n}
-            rows.append(row | {"accuracy": score.value, **limits})
-    return rows
 
 
 def _learn(features: np.ndarray, codes: np.ndarray) -> Any:

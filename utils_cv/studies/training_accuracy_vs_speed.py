@@ -237,15 +237,13 @@ def _train(images: TableImages, backbone: str, models_dir: Path, seed: int) -> t
 def _add_scores(rows: pd.DataFrame, y_true: np.ndarray, groups: np.ndarray | None = None) -> pd.DataFrame:
     """Add accuracies, and differences to the first row; NaN for what is not trained or the same network in floats."""
     # Without any trained network all are NaN, whatever the base.
-    base, columns = rows.loc[rows["is_trained"].idxmax()], ["", "_low", "_high"]
-    scores = pd.DataFrame([measure_accuracy(y_true, answers, groups=groups)[:3] for answers in rows["answers"]])
-    differences = pd.DataFrame(
-        [compare_accuracy(y_true, answers, base["answers"], groups=groups)[:3] for answers in rows["answers"]]
-    )
+    base = rows.loc[rows["is_trained"].idxmax()]
+    scores = [measure_accuracy(y_true, answers, groups=groups) for answers in rows["answers"]]
+    changes = [compare_accuracy(y_true, answers, base["answers"], groups=groups) for answers in rows["answers"]]
+    scores = pd.DataFrame([score.name_limits("valid_accuracy") for score in scores])
+    differences = pd.DataFrame([change.name_limits("difference") for change in changes])
     is_same = (rows["model_dir"] == base["model_dir"]) & ~rows["runtime"].isin(INT8_RUNTIMES)
     scores[~rows["is_trained"]] = differences[~rows["is_trained"] | is_same] = np.nan
-    scores.columns = [f"valid_accuracy{end}" for end in columns]
-    differences.columns = [f"difference{end}" for end in columns]
     n_valid = len(y_true) if groups is None else len(set(groups))
     return pd.concat([rows, scores, differences], axis=1).assign(n_valid=n_valid)
 

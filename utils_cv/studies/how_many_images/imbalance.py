@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from utils_cv.evaluation.calibration import adjust_logits
-from utils_cv.evaluation.intervals import Z_95, compare_means, make_score, measure_mean, resample_means
+from utils_cv.evaluation.intervals import Z_95, Score, compare_means, make_score, measure_mean, resample_means
 
 from ..experiment import Task, tabulate_trials
 
@@ -93,16 +93,12 @@ def summarize_imbalance(rows: pd.DataFrame) -> pd.DataFrame:
             is_scored = is_rare.any(axis=(0, 1)) if score_name == "rare_recall" else np.ones(value.shape[1], bool)
             of = {"groups": None if groups is None else groups[is_scored]}
             score = measure_mean(value[:, is_scored], **of)
-            row |= {"n_test": score.n} | _name_limits(score_name, *score[:3])
+            row |= {"n_test": score.n} | score.name_limits(score_name)
             if name != "plain":
                 change = compare_means(value[:, is_scored], values["plain"][score_name][:, is_scored], **of)
-                row |= _name_limits(f"{score_name}_change", *change[:3])
+                row |= change.name_limits(f"{score_name}_change")
         summary.append(row | precision[name])
     return pd.DataFrame(summary)
-
-
-def _name_limits(name: str, value: float, low: float, high: float) -> dict[str, float]:
-    return {name: value, f"{name}_low": low, f"{name}_high": high}
 
 
 def _stack(rows: pd.DataFrame, n_classes: int) -> list[np.ndarray]:
@@ -136,11 +132,10 @@ def _measure_precision(
     for i, name in enumerate(parts):
         score = make_score(values[0, i], _find_spread(values[1:, i]), max(round(n_called[i]), 1))
         half, change = Z_95 * _find_spread(changes[1:, i]), changes[0, i]
-        limits[name] = _name_limits("rare_precision", *score[:3])
+        limits[name] = score.name_limits("rare_precision")
         if name != "plain":
-            limits[name] |= _name_limits(
-                "rare_precision_change", change, max(change - half, -1.0), min(change + half, 1.0)
-            )
+            change = Score(change, max(change - half, -1.0), min(change + half, 1.0), score.n)
+            limits[name] |= change.name_limits("rare_precision_change")
     return limits
 
 
