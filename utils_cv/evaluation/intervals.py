@@ -95,15 +95,10 @@ def resample_statistic(statistic: Statistic, n: int, *, n_bootstrap: int = 1000,
 
 
 def measure_resamples(values: Any, n: int) -> Score:
-    """Measure a score of `n` images (or groups) that is no mean over them, from its values on resamples of them.
+    """Measure a score of `n` images (or groups) that is no mean over them; the interval is over images and seeds.
 
-    Args:
-        values: (n_values,) or (n_seeds, n_values): the score on the images, then on resamples of them, the same for all
-            seeds. A resample where it is NaN does not count.
-        n: Images or groups.
-
-    Returns:
-        The mean over the seeds, in [0, 1]. As in `measure_mean` the interval is over images and seeds.
+    `values` (n_values,) or (n_seeds, n_values) are the score on the images, then on resamples of them, the same for all
+    seeds. A resample where it is NaN does not count.
     """
     mean, standard_error = _find_resampled_error(np.atleast_2d(values))
     return make_score(mean, standard_error, n)

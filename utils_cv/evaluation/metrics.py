@@ -194,7 +194,7 @@ def _read_pair(y_true: Any, y_pred: Any, class_names: Any = None, name: str = "y
     if np.ndim(y_true) == 2:
         if class_names is not None:
             _check_names(class_names, n_columns=np.shape(y_true)[1])
-        return check_multi_hot(**{"y_true": y_true, name: y_pred})
+        return _check_multi_hot(**{"y_true": y_true, name: y_pred})
     true, predicted = read_labels(y_true, class_names, name="y_true"), read_labels(y_pred, class_names, name=name)
     check_same_length(**{"y_true": true, name: predicted})
     if true.dtype.kind != predicted.dtype.kind:
@@ -224,13 +224,13 @@ def check_same_length(**arrays: Any) -> int:
 
 def check_label_answers(y_true: Any, probabilities: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return 0 and 1 of several labels as bool, and probabilities of the same shape (n_images, n_classes)."""
-    (true,), probabilities = check_multi_hot(y_true=y_true), check_probabilities(probabilities)
+    (true,), probabilities = _check_multi_hot(y_true=y_true), check_probabilities(probabilities)
     if true.shape != probabilities.shape:
         raise ValueError(f"Expected equal shapes, got y_true {true.shape}, probabilities {probabilities.shape}.")
     return true, probabilities
 
 
-def check_multi_hot(**tables: Any) -> list[np.ndarray]:
+def _check_multi_hot(**tables: Any) -> list[np.ndarray]:
     """Return named tables of 0 and 1 as bool (n_images, n_classes), all of one shape."""
     arrays = {name: np.asarray(table) for name, table in tables.items()}
     for name, array in arrays.items():

@@ -41,7 +41,7 @@ def list_runtimes() -> list[str]:
     return [name for name in RUNTIME_FILES if has_openvino or not name.startswith("openvino")]
 
 
-def load_network(folder: str | Path, runtime: str, *, n_threads: int | None = None, device: str = "cpu") -> Network:
+def load_network(folder: str | Path, runtime: str, *, n_threads: int | None = None) -> Network:
     """Load the network of a finished model into a runtime; nothing is run before the hash of its file fits.
 
     Args:
@@ -49,13 +49,13 @@ def load_network(folder: str | Path, runtime: str, *, n_threads: int | None = No
         runtime: A name of `RUNTIME_FILES`.
         n_threads: Threads of one call. Default: as many as this process may use. PyTorch has one number for the whole
             process, which is changed only if a number is given.
-        device: Where PyTorch runs it, see `utils_cv.system.machine.choose_device`; other runtimes use the CPU.
 
     Returns:
-        A function of uint8 images (n, size, size, 3) that gives logits (n, n_classes). Several threads may call it.
+        On the CPU, a function of uint8 images (n, size, size, 3) that gives logits (n, n_classes). Several threads may
+        call it.
     """
     info, name, content = read_model(folder, [find_runtime_file(runtime)])
-    return make_network(info, runtime, content, Path(folder) / name, n_threads=n_threads, device=device)
+    return make_network(info, runtime, content, Path(folder) / name, n_threads=n_threads)
 
 
 def find_runtime_file(runtime: str) -> str:

@@ -48,7 +48,7 @@ def score_setting(
     if setting["recipe"] == "probe":
         options |= {"n_classes": len(task.class_names), "groups": task.get_groups(rows), "Cs": [setting["C"]]}
         found = predict_out_of_fold(task.features[rows], task.codes[rows], **options)
-        accuracy = np.mean(found.probabilities.argmax(axis=1) == task.codes[rows])
+        accuracy = np.mean(found.argmax(axis=1) == task.codes[rows])
         tested = task.score(task.predict(rows, C=setting["C"])) if on_test else {}
     else:
         table = task.table.iloc[np.sort(np.append(rows, task.test_rows))].reset_index(drop=True)

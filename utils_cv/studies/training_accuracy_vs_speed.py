@@ -7,7 +7,6 @@ images. All settings are timed in turn.
 import functools
 import hashlib
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +18,7 @@ from tqdm.auto import tqdm
 from utils_cv.data.image_table import TableImages, load_table_images
 from utils_cv.data.images import find_path, load_pixels
 from utils_cv.data.labels import is_multilabel
+from utils_cv.data.lazy_pixels import hash_files
 from utils_cv.data.splits import list_groups
 from utils_cv.evaluation.metrics import compare_accuracy, measure_accuracy
 from utils_cv.models.backbones import describe_backbone
@@ -181,12 +181,9 @@ def select_setting(
 
 def _find_models_dir(table: pd.DataFrame, seed: int) -> Path:
     """The folder of the user's cache for these images, this seed, these versions and this code."""
-    digest = hashlib.sha256(json.dumps([seed, list_versions()]).encode() + _hash_code())
-    for row in table[["path", "image", "label", "split"]].itertuples(index=False):
-        path = find_path(str(row.path))
-        n_bytes = path.stat().st_size if path.is_file() else 0  # what is not there is skipped when images are opened
-        digest.update(f"{row.image}\t{row.label}\t{row.split}\t{n_bytes}\n".encode("utf-8", "surrogateescape"))
-    return get_cache_dir("studies") / f"accuracy_vs_speed_{digest.hexdigest()[:16]}"
+    facts = table.filter(["image", "label", "split", "group"]).to_csv()
+    key = hash_files([find_path(path) for path in table["path"]], facts, seed, list_versions(), _hash_code())
+    return get_cache_dir("studies") / f"accuracy_vs_speed_{key[:16]}"
 
 
 @functools.cache  # what is imported does not change when somebody edits a file meanwhile

@@ -189,13 +189,6 @@ def _gather(folds: Sequence[TableImages], table: pd.DataFrame, logits: np.ndarra
     return Predictions(table, names, probabilities, encode_labels(table["label"], names, multilabel=is_multilabel))
 
 
-class OutOfFold(NamedTuple):
-    """Predictions for every image by a model that did not learn it; one alone in its class was learned all the same."""
-
-    probabilities: np.ndarray  # (n_images, n_classes), rows sum to 1; of several labels each is one of its own
-    C: float  # the regularization with the lowest log loss, as in scikit-learn
-
-
 def predict_out_of_fold(
     features: np.ndarray,
     labels: np.ndarray,
@@ -205,7 +198,7 @@ def predict_out_of_fold(
     Cs: Sequence[float] = C_GRID,
     n_folds: int = N_FOLDS,
     seed: int = 0,
-) -> OutOfFold:
+) -> np.ndarray:
     """Predict each image by a linear probe that learned the other folds.
 
     Wrong labels ask for stronger regularization, so C is chosen here, by the log loss of these very predictions: one
@@ -221,11 +214,15 @@ def predict_out_of_fold(
         n_folds: Parts; fewer where a class has fewer images.
         seed: Seed of the folds.
 
+    Returns:
+        Probabilities (n_images, n_classes): rows sum to 1, of several labels each is one of its own. An image alone in
+        its class was learned all the same.
+
     Raises:
         ValueError: If fewer than two classes have two images (or groups), or the lengths differ.
 
     Example:
-        >>> found = predict_out_of_fold(features, labels, n_classes=4)  # doctest: +SKIP
+        >>> probabilities = predict_out_of_fold(features, labels, n_classes=4)  # doctest: +SKIP
     """
     check_same_length(features=features, labels=labels)
     folds, turn = _split_two(labels, groups, n_folds, seed), expit if labels.ndim == 2 else partial(softmax, axis=1)
@@ -241,7 +238,7 @@ def predict_out_of_fold(
             own[:, ~is_known] = own[:, is_known].min(axis=1, keepdims=True)
             logits[held_out] = own[: len(held_out)]
             logits[alone] += own[len(held_out) :] / len(folds)
-        found.append(OutOfFold(turn(logits), C))
+        found.append(turn(logits))
         losses.append(compute_losses(labels, logits)[is_judged].mean())
     return found[int(np.argmin(losses))]
 
@@ -263,7 +260,7 @@ def predict_to_check_labels(
     """
     ways = [None] if groups is None else [groups, None]
     found = [predict_out_of_fold(features, labels, n_classes=n_classes, groups=way, **options) for way in ways]
-    return np.asarray(np.mean([answer.probabilities for answer in found], axis=0))
+    return np.asarray(np.mean(found, axis=0))
 
 
 def _split_two(labels: np.ndarray, groups: Any, n_folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -221,6 +221,12 @@ def test_labels_that_look_like_something_else_come_back(folder, label):
     pd.testing.assert_frame_equal(load_image_table(folder), table)
 
 
+def test_a_table_without_images_is_not_saved(folder):
+    with pytest.raises(ValueError, match="without images to save as .*nothing.csv; expected one or more"):
+        save_image_table(load_image_table(folder)[:0], folder / "nothing.csv")
+    assert not (folder / "nothing.csv").exists()
+
+
 def test_a_part_of_a_set_with_several_labels_stays_one(folder):
     table = load(folder, PLAIN.replace("0.jpg,cat", "0.jpg,").replace("1.jpg,cat", "1.jpg,cat|dog"))
     part = table[~table["label"].str.contains("|", regex=False)]

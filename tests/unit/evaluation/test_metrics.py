@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, cohen_kappa_score, confusion_matrix, precision_recall_fscore_support
 
 from utils_cv.evaluation.metrics import (
-    check_multi_hot,
+    check_label_answers,
     check_probabilities,
     check_same_length,
     compare_accuracy,
@@ -160,9 +160,11 @@ def refuse_probabilities(probabilities):
         pytest.param(lambda: compare_accuracy([0], [0], [[0.9, 0.1]]), "y_pred_b.*argmax", id="probabilities"),
         pytest.param(lambda: check_same_length(images=[0, 1], titles=[0]), "images 2, titles 1", id="lengths"),
         pytest.param(lambda: measure_accuracy([[1, 0]], [[1, 0, 1]]), "equal shapes", id="other classes"),
-        pytest.param(lambda: check_multi_hot(y_true=[0, 1]), "shape", id="one dimension"),
-        pytest.param(lambda: check_multi_hot(y_true=np.zeros((0, 3))), "shape", id="no image"),
-        pytest.param(lambda: check_multi_hot(y_true=[[0.2, 0.9]]), "apply_thresholds", id="probabilities as 0 and 1"),
+        pytest.param(lambda: check_label_answers([0, 1], [[0.5]]), "shape", id="one dimension"),
+        pytest.param(lambda: check_label_answers(np.zeros((0, 3)), [[0.5]]), "shape", id="no image"),
+        pytest.param(
+            lambda: check_label_answers([[0.2, 0.9]], [[0.5]]), "apply_thresholds", id="probabilities as 0 and 1"
+        ),
         pytest.param(lambda: compute_confusion([0], [0], "can"), "list of distinct names, got 'can'", id="one string"),
         pytest.param(lambda: compute_confusion([0], [0], []), "list of distinct names", id="no name"),
         pytest.param(lambda: compute_confusion([0], [0], ["can", "can"]), r"got \['can'\]", id="twice the same"),

@@ -255,7 +255,7 @@ def test_images_are_predicted_by_models_that_did_not_learn_them():
     rng = np.random.default_rng(0)
     features, one, several = rng.normal(size=(120, 200)), rng.integers(0, 2, 120), rng.integers(0, 2, (120, 2))
     for labels in (one, several):
-        found = predict_out_of_fold(features, labels, n_classes=2, Cs=(1.0,)).probabilities
+        found = predict_out_of_fold(features, labels, n_classes=2, Cs=(1.0,))
         answers = found.argmax(axis=1) if labels is one else found > 0.5
         assert abs((answers == labels).mean() - 0.5) < 0.15 and np.allclose(found.sum(axis=1), 1) == (labels is one)
 
@@ -270,7 +270,7 @@ def test_copies_vouch_for_each_other_unless_they_are_a_group():
     believed = []  # probability of the wrong labels
     for groups in (None, five[3]):
         found = predict_out_of_fold(five[0], five[1], n_classes=3, groups=groups, Cs=(0.1,))
-        believed.append(found.probabilities[np.arange(180), five[1]][five[2]].mean())
+        believed.append(found[np.arange(180), five[1]][five[2]].mean())
     assert believed[0] > 0.8 and believed[1] < 0.6
 
 
@@ -279,8 +279,9 @@ def test_the_chosen_c_has_the_lowest_log_loss():
 
     features, labels = make_features()
     grid = (0.0001, 0.01, 1.0)
-    losses = [log_loss(labels, predict_out_of_fold(features, labels, n_classes=3, Cs=(C,)).probabilities) for C in grid]
-    assert grid[int(np.argmin(losses))] == predict_out_of_fold(features, labels, n_classes=3, Cs=grid).C
+    losses = [log_loss(labels, predict_out_of_fold(features, labels, n_classes=3, Cs=(C,))) for C in grid]
+    best = predict_out_of_fold(features, labels, n_classes=3, Cs=grid)
+    assert log_loss(labels, best) == min(losses) < max(losses)
 
 
 @pytest.mark.parametrize("what", ["image", "group"])
@@ -291,15 +292,15 @@ def test_a_class_of_one_is_learned_by_all_and_judged_by_none(what):
     groups = None if what == "image" else np.append(np.arange(30) // 2, [99, 99])
     with pytest.warns(UserWarning, match=f"1 of 4 classes have one {what} to learn from: 3. Every model learns it"):
         found = predict_out_of_fold(features, labels, n_classes=4, groups=groups, Cs=(0.1,))
-    assert (found.probabilities.argmax(axis=1) == labels).mean() > 0.8
-    assert (found.probabilities[30:].argmax(axis=1) == 3).all()  # every model knows it
-    np.testing.assert_allclose(found.probabilities.sum(axis=1), 1)
+    assert (found.argmax(axis=1) == labels).mean() > 0.8
+    assert (found[30:].argmax(axis=1) == 3).all()  # every model knows it
+    np.testing.assert_allclose(found.sum(axis=1), 1)
 
 
 def test_a_class_that_labels_leave_without_images_is_the_least_likely():
     features, labels = make_features(30)
     found = predict_out_of_fold(features, labels % 2, n_classes=3, Cs=(0.1,))
-    assert (found.probabilities[:, 2] == found.probabilities.min(axis=1)).all()
+    assert (found[:, 2] == found.min(axis=1)).all()
 
 
 def test_folds_for_a_selection_always_learn_a_class_of_one_image(small_images):
@@ -320,8 +321,7 @@ def test_labels_are_checked_by_a_model_that_knows_the_group_and_one_that_does_no
     labels, groups = np.repeat([0, 1], 20), np.arange(40) // 2
     features = rng.normal(size=(40, 3)).astype(np.float32) + labels[:, None]
     alone, grouped = (
-        predict_out_of_fold(features, labels, n_classes=2, groups=way, Cs=(1.0,)).probabilities
-        for way in (None, groups)
+        predict_out_of_fold(features, labels, n_classes=2, groups=way, Cs=(1.0,)) for way in (None, groups)
     )
     found = predict_to_check_labels(features, labels, n_classes=2, groups=groups, Cs=(1.0,))
     assert abs(alone - grouped).max() > 0.01

@@ -135,7 +135,7 @@ def _list_similar_pairs(task: Task, seed: int) -> list[tuple[str, str]]:
     names, codes, groups = task.class_names, task.codes[task.pool_rows], task.get_groups(task.pool_rows)
     probabilities = predict_out_of_fold(
         task.features[task.pool_rows], codes, n_classes=len(names), groups=groups, Cs=(FIXED_C,), seed=seed
-    ).probabilities
+    )
     # Of several labels, images that have the other one as well do not count.
     has = codes > 0 if task.is_multilabel else np.eye(len(names), dtype=bool)[codes]
     means = has.T.astype(float) @ (probabilities * ~has) / np.maximum(has.T.astype(float) @ ~has, 1)
