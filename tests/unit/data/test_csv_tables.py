@@ -222,7 +222,7 @@ def test_labels_that_look_like_something_else_come_back(folder, label):
 
 
 def test_a_table_without_images_is_not_saved(folder):
-    with pytest.raises(ValueError, match="without images to save as .*nothing.csv; expected one or more"):
+    with pytest.raises(ValueError, match=r"without images to save as .*nothing\.csv; expected one or more"):
         save_image_table(load_image_table(folder)[:0], folder / "nothing.csv")
     assert not (folder / "nothing.csv").exists()
 
