@@ -206,7 +206,9 @@ def _copy_image(path: str, label: str, root: Path, out_dir: Path) -> str:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from .service import make_app, make_server, open_socket
+    import uvicorn
+
+    from .service import make_app, open_socket
 
     limits = {"max_file_mb": options.max_file_mb, "max_total_mb": options.max_total_mb}
     app = make_app(options.model, runtime=options.runtime, **limits)
@@ -215,7 +217,7 @@ def _serve(options: argparse.Namespace) -> int:
         if options.json:
             print_json({"url": f"http://{host}:{port}"})
         say(f"Ask it: curl -F files=@image.jpg http://{host}:{port}/predict    Stop it: Ctrl-C")
-        make_server(app).run([listening])
+        uvicorn.Server(uvicorn.Config(app, log_level="warning")).run([listening])
     return DONE
 
 

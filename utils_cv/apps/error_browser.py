@@ -92,7 +92,7 @@ def save_error_browser(
         "answers": likely.tolist(),
         "probabilities": np.take_along_axis(probabilities, likely, axis=1).round(3).tolist(),
         "similar": _list_similar(features, (table["split"] != "test").to_numpy()),
-        "map": make_map(features, seed=seed).round(3).tolist(),
+        "map": _make_map(features, seed=seed).round(3).tolist(),
         "thumbnails": _make_thumbnails(table["path"].tolist()),
     }
     with write_atomic(path) as temporary_path:
@@ -113,7 +113,7 @@ def _list_similar(features: np.ndarray, is_learned: np.ndarray) -> list[list[tup
     return [row[:N_SIMILAR] for row in pairs]
 
 
-def make_map(features: np.ndarray, *, seed: int = 0) -> np.ndarray:
+def _make_map(features: np.ndarray, *, seed: int = 0) -> np.ndarray:
     """Lay images out so that similar ones lie close, (n_images, 2) in [0, 1]: 50 principal components, then t-SNE."""
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE

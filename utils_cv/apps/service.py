@@ -153,11 +153,6 @@ def open_socket(host: str, port: int) -> socket.socket:
         raise OSError(f"Cannot listen at {host}, port {port}: {why}. --port 0 takes any free port.") from error
 
 
-def make_server(app: FastAPI) -> uvicorn.Server:
-    """Make the server of an application; `run` it with the socket to listen at."""
-    return uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-
-
 @contextlib.contextmanager
 def run_service(folder: str | Path, **limits: Any) -> Iterator[str]:
     """Run the service of a finished model on this computer while a block runs, in a thread of this program.
@@ -175,7 +170,7 @@ def run_service(folder: str | Path, **limits: Any) -> Iterator[str]:
         {'status': 'ok', 'problem': ''}
     """
     with open_socket("127.0.0.1", 0) as listening:
-        server = make_server(make_app(folder, **limits))
+        server = uvicorn.Server(uvicorn.Config(make_app(folder, **limits), log_level="warning"))
         thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
         thread.start()
         try:

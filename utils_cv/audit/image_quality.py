@@ -32,7 +32,7 @@ class ImageFacts(NamedTuple):
     file_issues: str = ""  # what is unusual about the file, joined by `; `
     brightness: float = 0.0  # mean gray value, 0 black to 1 white
     contrast: float = 0.0  # standard deviation of the gray values, 0 (a single color) to 0.5
-    blur: float = 0.0  # 0 sharp to 1 blurred, see `measure_blur`
+    blur: float = 0.0  # 0 sharp to 1 blurred: how little it changes when blurred once more
     max_value: int = 0  # the largest value of a file with more than 8 bits; 0 for others
 
 
@@ -61,7 +61,7 @@ def measure_image(path: str | Path, value_range: int = FULL_RANGE) -> tuple[Imag
         file_issues="; ".join(_list_file_issues(path, header)),
         brightness=float(values.mean()),
         contrast=float(values.std()),
-        blur=measure_blur(values),
+        blur=_measure_blur(values),
         max_value=header.max_value,
     )
     return facts, np.asarray(gray.resize((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.BOX))
@@ -84,14 +84,14 @@ def _list_file_issues(path: Path, header: HeaderFacts) -> list[str]:
     return [issue for issue, applies in checks.items() if applies]
 
 
-def measure_blur(values: np.ndarray) -> float:
+def _measure_blur(values: np.ndarray) -> float:
     """Measure how little gray values (height, width) change when blurred once more: 0 sharp to 1 blurred."""
     if min(values.shape) <= _BLUR_PX:
         return 0.0
-    return max(_measure_blur_of_lines(values), _measure_blur_of_lines(values.T))
+    return max(_measure_line_blur(values), _measure_line_blur(values.T))
 
 
-def _measure_blur_of_lines(values: np.ndarray) -> float:
+def _measure_line_blur(values: np.ndarray) -> float:
     sums = np.cumsum(np.pad(np.asarray(values, np.float64), ((0, 0), (1, 0))), axis=1)
     blurred = (sums[:, _BLUR_PX:] - sums[:, :-_BLUR_PX]) / _BLUR_PX
     middle = values[:, _BLUR_PX // 2 : _BLUR_PX // 2 + blurred.shape[1]].astype(np.float64)

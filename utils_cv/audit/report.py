@@ -33,7 +33,7 @@ class AuditLimits:
 
     min_brightness: float = 0.1  # mean gray value, 0 black to 1 white, below which an image is dark
     min_contrast: float = 0.02  # standard deviation of the gray values, below which it is nearly empty
-    max_blur: float = 0.58  # from 0 sharp to 1 blurred, see `utils_cv.audit.image_quality.measure_blur`
+    max_blur: float = 0.58  # from 0 sharp to 1 blurred, see `utils_cv.audit.image_quality.ImageFacts`
     min_side_px: int = 64  # shorter side below which it is tiny
     max_megapixels: float = 4.0  # width × height in 10**6 above which it is worth downsizing
 

@@ -58,7 +58,7 @@ class LazyPixels:
             raise MemoryError(f"{n} images take {n_mb:,.0f} MB, {free_mb:,.0f} MB are free. Take a batch at a time.")
 
 
-class StoredRows:
+class _StoredRows:
     """Read images from a file of them; it travels to other processes, which open the file again."""
 
     def __init__(self, file: IO[bytes], size_px: int) -> None:
@@ -74,8 +74,8 @@ class StoredRows:
         return _open_rows, (self.file.name, self.size_px)
 
 
-def _open_rows(path: str, size_px: int) -> StoredRows:
-    return StoredRows(Path(path).open("rb"), size_px)
+def _open_rows(path: str, size_px: int) -> _StoredRows:
+    return _StoredRows(Path(path).open("rb"), size_px)
 
 
 def hash_files(paths: Sequence[str | Path], *settings: Any) -> str:
@@ -121,7 +121,7 @@ def store_pixels(
     """Write pixels to a file, or check that all can be opened where it has no room; give those, and what failed."""
     try:
         file, is_opened = fill_store(STORE, key, len(images), size_px**2 * 3, load_from)
-        read: Callable[[int, int], np.ndarray] = StoredRows(file, size_px)
+        read: Callable[[int, int], np.ndarray] = _StoredRows(file, size_px)
     except NoRoomError as error:
         warnings.warn(f"{error} Until then images are decoded each time they are needed: slower.", stacklevel=3)
         is_opened = np.fromiter((found is not None for found in load_from(0)), bool)

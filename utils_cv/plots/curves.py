@@ -84,7 +84,9 @@ def plot_lines(
 
 def _draw_line(ax: Axes, at: np.ndarray, line: pd.DataFrame, index: int) -> Any:
     """Draw one line with its limits, and return what stands for it in the legend."""
-    look, values = style.get_line_style(index), line["value"].to_numpy(float)
+    styles = {"color": style.COLORS, "marker": style.MARKERS, "linestyle": style.LINE_STYLES}
+    look: dict[str, Any] = {name: kinds[index % len(kinds)] for name, kinds in styles.items()}  # two of three differ
+    values = line["value"].to_numpy(float)
     has_limits = line["low"].notna().any()
     if len(line) > _MAX_MARKERS:
         if has_limits:

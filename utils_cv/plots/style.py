@@ -148,12 +148,6 @@ def get_text_style(**options: Any) -> dict[str, Any]:
     return {"fontsize": FONT_SIZE, "color": INK, "parse_math": False, "fontfamily": fonts, **options}
 
 
-def get_line_style(index: int) -> dict[str, Any]:
-    """Color, marker and line style of the index-th series; two of the three differ also where colors repeat."""
-    styles = {"color": COLORS, "marker": MARKERS, "linestyle": LINE_STYLES}
-    return {name: values[index % len(values)] for name, values in styles.items()}
-
-
 def shorten(names: Iterable[Any], n_characters: int) -> list[str]:
     """Names on one line each, cut to a length, with an ellipsis where something is missing."""
     lines = [re.sub(r"[\s\x00-\x1f]", " ", str(name)) for name in names]

@@ -57,9 +57,6 @@ def compare_augmentations(
 
     Raises:
         ValueError: If a name is unknown, there is no test split, or a class has too few images.
-
-    Example:
-        >>> rows = compare_augmentations(images, ["mirror", "crop"])  # doctest: +SKIP
     """
     task = make_task(images.table, np.empty((len(images.table), 0)), takes_several=True)
     if task.n_smallest < n_per_class:

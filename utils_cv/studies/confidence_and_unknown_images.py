@@ -239,9 +239,6 @@ def compare_scores(
         One row per score: `name`, and with limits `..._low`, `..._high` and the number of images `..._n` the shares
         `false_alarm` of test images and `rejected` of unknown ones, the `auroc`, and the share `rejected_equal` of
         unknown images where exactly `expected` of the test images are rejected.
-
-    Example:
-        >>> compare_scores(known, test, unknown)[["name", "rejected"]]  # doctest: +SKIP
     """
     rows, options = [], {"expected": expected, "known_groups": known["unit"]}
     test, unknown = (_combine(table, known) if len(table) else table for table in (test, unknown))

@@ -46,9 +46,6 @@ def corrupt_images(table: pd.DataFrame, out_dir: str | Path, *, seed: int = 0) -
     Raises:
         FileExistsError: `out_dir` holds files already.
         ValueError: Fewer than 10 train images, no other split, or no second class.
-
-    Example:
-        >>> corrupted, injected = corrupt_images(table, "outputs/corrupted")  # doctest: +SKIP
     """
     out_dir, sample = Path(out_dir), _draw_sample(table, np.random.default_rng(seed))
     splits, labels = sample["split"].value_counts().to_dict(), sorted(set(sample["label"]))

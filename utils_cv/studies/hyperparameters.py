@@ -94,9 +94,6 @@ def search_settings(
 
     Returns:
         Optuna's study. A training that diverged is a failed trial, with its `problem` among the user attributes.
-
-    Example:
-        >>> search_settings(task, features, "a.log", default=default, spaces=spaces, n_trials={})  # doctest: +SKIP
     """
     path = Path(journal).absolute()  # Optuna takes a relative one for relative to the journal's own folder
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -58,10 +58,6 @@ def score_images(
 
     Raises:
         ValueError: If a class has no train image.
-
-    Example:
-        >>> scored = score_images(complete_splits(load_image_table("data/fridge_objects")))  # doctest: +SKIP
-        >>> scored.answers.query("split == 'test'")["right"].mean()  # doctest: +SKIP
     """
     images = load_table_images(table, im_size_px)
     features = compute_features(images.pixels, backbone=backbone)
@@ -120,9 +116,6 @@ def compare_splits(
 
     Raises:
         ValueError: If a class has one group.
-
-    Example:
-        >>> scores, differences = compare_splits(features, codes, groups, (others, other_codes))  # doctest: +SKIP
     """
     groups = np.unique(np.asarray(groups), return_inverse=True)[1]
     n_groups = int(count_units(codes, groups).min())
@@ -178,9 +171,6 @@ def measure_injected_duplicates(
     Returns:
         One row per share: `share`, its `name`, `n_copies`, `accuracy`, and the difference to no copies: `value`, `low`,
         `high` (paired, 95 %, over test images and draws), `n`.
-
-    Example:
-        >>> rows = measure_injected_duplicates((features, codes), (test_features, test_codes), copies)  # doctest: +SKIP
     """
     trial = functools.partial(_score_with_copies, train, test, copies)
     settings = [{"share": share, "seed": seed * 1000 + draw} for share in (0.0, *SHARES) for draw in range(n_draws)]
@@ -283,10 +273,6 @@ def compare_input_sizes(
 
     Raises:
         ValueError: If there are not two sizes, the edges do not increase, or no object is wide, or none is narrow.
-
-    Example:
-        >>> tables = {224: rows_at_224, 128: rows_at_128}  # doctest: +SKIP
-        >>> bins, changes = compare_input_sizes(tables, edges=[0, 0.2, 1])  # doctest: +SKIP
     """
     if len(tables) != 2 or (np.diff(edges) <= 0).any():
         raise ValueError(f"Expected two input sizes and increasing edges, got {list(tables)} and {list(edges)}.")

@@ -159,10 +159,6 @@ def select_setting(
 
     Raises:
         ValueError: Nothing is within the limits; the message says how far the measured settings go.
-
-    Example:
-        >>> select_setting(rows, max_latency_ms=10)["name"]  # doctest: +SKIP
-        'efficientnet_lite0 224 px onnx'
     """
     offered = rows[rows["valid_accuracy"].notna() & rows["is_offered"]]
     if offered.empty:

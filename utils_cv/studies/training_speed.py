@@ -92,9 +92,6 @@ def measure_opening(
         One row per size and way: `megapixels`; `way`, "full" (decoded in full, as most loaders do), "reduced" (the
         JPEG decoder gives 1/2, 1/4 or 1/8 of the size, as `load_images` asks for) or "downsized" (a copy that
         `downsize_images` made); `file_mb`; `median_ms`, `images_per_second`; `ratio` to "full" at the same size.
-
-    Example:
-        >>> measure_opening(paths, folder, [1, 12])[["way", "ratio"]]  # doctest: +SKIP
     """
     rows, functions = [], {}
     for size in megapixels:
@@ -119,10 +116,6 @@ def measure_threads(paths: Sequence[str | Path], *, im_size_px: int = 224, n_rep
 
     Returns:
         One row per setting: `n_threads`, `median_ms`, `images_per_second`, `ratio` to one thread.
-
-    Example:
-        >>> measure_threads(paths)["ratio"].round(1).tolist()  # doctest: +SKIP
-        [1.0, 1.8, 1.8]
     """
     counts, paths = sorted({1, count_cpus(), 2 * count_cpus()}), _keep_readable(paths)
     functions = {str(n): functools.partial(load_images, paths, im_size_px, n_threads=n) for n in counts}
@@ -148,9 +141,6 @@ def measure_stages(
         One row per kind and stage: `kind`; `stage`, "read", "decode" (on all processors), "augment", "forward" or
         "backward" (with the update of the weights); `median_ms` per image; `share_of_ms`, of the kind's total. The last
         three stages do not depend on the file and are the same for every kind.
-
-    Example:
-        >>> measure_stages({"mine": paths}).set_index("stage")["share_of_ms"]  # doctest: +SKIP
     """
     steps, functions = _TrainingSteps(backbone, im_size_px), dict[str, Callable[[], object]]()
     pixels = _draw_noise(_STEP_SIZE, im_size_px)
@@ -192,10 +182,6 @@ def measure_batch_sizes(
 
     Raises:
         ValueError: There is no size, or one does not divide 32.
-
-    Example:
-        >>> measure_batch_sizes([4, 16])["ratio"].round(1).tolist()  # doctest: +SKIP
-        [1.0, 1.2]
     """
     if not batch_sizes or any(_PASS_SIZE % size for size in batch_sizes):
         raise ValueError(f"Got batch_sizes={list(batch_sizes)}; expected one or more divisors of {_PASS_SIZE}.")

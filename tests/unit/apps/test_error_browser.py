@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.conftest import ROOT, make_photo
 from utils_cv.apps import error_browser
-from utils_cv.apps.error_browser import PAGE_DIR, make_map, save_error_browser
+from utils_cv.apps.error_browser import PAGE_DIR, _make_map, save_error_browser
 from utils_cv.apps.pages import read_page_file
 from utils_cv.evaluation.label_errors import rank_suspects
 
@@ -130,16 +130,16 @@ def test_thumbnails_keep_their_proportions_and_shrink_to_stay_within_the_limit(
 @pytest.mark.parametrize(("n", "n_features"), [(1, 4), (3, 4), (4, 2), (40, 60)], ids=str)
 def test_a_map_lies_in_the_unit_square_and_keeps_neighbors(n, n_features):
     features = np.random.default_rng(0).normal(0, 1, (n, n_features)) + 20.0 * (np.arange(n) % 2)[:, None]
-    places = make_map(features)
+    places = _make_map(features)
     assert places.shape == (n, 2) and places.min() >= 0 and places.max() <= 1
-    np.testing.assert_array_equal(places, make_map(features))
+    np.testing.assert_array_equal(places, _make_map(features))
     if n == 40:
         distance = np.linalg.norm(places[:, None] - places[None], axis=2) + 9 * np.eye(n)
         assert ((distance.argmin(axis=1) % 2) == (np.arange(n) % 2)).all()
 
 
 def test_images_that_are_all_alike_have_a_map():
-    assert np.isfinite(make_map(np.ones((12, 5)))).all()
+    assert np.isfinite(_make_map(np.ones((12, 5)))).all()
 
 
 def test_what_does_not_fit_is_refused(small_images, answers, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from tests.conftest import make_exif, make_photo
-from utils_cv.audit.image_quality import measure_blur, measure_image
+from utils_cv.audit.image_quality import _measure_blur, measure_image
 
 
 def measure(folder, image, name="a.jpg", **options):
@@ -99,12 +99,12 @@ def test_the_thumbnail_is_the_whole_image_upright(tmp_path):
 
 def test_blur_rises_with_every_step():
     photo = make_photo(0, (256, 256)).convert("L")
-    values = [measure_blur(np.asarray(photo.filter(ImageFilter.GaussianBlur(radius)))) for radius in (0, 1, 2, 4)]
+    values = [_measure_blur(np.asarray(photo.filter(ImageFilter.GaussianBlur(radius)))) for radius in (0, 1, 2, 4)]
     assert values == sorted(values)
     assert 0 <= values[0] < 0.3 < 0.58 < values[-1] <= 1
 
 
 def test_blur_does_not_depend_on_brightness_and_contrast_and_is_zero_for_tiny_and_flat_images():
-    assert [measure_blur(np.zeros(shape)) for shape in ((1, 1), (11, 300), (50, 50))] == [0, 0, 0]
+    assert [_measure_blur(np.zeros(shape)) for shape in ((1, 1), (11, 300), (50, 50))] == [0, 0, 0]
     values = np.asarray(make_photo(0, (100, 80)).convert("L"), float)
-    assert measure_blur(values) == pytest.approx(measure_blur(values * 0.1 + 30))
+    assert _measure_blur(values) == pytest.approx(_measure_blur(values * 0.1 + 30))

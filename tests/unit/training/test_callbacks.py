@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from utils_cv.data.lazy_pixels import LazyPixels, StoredRows
+from utils_cv.data.lazy_pixels import LazyPixels, _StoredRows
 from utils_cv.training.callbacks import CHECKPOINT_NAME, Checkpoint, FreezeStatistics
 from utils_cv.training.fine_tuning import fine_tune
 from utils_cv.training.learner import compute_logits
@@ -51,7 +51,7 @@ def folder(small_images, tmp_path_factory):
     (folder / "held").write_bytes(pickle.dumps(small_images))
     pixels = small_images.pixels
     pixels.tofile(folder / "rows.bin")
-    stored = LazyPixels(len(pixels), pixels.shape[1], StoredRows((folder / "rows.bin").open("rb"), pixels.shape[1]))
+    stored = LazyPixels(len(pixels), pixels.shape[1], _StoredRows((folder / "rows.bin").open("rb"), pixels.shape[1]))
     (folder / "stored").write_bytes(pickle.dumps(dataclasses.replace(small_images, pixels=stored)))
     return folder
 

@@ -114,10 +114,6 @@ def measure_label_noise(
         One row per trial: `kind`, `rate`, `source` and `target` (class names, empty unless one class), `seed`,
         `wrong_fraction` (of all training images), `source_recall` (of the one class, of several labels at a probability
         of 0.5; NaN otherwise), and what `Task.score` returns: for `summarize`.
-
-    Example:
-        >>> rows = measure_label_noise(task, [0.2])  # doctest: +SKIP
-        >>> summarize(rows, ["kind", "rate"], baseline={"rate": 0.0})  # doctest: +SKIP
     """
     pairs = _list_similar_pairs(task, seed)
     settings = []
@@ -184,10 +180,6 @@ def measure_correction(
 
     Raises:
         ValueError: If the rounds would check more images than there are, or none.
-
-    Example:
-        >>> rows = measure_correction(task, wrong_fraction=0.2)  # doctest: +SKIP
-        >>> summarize(rows, ["policy", "round"], baseline={"round": 0}, means=["n_wrong"])  # doctest: +SKIP
     """
     n_pool = len(task.pool_rows)
     n_per_round = round(round_fraction * n_pool)

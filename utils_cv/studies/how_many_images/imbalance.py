@@ -39,10 +39,6 @@ def measure_imbalance(task: Task, *, ratio: int = 10, n_seeds: int = 5, seed: in
 
     Raises:
         ValueError: If the ratio leaves the rare class without an image, or an image has several labels.
-
-    Example:
-        >>> rows = measure_imbalance(task, ratio=10)  # doctest: +SKIP
-        >>> summarize_imbalance(rows)  # doctest: +SKIP
     """
     n_other = task.n_smallest
     if task.is_multilabel:

@@ -81,10 +81,6 @@ def measure_learning_curve(task: Task, sizes: Sequence[int], *, n_seeds: int = 5
 
     Raises:
         TrialError: If a class has too few images.
-
-    Example:
-        >>> rows = measure_learning_curve(task, [5, 10, 20])  # doctest: +SKIP
-        >>> summarize(rows, ["n_per_class"])  # doctest: +SKIP
     """
     settings = [{"n_per_class": int(n), "seed": seed + i} for n in sorted(sizes) for i in range(n_seeds)]
     trial = functools.partial(_score_probe, task)
@@ -121,10 +117,6 @@ def measure_fine_tuning(
     Returns:
         One row per size, seed and recipe ("probe", "averaged", "last_stage"): `n_per_class`, `seed`, `recipe`, and
             what `summarize` needs.
-
-    Example:
-        >>> rows = measure_fine_tuning(task, images, [10, 40], backbone="efficientnet_lite0")  # doctest: +SKIP
-        >>> summarize(rows, ["n_per_class", "recipe"], baseline={"recipe": "probe"})  # doctest: +SKIP
     """
     settings = [{"n_per_class": int(n), "seed": seed + i} for n in sizes for i in range(n_seeds)]
     trial = functools.partial(_score_recipes, task, images, backbone)
@@ -207,10 +199,6 @@ def fit_curve(rows: pd.DataFrame, *, n_bootstrap: int = 1000) -> CurveFit:
 
     Raises:
         ValueError: If there is one size only, or the sizes have different seeds.
-
-    Example:
-        >>> fit = fit_curve(rows)  # doctest: +SKIP
-        >>> print(fit.predict_gain(factor=2))  # doctest: +SKIP
     """
     ordered = rows.sort_values(["n_per_class", "seed"])
     seeds = ordered.groupby("n_per_class")["seed"].agg(tuple)
