@@ -32,7 +32,7 @@ from utils_cv.data.image_table import TableImages, load_image_table, load_table_
 from utils_cv.data.labels import encode_labels
 from utils_cv.data.splits import complete_splits, split_folds
 from utils_cv.evaluation.calibration import compute_losses, fit_temperature
-from utils_cv.models.backbones import DEFAULT_BACKBONE, describe_backbone
+from utils_cv.models.backbones import DEFAULT_BACKBONE, PACKAGED, describe_backbone
 from utils_cv.models.features import compute_features
 from utils_cv.models.splitting import split_backbone
 from utils_cv.system.files import get_cache_dir, write_atomic
@@ -277,28 +277,28 @@ def score_tuned(
 
 
 def run_wide(cell: Cell) -> Rows:
-    """Larger images, and larger backbones, for the probe; and for fine-tuning larger images."""
-    rows, parts = [], [cell.compute_features()]
-    large = cell.load(cell.name, 288)
-    features = {"probe at 288 px": cell.compute_features(images=large)}
-    for name in ("efficientnet_lite1", "efficientnet_lite2"):
-        sized = cell.load(cell.name, describe_backbone(name).im_size_px)
-        parts.append(cell.compute_features(name, sized))
-    features["probe of lite2"] = parts[-1]
-    features["probe of three networks"] = np.concatenate(
-        [part / np.linalg.norm(part, axis=1, keepdims=True) for part in parts], axis=1
-    )
-    codes = encode_labels(cell.images.table["label"], cell.images.class_names)[: len(cell.train)]
-    groups = cell.images.table["group"].iloc[: len(cell.train)] if "group" in cell.images.table else None
-    for name, values in features.items():
-        inputs = values[: len(cell.train)]
-        head, seconds = measure(
-            lambda inputs=inputs: fit_linear_head(
-                inputs, codes, n_classes=len(cell.images.class_names), groups=groups, seed=cell.seed
-            )
-        )
-        rows.append(cell.score(name, values[len(cell.train) :] @ head[0].T + head[1], seconds))
-    return rows
+    """Larger images, and a larger backbone, for the probe."""
+    large, lite2 = cell.load(cell.name, 288), "efficientnet_lite2"
+    sized = cell.load(cell.name, describe_backbone(lite2).im_size_px)
+    return [
+        score_probe(cell, "probe at 288 px", cell.compute_features(images=large)),
+        score_probe(cell, "probe of lite2", cell.compute_features(lite2, sized)),
+    ]
+
+
+def run_side(cell: Cell) -> Rows:
+    """The features of three networks side by side, as one backbone."""
+    return [score_probe(cell, "probe of three networks", cell.compute_features("+".join(PACKAGED)))]
+
+
+def score_probe(cell: Cell, name: str, features: np.ndarray) -> dict[str, Any]:
+    """Score a linear head on features."""
+    images, n = cell.images, len(cell.train)
+    codes = encode_labels(images.table["label"], images.class_names)[:n]
+    groups = images.table["group"].iloc[:n] if "group" in images.table else None
+    options = {"n_classes": len(images.class_names), "groups": groups, "seed": cell.seed}
+    (weight, bias), seconds = measure(lambda: fit_linear_head(features[:n], codes, **options))
+    return cell.score(name, features[n:] @ weight.T + bias, seconds)
 
 
 def run_large(cell: Cell) -> Rows:
@@ -323,8 +323,8 @@ def run_all_layers(cell: Cell) -> Rows:
 
 
 PARTS: dict[str, Callable[[Cell], Rows]] = {
-    "core": run_core, "wide": run_wide, "folds": run_folds, "folds_small": run_folds, "crops": run_crops,
-    "longer": run_longer, "large": run_large, "largest": run_core, "all_layers": run_all_layers,
+    "core": run_core, "wide": run_wide, "side": run_side, "folds": run_folds, "folds_small": run_folds,
+    "crops": run_crops, "longer": run_longer, "large": run_large, "largest": run_core, "all_layers": run_all_layers,
 }  # fmt: skip
 
 
@@ -356,7 +356,7 @@ def list_cells(parts: list[str], seeds: list[int]) -> Iterator[tuple[str, str, i
             for name, sizes in SIZES.items():
                 if part == "largest":
                     sizes = tuple(filter(None, [LARGEST.get(name)]))
-                elif part != "core":
+                elif part not in ("core", "side"):
                     sizes = sizes[:1] if part == "folds_small" else sizes[-1:]
                 for n_per_class in sizes:
                     yield part, name, n_per_class, seed

@@ -50,9 +50,9 @@ from utils_cv.system.machine import describe_machine, set_seed  # noqa: E402
 SETS = {"fridge_objects": None, "ants_bees": None, "magnetic_tiles": "group", "flowers12": None}
 SIZES = (10, "all")
 SEEDS = (0, 1, 2)
-OURS = ("probe", "select_recipe")
+OURS = ("probe", "three_networks", "select_recipe")
 # What runs first and last, so that a run which is stopped has what says most.
-QUICK, LAST = ("probe", "select_recipe", "sklearn_probe"), ("hugging_face", "pytorch_tutorial")
+QUICK, LAST = (*OURS, "sklearn_probe"), ("hugging_face", "pytorch_tutorial")
 ONE_SEED_SECONDS = 300.0
 PACKAGES = ("torch", "torchvision", "timm", "fastai", "scikit-learn", "transformers", "accelerate", "onnxruntime")
 
@@ -293,6 +293,7 @@ def format_markdown(table: list[dict[str, Any]]) -> str:
             ("accuracy", "score"): "accuracy (95 %)",
             ("select_recipe_gain", "score points"): "points by which `select_recipe` is better",
             ("probe_gain", "score points"): "points by which `linear_probe` is better",
+            ("three_networks_gain", "score points"): "points by which `linear_probe` of three networks is better",
             ("cpu_seconds", ".1f"): "CPU seconds of training",
         }
         for (column, spec), title in columns.items() if sets else ():

@@ -22,7 +22,7 @@ from torchvision.transforms import v2
 from utils_cv.data.image_table import TableImages, load_table_images
 from utils_cv.data.images import load_image
 from utils_cv.data.labels import encode_labels, list_class_names
-from utils_cv.models.backbones import load_backbone
+from utils_cv.models.backbones import PACKAGED, load_backbone
 from utils_cv.training.callbacks import FreezeStatistics
 from utils_cv.training.learner import TrainedModel, predict_images
 from utils_cv.training.linear_probe import linear_probe
@@ -49,6 +49,11 @@ class Trained(NamedTuple):
 def train_probe(train: pd.DataFrame, seed: int) -> Trained:
     """Our probe, its regularization chosen by cross-validation."""
     return _describe_ours(linear_probe(_open_train(train), seed=seed), "")
+
+
+def train_three_networks(train: pd.DataFrame, seed: int) -> Trained:
+    """Our probe on the features of three networks side by side."""
+    return _describe_ours(linear_probe(_open_train(train), backbone="+".join(PACKAGED), seed=seed), "")
 
 
 def train_select_recipe(train: pd.DataFrame, seed: int) -> Trained:
@@ -156,6 +161,7 @@ def train_hugging_face(train: pd.DataFrame, seed: int, *, careful: bool = False)
 
 RECIPES: dict[str, Callable[[pd.DataFrame, int], Trained]] = {
     "probe": train_probe,
+    "three_networks": train_three_networks,
     "select_recipe": train_select_recipe,
     "sklearn_probe": train_sklearn_probe,
     "fastai_careful": lambda train, seed: train_fastai(train, seed, careful=True),
@@ -168,6 +174,7 @@ RECIPES: dict[str, Callable[[pd.DataFrame, int], Trained]] = {
 
 LABELS = {
     "probe": "ours: `linear_probe`",
+    "three_networks": "ours: `linear_probe`, three networks",
     "select_recipe": "ours: `select_recipe`",
     "sklearn_probe": "scikit-learn on timm's features",
     "fastai_careful": "fastai, careful",

@@ -1,7 +1,8 @@
 """Pretrained ImageNet networks by name, and the facts that travel with their weights.
 
 `efficientnet_lite0`, `efficientnet_lite1` and `efficientnet_lite2` come as Python packages and never download
-anything. Any other timm or torchvision name works too, and downloads its weights on first use.
+anything. Any other timm or torchvision name works too, and downloads its weights on first use. Names joined by "+" are
+one backbone: its networks see the same image, and give their features side by side.
 """
 
 import difflib
@@ -38,10 +39,10 @@ def describe_backbone(name: str) -> BackboneFacts:
     """Look up the facts of a backbone; no weights are loaded or downloaded.
 
     Args:
-        name: A packaged name, or any timm or torchvision name; `torchvision/resnet18` where both have it.
+        name: As for `load_backbone`.
 
     Returns:
-        Its facts.
+        Its facts; of several networks the largest size, the normalization of the first, and each license and source.
 
     Raises:
         ValueError: If no such backbone exists; gives the closest names.
@@ -50,6 +51,12 @@ def describe_backbone(name: str) -> BackboneFacts:
         >>> describe_backbone("efficientnet_lite0").im_size_px
         224
     """
+    if "+" in name:
+        facts = [describe_backbone(part) for part in name.split("+")]
+        license, source = (
+            "; ".join(dict.fromkeys(getattr(part, key) for part in facts)) for key in ("license", "source")
+        )
+        return BackboneFacts(max(part.im_size_px for part in facts), facts[0].mean, facts[0].std, license, source)
     config = _find_config(name)
     mean, std = tuple(config["mean"]), tuple(config["std"])
     return BackboneFacts(int(config["input_size"][-1]), mean, std, config["license"], config["source"])
@@ -66,8 +73,11 @@ def load_backbone(
     """Load a network in evaluation mode. The license of weights that are not packaged is printed before their use.
 
     Args:
-        name: A packaged name, or any timm or torchvision name; `torchvision/resnet18` where both have it.
-        n_classes: 1000 keeps the ImageNet classifier; 0 leaves it out, so that the network gives features.
+        name: A packaged name, or any timm or torchvision name; `torchvision/resnet18` where both have it. Several
+            names joined by "+" are one network, which gives the features of all side by side: more accurate with a
+            linear probe, for the time of all of them (`benchmarks/README.md`).
+        n_classes: 1000 keeps the ImageNet classifier, which several networks do not have; 0 leaves it out, so that the
+            network gives features.
         im_size_px: Side of the images. Transformers have to know it, and their pretrained positions are interpolated
             to it; other networks take any size. None is the size that it was pretrained on.
         pretrained: False gives random weights, for training from scratch and for timing.
@@ -78,7 +88,8 @@ def load_backbone(
         The network. Images are normalized by the `mean` and `std` of `describe_backbone`.
 
     Raises:
-        ValueError: If no such backbone exists, or the file does not fit it.
+        ValueError: If no such backbone exists, or the file does not fit it; if several are to classify ImageNet or
+            to load one file.
         ConnectionError: If weights are neither cached nor to be had over the network; within seconds.
 
     Example:
@@ -86,6 +97,11 @@ def load_backbone(
         >>> features.shape
         torch.Size([1, 1280])
     """
+    if "+" in name:
+        if weights_path or n_classes == 1000:
+            wanted = f"n_classes={n_classes}, weights_path={weights_path}"
+            raise ValueError(f"{name} is several networks; got {wanted}. Expected other classes, or 0, and no file.")
+        return SideBySide(name.split("+"), n_classes, im_size_px=im_size_px, pretrained=pretrained).eval()
     config = _find_config(name)
     if weights_path is None and not pretrained:
         model = _build(config, im_size_px)
@@ -94,6 +110,34 @@ def load_backbone(
     if n_classes != 1000:
         _replace_classifier(model, config["library"], n_classes)
     return model.eval()
+
+
+class SideBySide(nn.Module):
+    """Several networks that see the same image, normalized for the first, and give their features side by side."""
+
+    scale: torch.Tensor
+    shift: torch.Tensor
+
+    def __init__(self, names: list[str], n_classes: int, *, im_size_px: int | None, pretrained: bool) -> None:
+        super().__init__()
+        facts = [describe_backbone(name) for name in names]
+        size_px = im_size_px or max(part.im_size_px for part in facts)
+        self.networks = nn.ModuleList(
+            load_backbone(name, n_classes=0, im_size_px=size_px, pretrained=pretrained) for name in names
+        )
+        means, stds = (torch.tensor([getattr(part, key) for part in facts]) for key in ("mean", "std"))
+        self.register_buffer("scale", (stds[0] / stds).view(-1, 3, 1, 1), persistent=False)
+        self.register_buffer("shift", ((means[0] - means) / stds).view(-1, 3, 1, 1), persistent=False)
+        self.head: nn.Module = nn.Identity()
+        if n_classes:
+            with torch.inference_mode():
+                n_features = self.eval()(torch.zeros(1, 3, size_px, size_px)).shape[1]
+            self.head = nn.Linear(n_features, n_classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Features (n, n_features), or logits (n, n_classes), of images (n, 3, size, size)."""
+        parts = zip(self.networks, self.scale, self.shift, strict=True)
+        return self.head(torch.cat([network(images * scale + shift) for network, scale, shift in parts], dim=1))
 
 
 def _find_config(name: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from matplotlib import colormaps
 from PIL import Image
 from torch import nn
 
+from utils_cv.models.backbones import SideBySide
 from utils_cv.models.onnx_export import Normalized
 from utils_cv.models.splitting import find_map, list_blocks, record_outputs
 
@@ -21,6 +22,7 @@ def compute_grad_cam(model: Normalized, pixels: np.ndarray, class_codes: Sequenc
     against the class is left out (Grad-CAM, Selvaraju et al. 2017). It is coarse: 7 × 7 places at 224 px. It shows
     where the evidence lies, not why it is evidence. The tokens of a transformer are its maps: 14 × 14 places of 16 px.
     Where only its class token is read, they are taken in front of the last block, which brings them to that token.
+    Of several networks side by side it shows the last.
 
     Args:
         model: A trained network, `model.learn.model`.
@@ -39,7 +41,7 @@ def compute_grad_cam(model: Normalized, pixels: np.ndarray, class_codes: Sequenc
     model = model.eval()
     device = next(model.parameters()).device
     images = torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(0, 3, 1, 2).float() / 255
-    body: Any = model.body
+    body: Any = model.body.networks[-1] if isinstance(model.body, SideBySide) else model.body
     view: Callable[[Any], Any] = partial(find_map, n_prefix=getattr(body, "num_prefix_tokens", 0))
     with torch.enable_grad():
         logits, outputs = record_outputs(list_blocks(body), lambda: model(images.requires_grad_()))

@@ -60,6 +60,23 @@ def test_any_architecture_gives_features_and_classes_in_evaluation_mode(name):
     assert not any(module.training for module in [*features.modules(), *classes.modules()])
 
 
+def test_networks_side_by_side_each_see_the_image_as_they_were_trained():
+    names = ["efficientnet_lite0", "torchvision/resnet18"]
+    both, facts = load_backbone("+".join(names), n_classes=0, pretrained=False), [describe_backbone(n) for n in names]
+    image = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    inputs = [(image - torch.tensor(f.mean).view(3, 1, 1)) / torch.tensor(f.std).view(3, 1, 1) for f in facts]
+    with torch.inference_mode():
+        expected = torch.cat([network(own) for network, own in zip(both.networks, inputs, strict=True)], dim=1)
+        torch.testing.assert_close(both(inputs[0]), expected, rtol=1e-4, atol=1e-4)
+    assert facts[0].mean != facts[1].mean and expected.shape == (2, 1280 + 512)
+    together = describe_backbone("+".join(names))
+    assert (together.im_size_px, together.mean) == (224, facts[0].mean)
+    assert together.license == f"{facts[0].license}; {facts[1].license}"
+    assert load_backbone("+".join(names), n_classes=3, pretrained=False)(inputs[0]).shape == (2, 3)
+    with pytest.raises(ValueError, match=r"n_classes=1000.* Expected other classes"):
+        load_backbone("+".join(names))
+
+
 @pytest.mark.parametrize(
     ("name", "close"),
     [("efficientnet_lite", "efficientnet_lite0"), ("resnet-18", "resnet18"), ("tiny_vit_5m", "tiny_vit_5m_224")],

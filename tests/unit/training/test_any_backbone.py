@@ -86,6 +86,18 @@ def test_every_step_works_with_any_network(name, small_images, tmp_path):
     assert heat.max() == pytest.approx(1) and np.ptp(heat, axis=(1, 2)).max() > 0.05, "no place speaks for either class"
 
 
+def test_networks_side_by_side_are_one_backbone_that_cannot_be_cut(small_images, tmp_path):
+    name = "mobilenet_v3_small+torchvision/resnet18"
+    with pytest.warns(UserWarning, match="averaged left out"):
+        selection = select_recipe(small_images, backbone=name, n_folds=2, recipes=("averaged", "probe"))
+    save_classifier(selection.model, tmp_path / "model", images=small_images)
+    network = selection.model.learn.model
+    answers = load_classifier(tmp_path / "model").run(small_images.pixels)
+    np.testing.assert_allclose(answers, compute_logits(network, small_images.pixels), rtol=1e-4, atol=1e-3)
+    heat = compute_grad_cam(network, small_images.pixels[[0, 0]], [0, 1])
+    assert heat.shape == (2, 64, 64) and heat.max() == pytest.approx(1)
+
+
 def test_a_recipe_that_needs_a_cut_is_left_out_where_there_is_none(small_images, monkeypatch):
     def refuse(*_):
         raise CannotSplitError("This backbone cannot be cut.")
