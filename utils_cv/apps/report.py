@@ -129,6 +129,7 @@ def _train(table: pd.DataFrame, folder: Path, *, recipe: str, im_size_px: int, *
         answers = predictions.probabilities.round(4).tolist()
         found[part] = {"y_true": predictions.y_true.tolist(), "probabilities": answers}
         found[part] |= {name: predictions.table[name].tolist() for name in ("image", "path")}
+        found[part]["groups"] = None if predictions.groups is None else predictions.groups.tolist()
     return found
 
 
@@ -177,7 +178,7 @@ def _show_training(trained: Found, value_range: int) -> list[str]:
     test, held_out, names = trained["test"], trained["held_out"], trained["classes"]
     y_true, probabilities = np.array(test["y_true"]), np.array(test["probabilities"])
     y_pred, surest = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    by_class = compute_class_table(y_true, y_pred, names)
+    by_class = compute_class_table(y_true, y_pred, names, groups=test["groups"])
     sections.append(f"<h2>Each class, on the test images</h2>{_show_table(by_class.to_dict('records'))}")
     sections.append(_draw(plot_confusion(compute_confusion(y_true, y_pred, names)), "Test images by class"))
     wrong = np.flatnonzero(y_true != y_pred)

@@ -102,17 +102,18 @@ def measure_kappa(labels_a: Any, labels_b: Any, *, groups: Any = None) -> Score:
     return Score(kappa, (low - by_chance) / (1 - by_chance), (high - by_chance) / (1 - by_chance), n)
 
 
-def compute_class_table(y_true: Any, y_pred: Any, class_names: Sequence[str]) -> pd.DataFrame:
+def compute_class_table(y_true: Any, y_pred: Any, class_names: Sequence[str], *, groups: Any = None) -> pd.DataFrame:
     """Compute precision, recall and F1 of every class, for one or several labels per image.
 
     Args:
         y_true: True labels (n_images,), names or codes into `class_names`; or 0 and 1 (n_images, n_classes).
         y_pred: Predicted labels, of the same kind.
         class_names: All class names, in the order of the rows.
+        groups: As in `measure_accuracy`.
 
     Returns:
         One row per class: `label`, `n` (images that truly have it), `precision`, `recall`, `recall_low`,
-        `recall_high` (Wilson's 95 % interval) and `f1`, fractions. NaN where there is nothing to divide by: recall
+        `recall_high` (95 % interval) and `f1`, fractions. NaN where there is nothing to divide by: recall
         of a class without images, precision of a class that was never predicted, F1 of a class with neither.
 
     Raises:
@@ -131,6 +132,11 @@ def compute_class_table(y_true: Any, y_pred: Any, class_names: Sequence[str]) ->
     codes = [1] if true.shape[1:] == (1,) else list(range(len(names)))
     precision, recall, f1, n = precision_recall_fscore_support(true, predicted, labels=codes, zero_division=np.nan)
     low, high = compute_wilson_interval(np.nan_to_num(recall * n).round(), n)
+    if groups is not None:
+        is_own, is_found = (v > 0 if v.ndim == 2 else v[:, None] == np.arange(len(names)) for v in (true, predicted))
+        for i in np.flatnonzero(n):
+            rows = is_own[:, i]
+            low[i], high[i] = measure_mean(is_found[rows, i], groups=np.asarray(groups)[rows])[1:3]
     columns = {"label": names, "n": n.astype(int), "precision": precision, "recall": recall}
     return pd.DataFrame(columns | {"recall_low": low, "recall_high": high, "f1": f1})
 

@@ -171,8 +171,8 @@ class TrainedModel:
     """A trained model and what it needs to predict.
 
     `history` has one row per epoch: `epoch`, `train_loss` (fastai's moving average over the last steps), `valid_loss`,
-    `valid_accuracy` with its 95 % interval `valid_accuracy_low` and `valid_accuracy_high`, `seconds`, and `is_kept`:
-    whether the model is of this epoch. Epoch 0 is the start.
+    `valid_accuracy` with its 95 % interval `valid_accuracy_low` and `valid_accuracy_high` (a group counts as one
+    image), `seconds`, and `is_kept`: whether the model is of this epoch. Epoch 0 is the start.
     """
 
     learn: Learner  # fastai's learner; `learn.model` is the network, images to logits
@@ -225,7 +225,8 @@ def make_trained_model(
     names = ["train_loss", "valid_loss", "valid_accuracy", "seconds"]
     history = pd.DataFrame([list(row) for row in rows], columns=names, dtype=float)
     history.insert(0, "epoch", range(first_epoch, first_epoch + len(rows)))
-    n_valid = len(find_rows(images)[1])
+    groups, valid_rows = list_groups(images.table), find_rows(images)[1]
+    n_valid = len(valid_rows if groups is None else set(groups[valid_rows]))
     low, high = compute_wilson_interval(history["valid_accuracy"] * n_valid, n_valid) if n_valid else (np.nan, np.nan)
     history.insert(4, "valid_accuracy_low", low)
     history.insert(5, "valid_accuracy_high", high)

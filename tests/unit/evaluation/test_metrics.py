@@ -98,6 +98,9 @@ def test_images_of_one_group_count_as_one():
     assert (alone.value, alone.n) == (grouped.value, 60) and grouped.n == 12
     assert grouped.high - grouped.low > 1.5 * (alone.high - alone.low)
     assert compare_accuracy(y_true, y_true, y_pred, groups=groups).n == 12
+    for labels in ((y_true, y_pred), [np.eye(3)[codes] for codes in (y_true, y_pred)]):
+        row = compute_class_table(*labels, NAMES[:3], groups=groups).iloc[0]  # the only class with images
+        assert tuple(row[["recall", "recall_low", "recall_high"]]) == pytest.approx(grouped[:3])
 
 
 def test_confusion_is_named_and_one_class_is_enough():

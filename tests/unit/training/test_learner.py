@@ -9,6 +9,7 @@ import torch
 from sklearn.utils.class_weight import compute_sample_weight
 from torch import nn
 
+from utils_cv.evaluation.intervals import compute_wilson_interval
 from utils_cv.training.learner import (
     Predictions,
     compute_logits,
@@ -212,6 +213,13 @@ def test_one_seed_trains_the_same_network_twice(small_images):
     history = learned[0].history
     assert history["epoch"].tolist() == [1, 2] and history["is_kept"].tolist() == [False, True]
     assert learned[0].seconds == pytest.approx(history["seconds"].sum())
+
+
+def test_validation_images_of_one_group_count_as_one(small_images):
+    images = dataclasses.replace(small_images, table=small_images.table.assign(group="one scene"))
+    learn = make_learner(make_dataloaders(images, batch_size=8), TINY, pretrained=False)
+    row = make_trained_model(learn, [[1.0, 1.0, 0.5, 1.0]]).history.iloc[0]
+    assert (row["valid_accuracy_low"], row["valid_accuracy_high"]) == compute_wilson_interval(0.5, 1)
 
 
 def test_a_learner_predicts_files_as_it_does_opened_images(small_images, small_probe, tmp_path):
