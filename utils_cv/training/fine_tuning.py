@@ -38,7 +38,6 @@ from .learner import (
 from .linear_probe import linear_probe
 from .saved_models import take_start
 
-TRAINABLE = ("all", "last_stage")
 # Passes over the train images.
 EPOCHS = 8
 # Highest learning rates: from pretrained weights, from random ones.
@@ -280,8 +279,8 @@ def _make_fingerprint(images: TableImages, network: nn.Module, settings: dict[st
 
 
 def _check_request(trainable: str, start: TrainedModel | None, pretrained: bool, epochs: int) -> None:
-    if trainable not in TRAINABLE:
-        raise ValueError(f"Got trainable={trainable!r}; expected {' or '.join(map(repr, TRAINABLE))}.")
+    if trainable not in ANSWERS_PER_PASS:
+        raise ValueError(f"Got trainable={trainable!r}; expected {' or '.join(map(repr, ANSWERS_PER_PASS))}.")
     if epochs < 1:
         raise ValueError(f"Got epochs={epochs}; expected 1 or more.")
     if not pretrained and (start or trainable != "all"):

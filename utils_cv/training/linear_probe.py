@@ -9,7 +9,6 @@ import pandas as pd
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
 from threadpoolctl import threadpool_limits
 from torch import nn
 
@@ -229,13 +228,15 @@ def _choose_c(
     n_folds = min(N_FOLDS, count_units(codes, groups).min())
     if n_folds < 2:
         return DEFAULT_C  # a class with one image leaves nothing to choose by
-    classes, losses = np.unique(codes), np.zeros(len(C_GRID))
+    codes, losses = np.unique(codes, return_inverse=True)[1], np.zeros(len(C_GRID))
     for learned, held_out in split_folds(codes, groups, n_folds=n_folds, seed=seed):
-        if len(np.unique(codes[learned])) < len(classes):
+        if len(np.unique(codes[learned])) <= codes.max():
             continue  # groups of several classes may leave a fold without one of them
         model = LogisticRegression(max_iter=300, warm_start=True)
         for i, candidate in enumerate(C_GRID):
             model.set_params(C=candidate).fit(projected[learned], codes[learned], weights[learned])
-            probabilities, weight = model.predict_proba(projected[held_out]), weights[held_out]
-            losses[i] += log_loss(codes[held_out], probabilities, labels=classes, sample_weight=weight)
+            # scikit-learn's log_loss, which takes as long as a fit to check its arguments.
+            found = model.predict_proba(projected[held_out])[np.arange(len(held_out)), codes[held_out]]
+            least = np.finfo(found.dtype).eps
+            losses[i] -= np.average(np.log(found.clip(least, 1 - least)), weights=weights[held_out])
     return C_GRID[int(losses.argmin())] if losses.any() else DEFAULT_C
