@@ -5,7 +5,7 @@ import hashlib
 import itertools
 import shutil
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -39,30 +39,27 @@ class LazyPixels:
         if isinstance(key, tuple):
             raise TypeError("Pixels that are not in memory are indexed by image only: pixels[rows][:, :, ::-1].")
         rows = np.arange(len(self))[key]
-        self._check_memory(len(rows))
+        n_mb = len(rows) * self.shape[1] ** 2 * 3 / 1e6
+        if n_mb > 100 and n_mb > (free_mb := measure_free_memory_mb()):
+            raise MemoryError(
+                f"{len(rows)} images take {n_mb:,.0f} MB, {free_mb:,.0f} MB are free. Take a batch at a time."
+            )
         found = np.empty((len(rows), *self.shape[1:]), np.uint8)
         starts = np.flatnonzero(np.diff(rows, prepend=-2) != 1)  # of runs, which are read at once
         for start, stop in itertools.pairwise([*starts, len(rows)]):
             found[start:stop] = self._read(rows[start], rows[stop - 1] + 1)
         return found
 
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return (self[row] for row in range(len(self)))
-
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self[:], dtype)
-
-    def _check_memory(self, n: int) -> None:
-        n_mb = n / max(1, len(self)) * self.nbytes / 1e6
-        if n_mb > 100 and n_mb > (free_mb := measure_free_memory_mb()):
-            raise MemoryError(f"{n} images take {n_mb:,.0f} MB, {free_mb:,.0f} MB are free. Take a batch at a time.")
 
 
 class _StoredRows:
     """Read images from a file of them; it travels to other processes, which open the file again."""
 
-    def __init__(self, file: IO[bytes], size_px: int) -> None:
-        self.file, self.size_px = file, size_px
+    def __init__(self, file: IO[bytes] | str, size_px: int) -> None:
+        self.file = Path(file).open("rb") if isinstance(file, str) else file  # noqa: SIM115 - as long as its rows
+        self.size_px = size_px
 
     def __call__(self, first: int, stop: int) -> np.ndarray:
         """Read the images from a number to another (not included)."""
@@ -71,11 +68,7 @@ class _StoredRows:
         return np.array(np.memmap(self.file, np.uint8, "r", offset=int(first) * row_bytes, shape=shape))
 
     def __reduce__(self) -> tuple:
-        return _open_rows, (self.file.name, self.size_px)
-
-
-def _open_rows(path: str, size_px: int) -> _StoredRows:
-    return _StoredRows(Path(path).open("rb"), size_px)
+        return _StoredRows, (self.file.name, self.size_px)
 
 
 def hash_files(paths: Sequence[str | Path], *settings: Any) -> str:

@@ -102,13 +102,19 @@ def load_backbone(
             wanted = f"n_classes={n_classes}, weights_path={weights_path}"
             raise ValueError(f"{name} is several networks; got {wanted}. Expected other classes, or 0, and no file.")
         return SideBySide(name.split("+"), n_classes, im_size_px=im_size_px, pretrained=pretrained).eval()
-    config = _find_config(name)
-    if weights_path is None and not pretrained:
-        model = _build(config, im_size_px)
-    else:
-        model = _build_from_file(name, config, im_size_px, weights_path)
-    if n_classes != 1000:
-        _replace_classifier(model, config["library"], n_classes)
+    config, is_random = _find_config(name), weights_path is None and not pretrained
+    usual = config["input_size"][-1]
+    model = None if is_random else _build_from_file(name, config, im_size_px, weights_path)
+    try:
+        model = model or _build(config, im_size_px)
+        if n_classes != 1000:
+            _replace_classifier(model, config["library"], n_classes)
+        if im_size_px not in (None, usual):  # some take any, others a few, or one
+            with torch.inference_mode():
+                model.eval()(torch.zeros(1, 3, im_size_px, im_size_px))
+    except (RuntimeError, AssertionError) as error:
+        advice = f"It was pretrained at {usual} px; many others take any size."
+        raise ValueError(f"{name} takes no images of {im_size_px} px ({error}). {advice}") from error
     return model.eval()
 
 
@@ -177,11 +183,20 @@ def _build(config: dict[str, Any], im_size_px: int | None, weights: dict[str, to
     import torchvision
 
     if config["library"] == "torchvision":
-        model: Any = torchvision.models.get_model(config["architecture"], weights=None)
+        kind = config["architecture"].partition("_")[0]
+        options: dict[str, Any] = {"image_size": im_size_px} if kind == "vit" and im_size_px else {}
+        options |= {"init_weights": False} if kind in ("googlenet", "inception") else {}
+        model: Any = torchvision.models.get_model(config["architecture"], weights=None, **options)
         if weights is not None:
+            if "image_size" in options:
+                resize: Any = torchvision.models.vision_transformer.interpolate_embeddings
+                weights = resize(im_size_px, model.patch_size, weights)
             model.load_state_dict(weights)
+        if "init_weights" in options:  # they give one answer only, and were pretrained on another normalization
+            model.aux_logits, model.transform_input = False, True
+            model.aux1 = model.aux2 = model.AuxLogits = None
         return model
-    options: dict[str, Any] = {}
+    options = {}
     if im_size_px and config.get("fixed_input_size"):
         options["img_size"] = im_size_px
     if weights is not None:  # timm renames what older files call otherwise, and interpolates positions
@@ -222,8 +237,7 @@ def _replace_classifier(model: Any, library: str, n_classes: int) -> None:
     if library == "timm":
         model.reset_classifier(n_classes)
         return
-    name = "fc" if hasattr(model, "fc") else "heads" if hasattr(model, "heads") else "classifier"
-    head = getattr(model, name)
+    name, head = list(model.named_children())[-1]
     last = [module for module in head.modules() if isinstance(module, nn.Linear | nn.Conv2d)][-1]
     n_features = last.in_features if isinstance(last, nn.Linear) else last.in_channels
     new: nn.Module = nn.Linear(n_features, n_classes) if n_classes else nn.Identity()

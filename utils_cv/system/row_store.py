@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from io import FileIO
 from pathlib import Path
 from typing import IO
 
@@ -36,7 +37,11 @@ def fill_store(
         if len(done) < n_items:
             _make_room(folder, entry, (n_items - len(done)) * row_bytes)
             rows = make_rows(len(done))
-            done = np.concatenate([done, np.fromiter(_append(entry, done, row_bytes, rows), bool)])
+            try:
+                done = np.concatenate([done, np.fromiter(_append(entry, done, row_bytes, rows), bool)])
+            except NoRoomError:  # what is there would keep the disk full for everybody
+                _empty(entry)
+                raise
         os.utime(entry)
         return (entry / _ROWS).open("rb"), done  # open, it stays readable after its name is deleted
 
@@ -53,25 +58,24 @@ def _append(entry: Path, done: np.ndarray, row_bytes: int, rows: Iterable[np.nda
     """Write rows, then that they are written: in this order also on the disk, so that the log promises no more."""
     pending = bytearray()
 
-    def write(row: np.ndarray) -> None:
-        left = np.ascontiguousarray(row).data.cast("B")
+    def write(to: FileIO, left: memoryview) -> None:
         while left:
-            left = left[file.write(left) :]
+            left = left[to.write(left) :]
 
     def flush() -> None:
         os.fsync(file.fileno())
-        log.write(pending)
-        log.flush()
+        write(log, memoryview(bytes(pending)))
         pending.clear()
 
-    with (entry / _ROWS).open("ab", buffering=0) as file, (entry / _LOG).open("ab") as log:
+    # Without buffers: on a full disk they would fail a second time when they are closed.
+    with (entry / _ROWS).open("ab", buffering=0) as file, (entry / _LOG).open("ab", buffering=0) as log:
         file.truncate(int(done.sum()) * row_bytes)  # the killed process may have begun rows that its log lacks
         log.truncate(len(done))
         try:
             for row in rows:
                 with _explain_full(entry):
                     if row is not None:
-                        write(row)
+                        write(file, np.ascontiguousarray(row).data.cast("B"))
                     pending.append(row is not None)
                     if len(pending) == _N_FLUSHED:
                         flush()
@@ -98,8 +102,7 @@ def _make_room(folder: Path, entry: Path, n_bytes: int) -> None:
         if sum(stored.values()) + n_bytes <= allowed:
             break
         with contextlib.suppress(BlockingIOError), lock_folder(path, wait=False):  # which is being written
-            for name in (_LOG, _ROWS):  # the folder stays: another process may be waiting for its lock
-                (path / name).unlink(missing_ok=True)
+            _empty(path)
             stored[path] = 0
     if sum(stored.values()) + n_bytes > allowed:
         raise NoRoomError(
@@ -108,8 +111,12 @@ def _make_room(folder: Path, entry: Path, n_bytes: int) -> None:
         )
 
 
+def _empty(entry: Path) -> None:
+    for name in (_LOG, _ROWS):  # the folder stays: another process may be waiting for its lock
+        (entry / name).unlink(missing_ok=True)
+
+
 def _measure_bytes(entry: Path) -> int:
-    try:
+    with contextlib.suppress(FileNotFoundError):
         return (entry / _ROWS).stat().st_size
-    except FileNotFoundError:
-        return 0
+    return 0

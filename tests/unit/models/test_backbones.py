@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+import torchvision
 from safetensors.torch import save_file
 from timm.data import ImageNetInfo
 
@@ -49,15 +50,22 @@ def test_a_known_image_gets_its_imagenet_class(lite0, image, class_name):
     assert ImageNetInfo().index_to_description(code).split(",")[0] == class_name
 
 
-@pytest.mark.parametrize(
-    "name", ["efficientnet_lite0", "mobilenet_v3_small", "squeezenet1_1", "shufflenet_v2_x0_5", "torchvision/resnet18"]
-)
+OTHERS = ["mobilenet_v3_small", "squeezenet1_1", "shufflenet_v2_x0_5", "googlenet"]
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "torchvision/resnet18", "torchvision/swin_t", *OTHERS])
 def test_any_architecture_gives_features_and_classes_in_evaluation_mode(name):
-    features, classes = (load_backbone(name, n_classes=n, pretrained=False) for n in (0, 5))
-    image = torch.zeros(1, 3, 64, 64)
+    features, classes = (load_backbone(name, n_classes=n, pretrained=False, im_size_px=64) for n in (0, 5))
+    images = torch.zeros(2, 3, 64, 64)
     with torch.inference_mode():
-        assert features(image).ndim == 2 and features(image).shape[1] >= 500 and classes(image).shape == (1, 5)
-    assert not any(module.training for module in [*features.modules(), *classes.modules()])
+        assert features(images).ndim == 2 and features(images).shape[1] >= 500 and classes(images).shape == (2, 5)
+        assert not any(module.training for module in [*features.modules(), *classes.modules()])
+        assert features.train()(images).ndim == 2, "GoogLeNet's answers of two more classifiers"
+
+
+def test_a_size_that_a_network_does_not_take_is_refused():
+    with pytest.raises(ValueError, match=r"efficientformer_l1 takes no images of 64 px.*pretrained at 224 px"):
+        load_backbone("efficientformer_l1", pretrained=False, im_size_px=64)
 
 
 def test_networks_side_by_side_each_see_the_image_as_they_were_trained():
@@ -200,6 +208,23 @@ def test_positions_of_a_transformer_are_interpolated_to_the_size_of_the_images(t
     assert "state_dict" not in smaller.pretrained_cfg, "every copy of the network would hold its weights twice"
     with torch.inference_mode():
         assert smaller(torch.zeros(1, 3, 64, 64)).shape == (1, 1000)
+
+
+def test_a_file_of_torchvision_gives_what_its_own_network_gives(tmp_path):
+    own = torchvision.models.googlenet(init_weights=False, transform_input=True).eval()  # as with its own weights
+    torch.save(own.state_dict(), tmp_path / "own.pth")
+    ours, images = load_backbone("googlenet", weights_path=tmp_path / "own.pth"), torch.rand(1, 3, 64, 64)
+    assert torch.equal(ours(images), own(images))
+
+
+def test_positions_of_a_transformer_of_torchvision_are_interpolated_too(tmp_path, monkeypatch):
+    def build(*_, image_size, **__):
+        return torchvision.models.VisionTransformer(image_size, 32, 1, 2, 32, 64)
+
+    torch.save(build(image_size=224).state_dict(), tmp_path / "own.pth")
+    monkeypatch.setattr(torchvision.models, "get_model", build)
+    ours = load_backbone("vit_b_32", im_size_px=64, weights_path=tmp_path / "own.pth")
+    assert ours.encoder.pos_embedding.shape == (1, 5, 32) and ours(torch.zeros(1, 3, 64, 64)).shape == (1, 1000)
 
 
 def test_weights_by_a_name_that_is_not_there_get_those_that_are():

@@ -65,13 +65,6 @@ def test_get_cache_dir_refuses_paths(name):
         get_cache_dir(name)
 
 
-def test_where_the_system_locks_no_folders_all_enter(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "fcntl", None)  # as on Windows
-    with lock_folder(tmp_path), lock_folder(tmp_path):
-        (tmp_path / "a").touch()
-    assert [path.name for path in tmp_path.iterdir()] == ["a"]
-
-
 @pytest.mark.parametrize("cause", ["a file is in the way", "the disk is full", "no home folder"])
 def test_a_cache_that_cannot_be_written_is_replaced_by_a_temporary_folder(tmp_path, monkeypatch, cause):
     wanted = tmp_path / cause

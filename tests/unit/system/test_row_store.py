@@ -124,11 +124,13 @@ def test_too_much_is_refused_before(folder, disk):
         fill_store("rows", "key", 63, ROW_BYTES, lambda first: pytest.fail("made"))
 
 
-def test_a_disk_that_fills_up_is_an_error_with_advice(folder):
+@pytest.mark.parametrize(("n", "row"), [(1100, np.int64(0)), (8100, None)], ids=["rows", "log"])
+def test_a_disk_that_fills_up_is_an_error_with_advice_and_is_freed(folder, n, row):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (8000, limits[1]))
     try:
         with pytest.raises(NoRoomError, match=r"cannot be written: File too large.*set UTILS_CV_CACHE"):
-            fill("key", 1100)
+            fill_store("rows", "key", n, ROW_BYTES, lambda first: [row] * (n - first))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list((folder / "key").iterdir())
