@@ -39,9 +39,6 @@ def show_results(headlines: Mapping[str, Any], *, recorded: Mapping[str, Any] | 
 
     Raises:
         ValueError: If a value is of another kind or not finite, or both hold the same name.
-
-    Example:
-        >>> show_results({"accuracy": 0.91, "n_test": 160})  # doctest: +SKIP
     """
     from IPython.display import display
 
@@ -68,9 +65,6 @@ def show_table(table: pd.DataFrame, *, n_rows: int = 20) -> None:
     Args:
         table: Any DataFrame. An index that has a name is shown as the first columns.
         n_rows: Rows to show; a line below says how many more there are.
-
-    Example:
-        >>> show_table(load_image_table("data/fridge_objects"), n_rows=5)  # doctest: +SKIP
     """
     from IPython.display import display
 

@@ -58,10 +58,6 @@ def export_browser(model_folder: str | Path, folder: str | Path) -> Path:
         BrowserRuntimeError: onnxruntime-web cannot be had; the message says how to bring it from another computer.
         FileExistsError: The folder holds something else than a page.
         FileNotFoundError: There is no model, or it has no ONNX file.
-
-    Example:
-        >>> export_browser("models/fridge", "page")  # doctest: +SKIP
-        PosixPath('page/index.html')
     """
     model_folder, folder = Path(model_folder), Path(folder)
     info, _, network = read_model(model_folder, [ONNX_NAME])

@@ -63,10 +63,6 @@ def save_error_browser(
 
     Raises:
         ValueError: Images have several labels, or the arrays do not fit the images.
-
-    Example:
-        >>> save_error_browser("page.html", table, probabilities, features, class_names=names)  # doctest: +SKIP
-        PosixPath('page.html')
     """
     if is_multilabel(table):
         raise ValueError("The page takes one label per image; these images have several, or none.")

@@ -24,9 +24,6 @@ def plot_duplicates(
 
     Returns:
         The axes (2 × pairs shown,), at most 8: the duplicate, then the image. Without pairs one empty axes says so.
-
-    Example:
-        >>> axes = plot_duplicates(report, "label_conflicts")  # doctest: +SKIP
     """
     found: pd.DataFrame = getattr(report, kind)
     path = dict(zip(report.facts["image"], report.facts["path"], strict=True))
@@ -52,9 +49,6 @@ def plot_low_quality(report: AuditReport) -> np.ndarray:
 
     Returns:
         The axes (images shown,), at most 8. Without any one empty axes says so.
-
-    Example:
-        >>> axes = plot_low_quality(report)  # doctest: +SKIP
     """
     shown = report.low_quality.head(_N_SHOWN)
     nothing = f"No dark, empty, blurred or tiny images among {len(report.facts) - len(report.unreadable)}"

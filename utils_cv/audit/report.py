@@ -222,9 +222,6 @@ def drop_duplicates(table: pd.DataFrame, report: AuditReport) -> pd.DataFrame:
 
     Returns:
         A new table, the kept rows in their old order.
-
-    Example:
-        >>> table = drop_duplicates(table, audit_images(table))  # doctest: +SKIP
     """
     groups = pd.Series(_look_up_groups(table, report))
     split = table["split"] if "split" in table else pd.Series("", index=table.index)

@@ -35,9 +35,6 @@ def apply_corrections(table: pd.DataFrame, csv_path: str | Path) -> Corrections:
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: A column is missing.
-
-    Example:
-        >>> table = apply_corrections(table, "outputs/corrections.csv").table  # doctest: +SKIP
     """
     rows = read_cells(Path(csv_path))
     if missing := {"image", "label"} - set(rows):

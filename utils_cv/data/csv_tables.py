@@ -145,9 +145,6 @@ def save_image_table(table: pd.DataFrame, csv_path: str | Path, *, overwrite: bo
     Raises:
         FileExistsError: The file exists.
         ValueError: The table has no images.
-
-    Example:
-        >>> save_image_table(table, "my_images/labels.csv")  # doctest: +SKIP
     """
     csv_path = Path(csv_path).expanduser().absolute()
     if table.empty:

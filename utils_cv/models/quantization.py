@@ -105,9 +105,6 @@ def compare_runtimes(folder: str | Path, pixels: np.ndarray) -> "pd.DataFrame":
         `runtime`; `size_mb`, of the file, in 10**6 bytes; `agreement`, the fraction of images with the same answer as
         in eager PyTorch, `agreement_low` and `agreement_high` (95 %), `n`; `logit_error`, see `measure_logit_error`;
         `median_ms` for one image, the runtimes in turn, and `busy`: something else was running.
-
-    Example:
-        >>> compare_runtimes("models/fridge", images.pixels[is_valid])  # doctest: +SKIP
     """
     info = read_model_info(folder)
     runtimes = [name for name in list_runtimes() if name != "compile" and RUNTIME_FILES[name] in info.files]

@@ -34,9 +34,6 @@ def compute_grad_cam(model: Normalized, pixels: np.ndarray, class_codes: Sequenc
 
     Raises:
         ValueError: If the network keeps no places of the image apart.
-
-    Example:
-        >>> heat = compute_grad_cam(probe.learn.model, images.pixels[:2], [0, 1])  # doctest: +SKIP
     """
     model = model.eval()
     device = next(model.parameters()).device

@@ -28,10 +28,6 @@ def adjust_model(model: TrainedModel) -> TrainedModel:
     Raises:
         ValueError: If images have several labels, the model was trained with another balance, or a class has no train
             image.
-
-    Example:
-        >>> adjusted = adjust_model(model)  # doctest: +SKIP
-        >>> save_classifier(adjusted, "models/fridge")  # doctest: +SKIP
     """
     dls = model.learn.dls
     if model.is_multilabel:

@@ -63,9 +63,6 @@ def linear_probe(
     Raises:
         ValueError: If there are no train images, or a class has none, or `start` has another backbone or takes other
             images.
-
-    Example:
-        >>> probe = linear_probe(images)  # doctest: +SKIP
     """
     start, (train_rows, valid_rows) = take_start(start, images, backbone), find_rows(images)
     targets = encode_labels(images.table["label"], images.class_names, multilabel=images.is_multilabel)

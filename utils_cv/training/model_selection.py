@@ -220,9 +220,6 @@ def predict_out_of_fold(
 
     Raises:
         ValueError: If fewer than two classes have two images (or groups), or the lengths differ.
-
-    Example:
-        >>> probabilities = predict_out_of_fold(features, labels, n_classes=4)  # doctest: +SKIP
     """
     check_same_length(features=features, labels=labels)
     folds, turn = _split_two(labels, groups, n_folds, seed), expit if labels.ndim == 2 else partial(softmax, axis=1)
