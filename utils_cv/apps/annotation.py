@@ -7,7 +7,6 @@ are. What the file says in the end, `utils_cv.data.image_table.load_image_table`
 import getpass
 import hmac
 import http.server
-import io
 import json
 import secrets
 import sys
@@ -20,10 +19,10 @@ from typing import Any, Self
 import numpy as np
 
 from utils_cv.data.choices import KINDS, append_choices, load_choices, name_image
-from utils_cv.data.images import ImageError, find_value_range, load_image
+from utils_cv.data.images import ImageError, find_value_range
 from utils_cv.data.labels import LABEL_SEPARATOR, list_class_names, normalize_name
 
-from .pages import read_page_file
+from .pages import encode_thumbnail, read_page_file
 
 PAGE_DIR = Path(__file__).parent / "annotation_page"
 SIZES_PX = {"small": 256, "large": 1280}
@@ -185,11 +184,7 @@ class AnnotationServer(http.server.ThreadingHTTPServer):
 
     def draw(self, place: int, size_px: int) -> bytes:
         """Open an image as JPEG for the page; what cannot be opened is an ImageError."""
-        image = load_image(self.paths[place], target_px=size_px, value_range=self.value_range)
-        image.thumbnail((size_px, size_px))
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=88)
-        return buffer.getvalue()
+        return encode_thumbnail(self.paths[place], size_px, self.value_range, format="JPEG", quality=88)
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):

@@ -2,12 +2,13 @@
 
 import base64
 import html
-import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from utils_cv.audit.report import AuditReport
-from utils_cv.data.images import ImageError, load_image
+from utils_cv.data.images import ImageError
+
+from .pages import encode_thumbnail
 
 THUMBNAIL_PX = 160
 N_SHOWN = 24  # rows of each section
@@ -92,11 +93,8 @@ def show_image(path: str, words: Sequence[str], value_range: int) -> str:
 
 def load_thumbnail(path: str, size_px: int, *, value_range: int) -> str:
     """Open an image in its own proportions, as a data URI: WebP is half the size of a JPEG that looks as good."""
-    image = load_image(path, target_px=size_px, value_range=value_range)
-    image.thumbnail((size_px, size_px))
-    buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=70)
-    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+    content = encode_thumbnail(path, size_px, value_range, format="WEBP", quality=70)
+    return f"data:image/webp;base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def _format(fact: Any) -> str:

@@ -33,12 +33,8 @@ def plot_duplicates(
         images += [row.duplicate, row.image]
         titles += [f"{row.duplicate_label} ({row.duplicate_split})", f"{row.label} ({row.split})\n{fit}"]
     titles = [title.replace(" ()", "") for title in titles]
-    return _plot(
-        report,
-        [path[image] for image in images],
-        titles,
-        f"No {kind.replace('_', ' ')} among {len(report.facts) - len(report.unreadable)} images",
-    )
+    nothing = f"No {kind.replace('_', ' ')} among {len(report.facts) - len(report.unreadable)} images"
+    return _plot(report, [path[image] for image in images], titles, nothing)
 
 
 def plot_low_quality(report: AuditReport) -> np.ndarray:

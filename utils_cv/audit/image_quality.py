@@ -53,16 +53,12 @@ def measure_image(path: str | Path, value_range: int = FULL_RANGE) -> tuple[Imag
     view = ImageOps.cover(gray, (_VIEW_PX, _VIEW_PX), Image.Resampling.BILINEAR) if min(gray.size) > _VIEW_PX else gray
     values = np.asarray(view, np.float32) / 255
     facts = known._replace(
-        format=header.format,
-        mode=header.mode,
-        width_px=header.width_px,
-        height_px=header.height_px,
+        **{name: getattr(header, name) for name in ("format", "mode", "width_px", "height_px", "max_value")},
         megapixels=header.width_px * header.height_px / 1e6,
         file_issues="; ".join(_list_file_issues(path, header)),
         brightness=float(values.mean()),
         contrast=float(values.std()),
         blur=_measure_blur(values),
-        max_value=header.max_value,
     )
     return facts, np.asarray(gray.resize((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.BOX))
 

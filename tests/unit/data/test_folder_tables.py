@@ -149,6 +149,7 @@ def test_names_that_are_not_text_can_be_printed_and_opened(tmp_path):
         pytest.param(["train/cat/1.jpg", "test/dog/1.jpg"], "classes dog have test or", id="only in test"),
         pytest.param(["train/dog/1.jpg", "test/Dog/1.jpg"], "classes Dog .* Did you mean 'dog'", id="case"),
         pytest.param(["train/cat/1.jpg", "tset/cat/1.jpg"], "and also tset.* Did you mean 'test'", id="slip"),
+        pytest.param(["train/cat/1.jpg", "cat/1.jpg"], "train/ and also cat", id="class beside train"),
         pytest.param(["dog/1.jpg", "cat/1.raw"], "no image in class folder 'cat'.* below it: .raw", id="unknown"),
         pytest.param(["images/1.jpg", "masks/1.png"], "images, masks look like images and what was drawn", id="masks"),
         pytest.param(["train/images/1.jpg", "train/Annotations/1.png"], "Annotations, images look", id="in a split"),

@@ -221,11 +221,6 @@ def test_a_new_image_follows_its_group_and_a_new_class_needs_three():
         pytest.param(
             lambda t: complete_splits(t.assign(split=["train"] + [""] * 21, group="a")), "'can' has 1", id="all follow"
         ),
-        pytest.param(
-            lambda t: complete_splits(t.assign(split=["test"] + [""] * 21, group="a")),
-            "no 'train'",
-            id="all follow test",
-        ),
         pytest.param(lambda t: complete_splits(t.assign(split=["valid", "test"] * 11)), "no 'train'", id="no train"),
     ],
 )
