@@ -6,10 +6,9 @@ import os
 import sys
 import warnings
 
-from utils_cv.apps.annotate_command import add_annotate_command
 from utils_cv.apps.commands import DONE, WRONG_USE, add_commands, say
 from utils_cv.apps.notebook_command import add_notebook_command
-from utils_cv.apps.report_command import add_report_command
+from utils_cv.apps.page_commands import add_page_commands
 
 INTERRUPTED = 130  # what shells expect after Ctrl-C
 _EXTRAS = {"serve": ("fastapi", "uvicorn", "python_multipart"), "notebooks": ("papermill", "nbclient", "nbformat")}
@@ -45,8 +44,7 @@ def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m utils_cv", description=__doc__, epilog=_CODES)
     commands = parser.add_subparsers(metavar="command", required=True)
     add_commands(commands)
-    add_report_command(commands)
-    add_annotate_command(commands)
+    add_page_commands(commands)
     add_notebook_command(commands)
     return parser
 

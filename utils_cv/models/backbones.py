@@ -36,16 +36,9 @@ class BackboneFacts:
 
 @functools.lru_cache(maxsize=64)
 def describe_backbone(name: str) -> BackboneFacts:
-    """Look up the facts of a backbone; no weights are loaded or downloaded.
+    """Look up the facts of a backbone; no weights are loaded or downloaded. An unknown name is a ValueError.
 
-    Args:
-        name: As for `load_backbone`.
-
-    Returns:
-        Its facts; of several networks the largest size, the normalization of the first, and each license and source.
-
-    Raises:
-        ValueError: If no such backbone exists; gives the closest names.
+    Of several networks these are the largest size, the normalization of the first, and each license and source.
 
     Example:
         >>> describe_backbone("efficientnet_lite0").im_size_px

@@ -350,9 +350,6 @@ def save_classifier(
     Raises:
         FileExistsError: The folder holds files, and they are not those of a model that may be overwritten.
         ValueError: `int8` without `images`, or thresholds or a detector that do not fit.
-
-    Example:
-        >>> save_classifier(trained, "models/fridge", images=images, scores={"accuracy": score})  # doctest: +SKIP
     """
     folder = Path(folder)
     if int8 and images is None:

@@ -1,14 +1,23 @@
-"""The command that labels images on a page in the browser."""
+"""The commands whose result is a page in the browser: a report on images, and a page to label them."""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
-from .commands import DONE, add_command, print_json, say
+from .commands import DONE, IMAGES_HELP, add_command, add_training_options, print_json, say
 
 
-def add_annotate_command(commands: Any) -> None:
-    """Add the command `annotate`."""
+def add_page_commands(commands: Any) -> None:
+    """Add the commands `report` and `annotate`."""
+    add = add_command(
+        commands, "report", _report, "Audit, split, train, score and time: one page and a finished model",
+        "Nothing is\nchanged in FOLDER. Start it again after a stop: it goes on with the next step.",
+        "my_images", "my_images --output outputs/my_report --recipe probe", "labels.csv --overwrite --json",
+    )  # fmt: skip
+    add("images", metavar="FOLDER", help=IMAGES_HELP)
+    add("--output", type=Path, metavar="DIR", help="folder of page and model; default: outputs/report_of_FOLDER")
+    add_training_options(add)
+    add("--overwrite", action="store_true", help="replace a report on other images or with other settings")
     add = add_command(
         commands, "annotate", _annotate, "Label images on a page in the browser, until Ctrl-C",
         "Every choice is\nsaved at once; start it again to go on. The file loads as a data set, also for `train`.",
@@ -21,6 +30,21 @@ def add_annotate_command(commands: Any) -> None:
     add("--several", action="store_true", help="an image may have several labels")
     add("--name", default="", help="who labels; default: the name of the user")
     add("--by-name", action="store_true", help="sort by name and start at once, instead of look-alikes side by side")
+
+
+def _report(options: argparse.Namespace) -> int:
+    from .report import MODEL, make_report
+
+    output = options.output or Path("outputs") / f"report_of_{Path(options.images).resolve().stem}"
+    settings = {"recipe": options.recipe, "backbone": options.backbone, "license": options.license}
+    settings |= {"im_size_px": options.size, "seed": options.seed, "overwrite": options.overwrite}
+    page = make_report(options.images, output, **settings)
+    if options.json:
+        print_json({"page": str(page), "model": str(output / MODEL)})
+    else:
+        print(f"The page: {page}\nThe model: {output / MODEL}")
+    say("Open the page in a browser; it needs no network.")
+    return DONE
 
 
 def _annotate(options: argparse.Namespace) -> int:
