@@ -56,8 +56,11 @@ def make_audit_sections(report: AuditReport) -> list[str]:
         sections.append(make_cards(title, len(found), cards))
     for name, title, column in _LISTS:
         found = getattr(report, name)
-        rows = found[["image", column]].head(N_SHOWN).itertuples(index=False)
-        cards = [show_image(paths[image], [image, _format(fact)], report.value_range) for image, fact in rows]
+        facts = (
+            found[column].head(N_SHOWN).map(lambda fact: fact if isinstance(fact, str) else f"{fact:.1f} megapixels")
+        )
+        rows = zip(found["image"], facts, strict=False)
+        cards = [show_image(paths[image], [image, fact], report.value_range) for image, fact in rows]
         sections.append(make_cards(title, len(found), cards))
     tables = {"Images of each class": report.classes.rename_axis("class").rename(columns={"": "no split"})}
     if len(report.unreadable):
@@ -95,7 +98,3 @@ def load_thumbnail(path: str, size_px: int, *, value_range: int) -> str:
     """Open an image in its own proportions, as a data URI: WebP is half the size of a JPEG that looks as good."""
     content = encode_thumbnail(path, size_px, value_range, format="WEBP", quality=70)
     return f"data:image/webp;base64,{base64.b64encode(content).decode('ascii')}"
-
-
-def _format(fact: Any) -> str:
-    return fact if isinstance(fact, str) else f"{fact:.1f} megapixels"

@@ -86,7 +86,8 @@ def downsize_images(
     if min_side_px < 1 or not 1 <= quality <= 95:
         raise ValueError(f"Got min_side_px={min_side_px}, quality={quality}; expected at least 1, and 1 to 95.")
     images = list_image_files(in_dir)
-    others = _list_other_files(in_dir, images)
+    others = [path for path in set(in_dir.rglob("*")).difference(images) if path.is_file()]
+    others = sorted(path for path in others if not any(map(is_system_name, path.relative_to(in_dir).parts)))
 
     def work_on(path: Path) -> _Row:
         out_path, name = out_dir / path.relative_to(in_dir), make_printable(path.relative_to(in_dir).as_posix())
@@ -101,12 +102,6 @@ def downsize_images(
         work_on, images + others, n_threads=count_cpus(), description="downsizing", show_progress=show_progress
     )
     return pd.DataFrame(done, columns=list(_Row._fields))
-
-
-def _list_other_files(in_dir: Path, images: list[Path]) -> list[Path]:
-    known = set(images)
-    files = (path for path in in_dir.rglob("*") if path.is_file() and path not in known)
-    return sorted(path for path in files if not any(map(is_system_name, path.relative_to(in_dir).parts)))
 
 
 def _downsize_file(path: Path, out_path: Path, name: str, min_side_px: int, quality: int) -> _Row:

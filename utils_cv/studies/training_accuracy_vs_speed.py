@@ -251,16 +251,14 @@ def _measure_times(rows: pd.DataFrame, paths: Sequence[str], n_repeats: int, bat
     # no warning: the column `busy` says it
     times = measure_in_turn(one, n_repeats=n_repeats, warn=False).drop(columns=["name", "n_repeats"])
     batches = measure_in_turn(many, n_warmup=1, n_repeats=max(2, n_repeats // 10), warn=False)
-    open_ms = {size_px: _measure_opening(paths, size_px) for size_px in rows["im_size_px"].unique()}
+    open_ms = {}  # the median file's
+    for size_px in rows["im_size_px"].unique():
+        opening = {path: functools.partial(load_pixels, path, size_px) for path in paths}
+        timed = measure_in_turn(opening, n_warmup=1, n_repeats=3, settle_ms=0, warn=False)
+        open_ms[size_px] = timed["median_ms"].median()
     return times.assign(
         images_per_second=1000 * batch_size / batches["median_ms"], open_ms=rows["im_size_px"].map(open_ms)
     )
-
-
-def _measure_opening(paths: Sequence[str], size_px: int) -> float:
-    """Median time to open and resize one image file, in milliseconds."""
-    functions = {path: functools.partial(load_pixels, path, size_px) for path in paths}
-    return float(measure_in_turn(functions, n_warmup=1, n_repeats=3, settle_ms=0, warn=False)["median_ms"].median())
 
 
 def _add_offers(rows: pd.DataFrame, y_true: np.ndarray, groups: np.ndarray | None = None) -> pd.DataFrame:

@@ -78,7 +78,10 @@ def summarize_imbalance(rows: pd.DataFrame) -> pd.DataFrame:
     rows = rows.sort_values(["rare", "seed"], kind="stable")
     plain, groups = rows[rows["method"] == "plain"].iloc[0], rows["groups"].iloc[0]
     weight, n_classes = plain["n_rare"] / plain["n_other"], rows["rare"].nunique()
-    parts = {name: _stack(part, n_classes) for name, part in rows.groupby("method", sort=False)}
+    parts = {}
+    for name, part in rows.groupby("method", sort=False):  # bool (n_classes, n_seeds, n_test) of each method
+        arrays = [np.stack(part[column].tolist()) for column in ("right", "is_rare", "is_called")]
+        parts[name] = [array.reshape(n_classes, -1, array.shape[1]) for array in arrays]
     values = {name: _compute_values(part, weight) for name, part in parts.items()}
     precision = _measure_precision(parts, weight, groups)
     summary: list[dict[str, Any]] = []
@@ -95,12 +98,6 @@ def summarize_imbalance(rows: pd.DataFrame) -> pd.DataFrame:
                 row |= change.name_limits(f"{score_name}_change")
         summary.append(row | precision[name])
     return pd.DataFrame(summary)
-
-
-def _stack(rows: pd.DataFrame, n_classes: int) -> list[np.ndarray]:
-    """`right`, `is_rare` and `is_called` of one method, bool (n_classes, n_seeds, n_test)."""
-    arrays = [np.stack(rows[name].tolist()) for name in ("right", "is_rare", "is_called")]
-    return [array.reshape(n_classes, -1, array.shape[1]) for array in arrays]
 
 
 def _compute_values(part: list[np.ndarray], weight: float) -> dict[str, np.ndarray]:
