@@ -1,13 +1,19 @@
-"""What labels.csv says of the demo sets; run after a rendering: `python -m pytest data/renderer/test_sets.py`.
+"""The demo sets and what develops them; run after a rendering: `python -m pytest data/renderer/test_sets.py`.
 
-Its hashes then go into `tests/unit/test_demo_data.py`, which keeps the sets as they were checked here.
+The hashes of labels.csv then go into `tests/unit/test_demo_data.py`, which keeps the sets as they were checked here.
 """
 
+import io
 import itertools
 from pathlib import Path
 
+import camera
+import jpeg
+import numpy as np
 import pytest
+from PIL import Image
 
+from tests.conftest import make_exif
 from utils_cv.data.image_table import load_image_table
 from utils_cv.data.labels import split_labels
 
@@ -106,3 +112,24 @@ def test_each_label_of_an_image_has_a_box_and_enough_to_see():
         facts = table[[f"{name}_{fact}" for fact in ("left", "top", "right", "bottom", "visible")]]
         assert facts[is_there].notna().all(axis=None) and facts[~is_there].isna().all(axis=None)
         assert facts.loc[is_there, f"{name}_visible"].min() > 0.2
+
+
+def test_stripping_a_jpeg_keeps_its_pixels():
+    pixels = Image.effect_noise((40, 30), 60).convert("RGB")
+    plain, commented = io.BytesIO(), io.BytesIO()
+    pixels.save(plain, "JPEG")
+    pixels.save(commented, "JPEG", comment=b"rendered today", exif=make_exif(6))
+    stripped = jpeg.strip_comments(commented.getvalue())
+    with Image.open(io.BytesIO(stripped)) as left, Image.open(plain) as right:
+        assert left.tobytes() == right.tobytes()
+        assert "comment" not in left.info and not left.getexif()
+
+
+def test_developing_an_image_is_repeatable_and_sharpens_edges():
+    pixels = Image.new("RGB", (64, 48), (90, 90, 90))
+    pixels.paste((150, 150, 150), (32, 0, 64, 48))
+    once, again, other = (np.asarray(camera.develop(pixels, key), dtype=float) for key in ("a", "a", "b"))
+    assert (once == again).all()
+    assert (once != other).any()
+    step = once.mean(axis=(0, 2))
+    assert step[32] - step[31] > step[60] - step[4] + 10  # the edge stands out more than what it parts

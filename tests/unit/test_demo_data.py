@@ -1,14 +1,12 @@
 """The demo sets: what lies in data/ is what labels.csv says, byte for byte, and small enough to ship."""
 
 import importlib
-import io
 
-import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from tests.conftest import ROOT, make_exif
+from tests.conftest import ROOT
 from utils_cv.data.image_table import load_image_table
 from utils_cv.data.labels import split_labels
 from utils_cv.system.files import hash_file
@@ -102,25 +100,3 @@ def test_the_card_describes_the_set_and_the_contact_sheet_is_there_and_small(nam
     assert path.stat().st_size < 400e3
     with Image.open(path) as sheet:
         assert sheet.width >= 1600
-
-
-def test_stripping_a_jpeg_keeps_its_pixels(import_of_renderer):
-    pixels = Image.effect_noise((40, 30), 60).convert("RGB")
-    plain, commented = io.BytesIO(), io.BytesIO()
-    pixels.save(plain, "JPEG")
-    pixels.save(commented, "JPEG", comment=b"rendered today", exif=make_exif(6))
-    stripped = import_of_renderer("jpeg").strip_comments(commented.getvalue())
-    with Image.open(io.BytesIO(stripped)) as left, Image.open(plain) as right:
-        assert left.tobytes() == right.tobytes()
-        assert "comment" not in left.info and not left.getexif()
-
-
-def test_developing_an_image_is_repeatable_and_sharpens_edges(import_of_renderer):
-    camera = import_of_renderer("camera")
-    pixels = Image.new("RGB", (64, 48), (90, 90, 90))
-    pixels.paste((150, 150, 150), (32, 0, 64, 48))
-    once, again, other = (np.asarray(camera.develop(pixels, key), dtype=float) for key in ("a", "a", "b"))
-    assert (once == again).all()
-    assert (once != other).any()
-    step = once.mean(axis=(0, 2))
-    assert step[32] - step[31] > step[60] - step[4] + 10  # the edge stands out more than what it parts

@@ -173,17 +173,6 @@ def test_processes_are_those_of_the_surrounding_joblib_configuration():
     assert os.getpid() not in {result["process"] for result in results}
 
 
-def test_dask_cluster_gives_the_same_results():
-    from dask.distributed import Client
-
-    with (
-        Client(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None),
-        joblib.parallel_config(backend="dask"),
-    ):
-        results = run(power)
-    assert [result["y"] for result in results] == [9, 9, 1, 1, 4, 4]
-
-
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_failing_trial_names_its_setting(n_jobs):
     with (
