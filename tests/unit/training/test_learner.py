@@ -181,9 +181,11 @@ def test_a_pretrained_body_is_frozen_until_it_is_unfrozen_and_its_statistics_sta
     assert "body.conv_stem.weight" in changed and not any("running_" in name for name in changed)
 
 
-def test_a_network_given_is_unfrozen_and_random_weights_learn_statistics(small_images):
-    dls = make_dataloaders(small_images, batch_size=8)
+def test_a_network_given_is_unfrozen_and_random_weights_learn_statistics(small_images, monkeypatch):
+    dls, kept = make_dataloaders(small_images, batch_size=8), []
+    monkeypatch.setattr("utils_cv.training.learner.tune_allocator", lambda: kept.append("memory"))
     learn = make_learner(dls, TINY, pretrained=False)
+    assert kept and learn.model.body.conv_stem.weight.is_contiguous(memory_format=torch.channels_last)
     learn.freeze()
     learn = make_learner(dls, TINY, network=learn.model, pretrained=False)
     changed = list_changes(learn, lambda: learn.fit_one_cycle(1, 1e-3))
