@@ -19,6 +19,8 @@ UV_ARGS := $(if $(CPU),--torch-backend cpu) $(if $(OLDEST),--resolution lowest-d
 
 VENV_PYTHON := $(if $(filter Windows_NT,$(OS)),.venv/Scripts/python.exe,.venv/bin/python)
 STAMP := .venv/installed
+# In a container, as of .devcontainer, the user is root, whom JupyterLab else refuses.
+ALLOW_ROOT := $(if $(filter 0,$(shell id -u 2>/dev/null)),--allow-root)
 # A virtual environment holds absolute paths: when the folder was moved or copied, it is made again.
 HERE := $(shell pwd -P)
 ifneq ($(shell cat .venv/folder 2>/dev/null),$(HERE))
@@ -63,7 +65,8 @@ test: lint ## Run lint and every test, notebooks included (no network needed)
 	"$(VENV_PYTHON)" -m pytest -n 2
 
 lab: $(STAMP) ## Open JupyterLab in notebooks/
-	"$(VENV_PYTHON)" -m jupyterlab --config tools/lab_config.py --notebook-dir . notebooks/00_dataset_loading.ipynb
+	"$(VENV_PYTHON)" -m jupyterlab $(ALLOW_ROOT) --config tools/lab_config.py --notebook-dir . \
+		notebooks/00_dataset_loading.ipynb
 
 refresh: $(STAMP) ## Execute the committed notebooks in place; fill their numbers and figures into the documents
 	"$(VENV_PYTHON)" -m tools.refresh_notebooks $(if $(ONLY_STALE),--only-stale) \

@@ -88,7 +88,7 @@ EXTRAS = {
         *CLUSTER,
         *SITE,
         "pytest>=8,<10",  # the tests
-        "pytest-xdist>=3.6,<4",  # runs them on all cores
+        "pytest-xdist>=3.8,<4",  # runs them on all cores, in the order they stand
         "cleanlab>=2.8,<3",  # the oracle of our own ranking of suspected labels
         "hypothesis>=6.100,<7",  # properties of metrics and splits
         "ruff>=0.9,<1",  # lint and format, notebooks included

@@ -3,6 +3,7 @@
 import doctest
 import os
 import re
+import sys
 
 # Before anything imports these libraries: no window, no bars, and proof that no test needs a hub. One thread for each
 # process of the tests, because threads that wait for each other make small networks ten times slower.
@@ -42,6 +43,13 @@ def write_images(folder: Path, n_images: int) -> list[Path]:
     for i, path in enumerate(paths):
         draw_image("can", seed=i).save(path)
     return paths
+
+
+def touch(folder: Path, *names: str) -> None:
+    """Make empty files, and the folders they are in."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"")
 
 
 def make_photo(seed: int, size: tuple[int, int] = (160, 120)) -> Image.Image:
@@ -91,15 +99,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out examples without a line to run."""
-    shown_only = [
+    """Leave out examples without a line to run, and elsewhere what only Linux has; pytest says how many."""
+    left_out = {
         item
         for item in items
-        if isinstance(item, pytest.DoctestItem)
-        and all(doctest.SKIP in example.options for example in item.dtest.examples)
-    ]
-    config.hook.pytest_deselected(items=shown_only)
-    items[:] = [item for item in items if item not in shown_only]
+        if (item.get_closest_marker("linux") and sys.platform != "linux")
+        or (
+            isinstance(item, pytest.DoctestItem)
+            and all(doctest.SKIP in example.options for example in item.dtest.examples)
+        )
+    }
+    config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+    items[:] = [item for item in items if item not in left_out]
 
 
 class FileScheduling(LoadScopeScheduling):

@@ -1,6 +1,5 @@
 """One folder in, one decision out: audit, split, recipe, score, speed and a finished model, on one HTML page."""
 
-import hashlib
 import html
 import io
 import json
@@ -15,13 +14,15 @@ import pandas as pd
 
 from utils_cv.audit.report import add_groups, audit_images
 from utils_cv.data.image_table import describe_table, load_image_table, load_table_images
+from utils_cv.data.images import find_path
+from utils_cv.data.lazy_pixels import hash_files
 from utils_cv.data.splits import complete_splits
 from utils_cv.evaluation.intervals import Score
 from utils_cv.evaluation.label_errors import rank_suspects
 from utils_cv.evaluation.metrics import compute_class_table, compute_confusion
 from utils_cv.models.quantization import compare_runtimes
 from utils_cv.plots.scores import plot_confusion
-from utils_cv.system.files import write_atomic
+from utils_cv.system.files import hash_file, write_atomic
 from utils_cv.system.machine import describe_machine
 from utils_cv.system.timing import Timer, format_duration
 
@@ -29,6 +30,7 @@ from .audit_page import N_SHOWN, make_audit_sections, make_cards, make_page, sho
 from .training import RECIPES, train_and_save
 
 MODEL, PAGE, STEPS = "model", "report.html", "steps"  # in the folder of a report
+PACKAGE = Path(__file__).parents[1]
 _N_TIMED = 256  # images whose answers are compared between runtimes
 _DOUBTED = -0.5  # margin below which a label deserves a look
 _RECIPE_FACTS = ("recipe", "n", "accuracy", "loss", "gain", "gain_error", "is_selected")
@@ -49,13 +51,8 @@ def make_report(
 ) -> Path:
     """Audit, split, select a recipe, score it, time it, save model and page; after a stop the same call goes on."""
     folder, table = Path(folder), load_image_table(images)
-    settings: dict[str, Any] = {
-        "recipe": recipe,
-        "backbone": backbone,
-        "im_size_px": im_size_px,
-        "seed": seed,
-        "license": license,
-    }
+    settings: dict[str, Any] = {"recipe": recipe, "backbone": backbone, "im_size_px": im_size_px, "seed": seed}
+    settings["license"] = license
     key = _make_key(table, settings)
     _check_folder(folder, key, overwrite)
     audit = _keep(folder, "audit", key, lambda: _audit(table))
@@ -76,11 +73,11 @@ def make_report(
 
 
 def _make_key(table: pd.DataFrame, settings: dict[str, Any]) -> str:
-    """Tell this report from one on changed images or with other settings."""
-    files = [(stat.st_size, stat.st_mtime_ns) for stat in (Path(path).stat() for path in table["path"])]
+    """Tell this report from one on changed images, with other settings, or by another version of this library."""
     rows = table.drop(columns="path").astype(str).to_numpy().tolist()
-    content = json.dumps([settings, rows, files])
-    return hashlib.sha256(content.encode()).hexdigest()
+    # Between two releases only the files themselves tell versions apart.
+    code = [hash_file(path) for path in sorted(PACKAGE.rglob("*.py"))]
+    return hash_files([find_path(path) for path in table["path"]], settings, rows, code)
 
 
 def _check_folder(folder: Path, key: str, overwrite: bool) -> None:
@@ -89,7 +86,8 @@ def _check_folder(folder: Path, key: str, overwrite: bool) -> None:
         raise FileExistsError(f"{folder} holds files, but no report; choose another folder.")
     if not overwrite and any(json.loads(path.read_text(encoding="utf-8"))["key"] != key for path in kept):
         raise FileExistsError(
-            f"{folder} holds a report on other images or settings; pass overwrite=True to replace it."
+            f"{folder} holds a report on other images or settings, or by another version of utils_cv; pass "
+            "overwrite=True to replace it."
         )
 
 

@@ -128,6 +128,7 @@ def test_foreign_files_are_not_touched(model_dir, runtime, tmp_path):
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
 
 
+@pytest.mark.linux
 def test_npm_brings_the_runtime_once_and_the_cache_keeps_it(model_dir, install_npm, tmp_path):
     log = install_npm()
     export_browser(model_dir, tmp_path / "first")
@@ -139,6 +140,7 @@ def test_npm_brings_the_runtime_once_and_the_cache_keeps_it(model_dir, install_n
     assert cached.read_bytes() == CONTENTS[cached.name]
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -14,7 +14,7 @@ QUICK = {"recipe": "probe", "im_size_px": 48}
 @pytest.fixture
 def page(image_dir, tmp_path):
     """The text of a finished report on two classes, of which one image is labeled wrong and one file is broken."""
-    draw_image("carton", seed=500).save(image_dir / "can" / "<wrong>.png")
+    draw_image("carton", seed=500).save(image_dir / "can" / "R&D.png")
     (image_dir / "can" / "broken.png").write_text("no image")
     return made.make_report(image_dir, tmp_path / "report", **QUICK).read_text(encoding="utf-8")
 
@@ -23,8 +23,8 @@ def test_the_page_holds_what_a_decision_needs(page, tmp_path):
     for words in ("accuracy on the test images: ", "95 %", "Recipes, by cross-validation", "recall_low", "median_ms"):
         assert words in page
     assert "broken.png (not an image of a known format" in page
-    assert f"predict {tmp_path}/report/model FOLDER" in page and "license: other" in page
-    assert "&lt;wrong&gt;" in page and "<wrong>" not in page
+    assert f"predict {tmp_path / 'report/model'} FOLDER" in page and "license: other" in page
+    assert "R&amp;D.png" in page and "R&D" not in page
 
 
 def test_the_page_asks_nobody_and_runs_nothing(page):
@@ -39,7 +39,10 @@ def test_what_finished_is_not_done_again(page, image_dir, tmp_path, monkeypatch)
     assert kept[0] == kept[1] and "Speed of the finished model" in again
 
 
-def test_another_set_is_refused_and_replaces_the_report_when_told_to(page, image_dir, tmp_path):
+def test_another_set_or_version_is_refused_and_replaces_the_report_when_told_to(page, image_dir, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(FileExistsError, match="another version of utils_cv; pass"):
+        patch.setattr(made, "PACKAGE", tmp_path)  # holds other files of Python
+        made.make_report(image_dir, tmp_path / "report", **QUICK)
     draw_image("can", seed=501).save(image_dir / "can" / "new.png")
     with pytest.raises(FileExistsError, match="other images or settings"):
         made.make_report(image_dir, tmp_path / "report", **QUICK)
@@ -60,6 +63,15 @@ def test_near_duplicates_are_not_split_apart(image_dir):
     table = load_image_table(image_dir)
     groups = dict(zip(table["image"], made._audit(table)["groups"], strict=True))
     assert all(groups[f"can/copy{i}.png"] == groups[f"can/{i}.png"] for i in range(10))
+
+
+@pytest.mark.linux
+def test_a_broken_link_and_any_name_are_told_apart(image_dir):
+    (image_dir / "can/0.png").rename(image_dir / "can/caf\udce9.png")
+    (image_dir / "can/gone.png").symlink_to("nowhere")
+    keys = {made._make_key(load_image_table(image_dir), {})}
+    draw_image("can", seed=501).save(image_dir / "can/caf\udce9.png")
+    assert len(keys | {made._make_key(load_image_table(image_dir), {})}) == 2
 
 
 def test_several_labels_are_scored_by_f1(image_dir, tmp_path, run):

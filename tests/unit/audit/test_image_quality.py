@@ -76,8 +76,8 @@ def test_the_size_is_that_of_the_file_upright_also_where_decoding_is_reduced(tmp
     ("make", "cause"),
     [
         (lambda path: None, "no such file"),
-        (lambda path: path.symlink_to(path.name), "cannot be read: Too many levels"),
-        (os.mkfifo, "a pipe"),  # opening it would wait forever
+        pytest.param(lambda path: path.symlink_to(path.name), "cannot be read: Too many", marks=pytest.mark.linux),
+        pytest.param(lambda path: os.mkfifo(path), "a pipe", marks=pytest.mark.linux),  # opening it would wait forever
         (lambda path: path.write_bytes(b""), "is empty"),
         (lambda path: path.write_bytes(b"notes"), "not an image"),
         (lambda path: path.write_bytes(bytes(99)), "zeros"),

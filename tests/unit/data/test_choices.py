@@ -13,12 +13,7 @@ from utils_cv.data.image_table import load_image_table
 from utils_cv.data.labels import is_multilabel
 
 ODD_NAMES = ["plain.png", "a b.png", " lead.png", "line\nbreak.png", 'quo"te, comma.png', "100%25 #1?.png", "50%.png"]
-ODD_NAMES += [
-    "größe 😀.png",
-    "narrow\u202fspace.png",
-    "tab\t\\back.png",
-    b"caf\xe9.png".decode(errors="surrogateescape"),
-]
+ODD_NAMES += ["größe 😀.png", "narrow\u202fspace.png", "tab\t\\back.png", "caf\udce9.png"]
 
 
 @pytest.fixture
@@ -52,6 +47,7 @@ def load_labels(csv_path):
     return dict(zip(table["image"].str.removesuffix(".png"), table["label"], strict=True)), table.attrs["left_out"]
 
 
+@pytest.mark.linux
 def test_images_of_any_name_in_any_folder_load_as_a_table(tmp_path):
     images = tmp_path / "some # folder"
     images.mkdir()

@@ -193,6 +193,7 @@ def test_a_saved_table_is_the_same_when_it_is_loaded(folder, tmp_path_factory, p
     assert load_image_table(path)["split"].equals(table["split"])
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize("label", ["[cat]", "['a, b']", "[]", "('cat')", "[{[1]: 2}]", "two\rlines", "[a] or [b]"])
 def test_labels_that_look_like_something_else_come_back(folder, label):
     (folder / "cat").rename(folder / label)
@@ -216,6 +217,7 @@ def test_a_part_of_a_set_with_several_labels_stays_one(folder):
     assert is_multilabel(again) and [label.strip("|") for label in again["label"]] == part["label"].tolist()
 
 
+@pytest.mark.linux
 def test_names_that_are_not_utf8_come_back(folder):
     (folder / "cat" / "caf\udce9.jpg").touch()
     table = load_image_table(folder)

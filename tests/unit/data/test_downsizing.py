@@ -122,6 +122,7 @@ def test_times_are_copied_and_decide_nothing(in_dir, seconds):
         assert downsize(in_dir).action["can/large.JPG"] == "done before"
 
 
+@pytest.mark.linux
 def test_names_as_long_as_the_file_system_allows_are_written(in_dir):
     names = ["a" * 251 + ".jpg", "é" * 125 + "a.jpg", "caf\udce9.jpg"]
     for name in names:

@@ -4,13 +4,8 @@ import os
 
 import pytest
 
+from tests.conftest import touch
 from utils_cv.data.image_files import expand_images, find_image_files, list_dirs, list_image_files
-
-
-def touch(folder, *names):
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(b"")
 
 
 def test_image_files_are_found_by_extension_in_a_fixed_order_without_hidden_ones(tmp_path, monkeypatch):
@@ -33,6 +28,7 @@ def test_a_linked_folder_is_followed_once(tmp_path):
     assert [path.name for path in list_image_files(tmp_path / "data")] == ["1.jpg", "2.jpg"]
 
 
+@pytest.mark.linux
 def test_what_is_left_out_is_counted_by_reason(tmp_path):
     touch(tmp_path, "1.jpg", "2", "3.jpg?w=400", "4.jpg_large", "5.jpg~", "6.txt", "7.txt", "Thumbs.db", ".DS_Store")
     touch(tmp_path, "@eaDir/1.jpg/SYNOPHOTO_THUMB_M.jpg", "__MACOSX/._1.jpg", "lost+found/8.jpg", "$RECYCLE.BIN/9.jpg")

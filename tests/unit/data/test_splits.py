@@ -173,7 +173,6 @@ def test_each_of_several_labels_is_in_every_part(seed):
 
 
 TABLE = make_table({"can": 60, "carton": 60})
-THIRDS = np.resize(["train", "valid", "test"], 120)
 
 
 @pytest.mark.parametrize(

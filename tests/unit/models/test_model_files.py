@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -135,7 +134,7 @@ for second in (False, True):  # a first save, and one that replaces a model, wit
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="the test ends forked processes")
+@pytest.mark.linux
 def test_a_save_that_is_killed_at_any_change_of_the_folder_leaves_the_old_model_or_the_new_one(tmp_path):
     script = KILL_EVERYWHERE.format(base=str(tmp_path))
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)

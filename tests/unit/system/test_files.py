@@ -1,7 +1,6 @@
 """Files: nothing half-finished, and a cache folder where the user or the system wants it."""
 
 import hashlib
-import resource
 import sys
 
 import pytest
@@ -65,11 +64,16 @@ def test_get_cache_dir_refuses_paths(name):
         get_cache_dir(name)
 
 
-@pytest.mark.parametrize("cause", ["a file is in the way", "the disk is full", "no home folder"])
+FULL = pytest.param("the disk is full", marks=pytest.mark.linux)
+
+
+@pytest.mark.parametrize("cause", ["a file is in the way", FULL, "no home folder"])
 def test_a_cache_that_cannot_be_written_is_replaced_by_a_temporary_folder(tmp_path, monkeypatch, cause):
     wanted = tmp_path / cause
     monkeypatch.setenv("UTILS_CV_CACHE", str(wanted))
     if cause == "the disk is full":
+        import resource
+
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
     elif cause == "no home folder":
@@ -89,6 +93,7 @@ def test_a_cache_that_cannot_be_written_is_replaced_by_a_temporary_folder(tmp_pa
         assert not (wanted / "onnx").exists()
 
 
+@pytest.mark.linux
 def test_a_folder_is_locked_for_others_and_free_again(tmp_path):
     with lock_folder(tmp_path), pytest.raises(BlockingIOError), lock_folder(tmp_path, wait=False):
         pass

@@ -3,7 +3,7 @@
 import os
 import platform
 import random
-import resource
+import sys
 
 import numpy as np
 import pytest
@@ -83,11 +83,13 @@ def test_without_linux_the_machine_is_counted_and_named_all_the_same(monkeypatch
     for name in ("sched_getaffinity", "sysconf"):  # macOS has no such affinity, Windows neither
         monkeypatch.delattr(os, name, raising=False)
     monkeypatch.setattr(machine, "_read_cpu_quota", lambda _: None)
+    monkeypatch.setattr(machine, "_read_cgroup_memory", lambda _: None)
+    monkeypatch.setitem(sys.modules, "resource", None)
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
     monkeypatch.setattr(machine.Path, "exists", lambda _: False)
     monkeypatch.setattr(platform, "processor", lambda: "arm")
     monkeypatch.setattr(platform, "system", lambda: "Windows")
-    assert count_cpus() == 6
+    assert count_cpus() == 6 and measure_free_memory_mb() == 2000
     line = describe_machine()
     assert line.startswith("arm, 6 cores, ") and "GB memory" not in line and "Windows, Python" in line
 
@@ -140,7 +142,10 @@ def test_free_memory_is_what_a_container_leaves(tmp_path, kind):
     assert machine._read_cgroup_memory(tmp_path) == (None if kind.startswith("no") else 700_000)
 
 
+@pytest.mark.linux
 def test_free_memory_is_the_smallest_of_its_limits(monkeypatch):
+    import resource
+
     free_mb = measure_free_memory_mb()
     assert 0 < free_mb <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
     used_mb = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize() / 1e6  # noqa: SIM115, PTH123

@@ -1,7 +1,6 @@
 """Rows in the cache folder: whole after a kill, written once by several processes, bounded, and refused in time."""
 
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -80,6 +79,7 @@ def test_a_row_that_raises_leaves_those_before(folder):
     check_whole(lambda first: make_rows(first) if first == 9 else pytest.fail(str(first)))
 
 
+@pytest.mark.linux
 def test_four_processes_share_the_work_of_one(folder):
     processes = [subprocess.Popen([sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE) for _ in range(4)]
     made = [int(process.communicate()[0]) for process in processes]
@@ -107,6 +107,7 @@ def fill(key, n_rows=20):
     fill_store("rows", key, n_rows, ROW_BYTES, lambda first: map(np.int64, range(first, n_rows)))[0].close()
 
 
+@pytest.mark.linux
 def test_what_was_unused_longest_makes_room(folder, disk):
     for age, key in enumerate("abc"):  # of 160 bytes each; half of the disk holds three
         fill(key)
@@ -124,8 +125,11 @@ def test_too_much_is_refused_before(folder, disk):
         fill_store("rows", "key", 63, ROW_BYTES, lambda first: pytest.fail("made"))
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize(("n", "row"), [(1100, np.int64(0)), (8100, None)], ids=["rows", "log"])
 def test_a_disk_that_fills_up_is_an_error_with_advice_and_is_freed(folder, n, row):
+    import resource
+
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (8000, limits[1]))
     try:

@@ -1,11 +1,14 @@
 """JupyterLab saves a notebook in which nothing was changed as it was; `tools/check_lab.py` tries it in a browser."""
 
 import json
+import os
+import subprocess
 from types import SimpleNamespace
 
 import nbformat
 import pytest
 
+from tests.conftest import ROOT
 from tools.lab_config import keep_unchanged
 
 
@@ -25,3 +28,9 @@ def test_the_version_and_the_digits_of_the_file_are_kept(is_edited, tmp_path):
     assert "3.11.7" in saved and "3.13.1" not in saved
     assert (saved + "\n" == (tmp_path / "a.ipynb").read_text(encoding="utf-8")) != is_edited
     assert model["content"]["cells"][0]["source"] == ("2" if is_edited else "1 +\n1")
+
+
+@pytest.mark.linux
+def test_make_lab_starts_for_root_too_as_in_a_container():
+    said = subprocess.run(["make", "-n", "lab"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "-m jupyterlab" in said and ("--allow-root" in said) == (os.geteuid() == 0)

@@ -76,7 +76,7 @@ class PowerFailureError(BaseException):
     """What ends a training in this process as abruptly as a signal ends another one."""
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [pytest.param("all layers, classes drawn", marks=pytest.mark.linux), "last"])
 def test_a_killed_training_ends_like_one_that_was_not(folder, small_images, tiny_start, tmp_path, monkeypatch, kind):
     settings = SETTINGS | dict(zip(("trainable", "balance"), KINDS[kind], strict=True))
     if kind == "last":

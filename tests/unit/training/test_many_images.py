@@ -72,6 +72,7 @@ print(images.pixels.nbytes / 1e6, len(images.skipped), np.isnan(streamed[:, 0]).
 """
 
 
+@pytest.mark.linux
 def test_a_probe_of_more_pixels_than_memory(tmp_path, monkeypatch):
     monkeypatch.setenv("UTILS_CV_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("MALLOC_ARENA_MAX", "1")
