@@ -15,7 +15,7 @@ from ..system.machine import count_cpus
 from ..system.threads import map_in_threads
 from .decoding import convert_to_rgb, decode_image, make_upright
 from .image_files import is_system_name, list_image_files
-from .image_headers import ImageError, make_printable, read_header, read_upright_size
+from .image_headers import ImageError, make_printable, read_header, read_orientation, swap_if_turned
 from .images import FORMAT_BY_EXTENSION, find_path
 
 # Modes that Pillow resizes and these formats store as they are; everything else becomes RGB.
@@ -111,7 +111,7 @@ def _downsize_file(path: Path, out_path: Path, name: str, min_side_px: int, qual
         return _Row(name, "left out", "neither an image nor a CSV file")
     content = path.read_bytes()
     with read_header(content, path) as image:
-        width, height = read_upright_size(image)
+        width, height = swap_if_turned(image.size, read_orientation(image)[0], image.format or "")
         row = _Row(name, "downsized", "", width, height, width, height, len(content) / 1e6)
         if min(width, height) <= min_side_px:
             return _copy(path, out_path, row._replace(action="copied"))

@@ -173,11 +173,6 @@ def read_orientation(image: Image.Image) -> tuple[int, str]:
     return (orientation, "") if orientation in range(1, 9) else (1, "")
 
 
-def read_upright_size(image: Image.Image) -> tuple[int, int]:
-    """Read width and height in pixels as seen upright, from the lazy image that `read_header` gives."""
-    return swap_if_turned(image.size, read_orientation(image)[0], image.format or "")
-
-
 def swap_if_turned(size: tuple[int, int], orientation: int, file_format: str) -> tuple[int, int]:
     """Width and height as seen upright; of TIFF files Pillow gives them so."""
     return size[::-1] if orientation >= 5 and file_format != "TIFF" else size
