@@ -18,6 +18,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -65,6 +66,7 @@ class Steps:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.state = folder, folder.parent / f"{folder.name}.pickle"
+        self.model = folder.parent / f"{folder.name}_model"
 
     def load(self) -> Any:
         """The image table with splits."""
@@ -103,34 +105,34 @@ class Steps:
         from utils_cv.models.features import compute_features
 
         table = self.load()
-        compute_features(table["path"].iloc[:1])  # the export, which is done once
+        compute_features(table["path"].iloc[:1], im_size_px=SIZE_PX)  # the export, which is done once
         shutil.rmtree(Path(os.environ["UTILS_CV_CACHE"]) / "features", ignore_errors=True)
         return lambda: compute_features(table, im_size_px=SIZE_PX, show_progress=True)
 
-    def load_images(self) -> tuple[Any, Any]:
-        """Opened images and features of the steps before."""
+    def load_images(self) -> Any:
+        """Opened images."""
         from utils_cv.data.image_table import load_table_images
-        from utils_cv.models.features import compute_features
 
-        table = self.load()
-        features = compute_features(table, im_size_px=SIZE_PX)
-        images = load_table_images(table, SIZE_PX, memory_mb=MEMORY_MB)
-        return images, features[table["path"].isin(images.table["path"]).to_numpy()]
+        return load_table_images(self.load(), SIZE_PX, memory_mb=MEMORY_MB)
 
     def probe(self) -> Callable[[], Any]:
-        """Fit the linear probe to the features."""
+        """Fit the linear probe to the features of the step before, and save it."""
+        from utils_cv.models.features import compute_features
+        from utils_cv.models.saved_classifier import save_classifier
         from utils_cv.training.linear_probe import linear_probe
 
-        images, features = self.load_images()
-        return lambda: linear_probe(images, features=features)
+        images, table = self.load_images(), self.load()
+        is_opened = table["path"].isin(images.table["path"]).to_numpy()
+        features = compute_features(table, im_size_px=SIZE_PX)[is_opened]
+        options: dict[str, Any] = {"onnx": False, "overwrite": True}
+        return lambda: save_classifier(linear_probe(images, features=features), self.model, **options)
 
     def predict(self) -> Callable[[], Any]:
-        """Predict the test images, a fifth of all."""
+        """Predict the test images, a fifth of all, by the probe."""
         from utils_cv.training.learner import predict_images
-        from utils_cv.training.linear_probe import linear_probe
+        from utils_cv.training.saved_models import load_trained
 
-        images, features = self.load_images()
-        probe = linear_probe(images, features=features)
+        images, probe = self.load_images(), load_trained(self.model)
         return lambda: print((predict_images(probe, images).y_true >= 0).sum())
 
 
@@ -139,11 +141,23 @@ STEPS = ("table", "split", "audit", "pixels", "features", "probe", "predict")
 
 def measure_step(step: str, folder: Path) -> None:
     """Run one step in this process and print what it took, as the last line."""
+    own_mb = [0.0]
+    threading.Thread(target=watch_memory, args=(own_mb,), daemon=True).start()
     run = getattr(Steps(folder), step)()
     start, cpu = time.perf_counter(), time.process_time()
     run()
     facts = {"seconds": time.perf_counter() - start, "cpu_s": time.process_time() - cpu}
-    print(json.dumps(facts | {"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6}))
+    facts |= {"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6, "own_mb": own_mb[0]}
+    print(json.dumps(facts))
+
+
+def watch_memory(peak_mb: list[float]) -> None:
+    """Keep the peak of memory without the pages of files, which the system takes back when it needs them."""
+    while True:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        kilobytes = next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
+        peak_mb[0] = max(peak_mb[0], kilobytes * 1024 / 1e6)
+        time.sleep(0.05)
 
 
 def measure_rates(folder: Path) -> None:
@@ -156,7 +170,8 @@ def measure_rates(folder: Path) -> None:
 
     table = Steps(folder).load().iloc[: N_RATES + N_RATES // 50]
     paths = [path for path in table["path"] if int(Path(path).stem) % BROKEN_EVERY != BROKEN_EVERY // 2][:N_RATES]
-    network = features._load_network(features.DEFAULT_BACKBONE, SIZE_PX, "cpu")[0]
+    name = features.DEFAULT_BACKBONE
+    network = features._load_network(name, features._find_source(name, SIZE_PX))
     batch = np.random.default_rng(0).integers(0, 256, (16, SIZE_PX, SIZE_PX, 3), dtype=np.uint8)
 
     def stream() -> None:

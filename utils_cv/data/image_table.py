@@ -245,3 +245,15 @@ def load_table_images(
         listed = "; ".join(f"{row.image} ({row.cause})" for row in skipped.head(3).itertuples())
         warnings.warn(f"Skipped {len(skipped)} of {len(table)} images: {listed}. All: .skipped", stacklevel=2)
     return TableImages(opened, loaded.pixels, class_names, is_multilabel(table), fit, skipped, value_range)
+
+
+def find_rows(images: TableImages) -> tuple[list[int], list[int]]:
+    """Find the row numbers of the train and the validation images; without train images that is a ValueError."""
+    split = images.table["split"].to_numpy()
+    train_rows, valid_rows = (np.flatnonzero(split == name).tolist() for name in ("train", "valid"))
+    if not train_rows:
+        raise ValueError(
+            f"No image of split 'train'; the table has {images.table['split'].value_counts().to_dict()}. "
+            "Use utils_cv.data.splits.complete_splits before loading the images."
+        )
+    return train_rows, valid_rows

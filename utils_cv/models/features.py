@@ -1,10 +1,15 @@
 """Features of a frozen backbone, as fast as the machine gives them: ONNX Runtime on a CPU, torch on a GPU."""
 
+import contextlib
 import functools
+import os
+import pickle
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import PIL
@@ -13,15 +18,29 @@ from tqdm.auto import tqdm
 from utils_cv.data.images import Fit, find_path, find_value_range, load_or_explain
 from utils_cv.data.lazy_pixels import LazyPixels, hash_files
 from utils_cv.system.files import get_cache_dir
-from utils_cv.system.machine import choose_device, count_cpus, measure_free_memory_mb
+from utils_cv.system.machine import DEVICE_VARIABLE, choose_device, count_cpus, measure_free_memory_mb
 from utils_cv.system.row_store import NoRoomError, fill_store
 from utils_cv.system.threads import N_MANY, announce, map_in_shards, map_in_threads
 
 from .backbones import DEFAULT_BACKBONE, describe_backbone, load_backbone
-from .onnx_export import Normalized, export_to_cache, make_fingerprint
 from .runtimes import Network, load_onnx, run_in_torch
 
+if TYPE_CHECKING:
+    from .onnx_export import Normalized
+
 _STORE, _SHARD_SIZE = "features", 512  # folder in the cache folder; files that are computed at a time
+# Runs a function in a process of its own: what it gives, or its error, and what it prints go to the one that asks.
+_CHILD = """
+import contextlib, io, pickle, sys
+function, arguments = pickle.load(sys.stdin.buffer)
+said = io.StringIO()
+with contextlib.redirect_stdout(said):
+    try:
+        answer = function(*arguments)
+    except Exception as error:
+        answer = error
+pickle.dump((answer, said.getvalue()), sys.stdout.buffer)
+"""
 
 
 def compute_features(
@@ -36,7 +55,8 @@ def compute_features(
     """Compute what a frozen backbone sees in each image: the values in front of its ImageNet classifier.
 
     On a CPU the backbone runs in ONNX Runtime, exported once for each backbone and size into the user's cache
-    folder (seconds, once).
+    folder (seconds, once). PyTorch, which exports it, takes 0.7 GB: where it was not imported before, that is done
+    in a process of its own, which ends.
 
     Files, of any number, are decoded while the network is at work, in memory that does not grow with them. Their
     features are kept in the cache folder: an interrupted call goes on where it stopped, and the same files are not
@@ -69,7 +89,7 @@ def compute_features(
     if not is_array:
         paths = [find_path(path) for path in (images["path"] if hasattr(images, "columns") else images)]
         paths = paths if rows is None else [paths[row] for row in rows]
-        size_px = im_size_px or describe_backbone(backbone).im_size_px
+        size_px = im_size_px or _find_source(backbone, None).im_size_px
         shard = _Shard(backbone, size_px, fit, find_value_range(paths))
         return _compute_stored(paths, shard, show_progress)
     if images.ndim != 4 or images.shape[3] != 3 or images.shape[1] != images.shape[2] or images.dtype != np.uint8:
@@ -77,7 +97,7 @@ def compute_features(
             f"Got pixels of shape {images.shape} and type {images.dtype}; expected uint8 (n, size, size, 3). "
             "Open images with utils_cv.data.images.load_images."
         )
-    network = _load_network(backbone, images.shape[1], choose_device())[0]
+    network = _load_network(backbone, _find_source(backbone, images.shape[1]))
     return run_in_batches(network, images, rows, show_progress=show_progress)
 
 
@@ -106,7 +126,7 @@ class _Shard(NamedTuple):
                     pixels[row - first] = found
             return pixels
 
-        network = _load_network(self.backbone, self.im_size_px, choose_device())[0]
+        network = _load_network(self.backbone, _find_source(self.backbone, self.im_size_px))
         features = run_in_batches(network, LazyPixels(len(paths), self.im_size_px, read))  # type: ignore[arg-type]
         features[failed] = np.nan
         return features
@@ -114,8 +134,7 @@ class _Shard(NamedTuple):
 
 def _compute_stored(paths: list[Path], shard: _Shard, show_progress: bool) -> np.ndarray:
     """Compute the features of files in shards that go into a file, and say how many could not be opened."""
-    network, fingerprint = _load_network(shard.backbone, shard.im_size_px, choose_device())
-    n_features = network(np.zeros((1, shard.im_size_px, shard.im_size_px, 3), np.uint8)).shape[1]
+    _, device, fingerprint, n_features, _ = _find_source(shard.backbone, shard.im_size_px)
     shape = (len(paths), n_features)
     if show_progress and len(paths) >= N_MANY:
         what, n_mb = f"Features of {len(paths):,} images at {shard.im_size_px} px", 4 * len(paths) * n_features / 1e6
@@ -127,17 +146,18 @@ def _compute_stored(paths: list[Path], shard: _Shard, show_progress: bool) -> np
         for part in map_in_shards(shard.compute, paths[first:], shard_size=_SHARD_SIZE, **bar):
             yield from part
 
-    key = hash_files(paths, fingerprint, shard, choose_device(), PIL.__version__)
+    key = hash_files(paths, fingerprint, shard, device, PIL.__version__)
     try:
         file, _ = fill_store(_STORE, key, len(paths), n_features * 4, compute_from)
         features = np.asarray(np.memmap(file, np.float32, "c", shape=shape)) if paths else np.zeros(shape, np.float32)
+        failed = _find_failed(file, shape)
     except NoRoomError as error:
         if (n_mb := 4 * len(paths) * n_features / 1e6) > measure_free_memory_mb():
             raise MemoryError(f"{error} For {n_mb:,.0f} MB of features the memory is too small as well.") from error
         warnings.warn(f"{error} Until then features are lost at the end of the process.", stacklevel=3)
         features = np.fromiter(compute_from(0), np.dtype((np.float32, n_features)), len(paths))
-    failed = np.flatnonzero(np.isnan(features[:, 0]))
-    if len(failed):
+        failed = np.flatnonzero(np.isnan(features[:, 0])).tolist()
+    if failed:
         listed = "; ".join(f"{paths[row]} ({shard.load(paths[row])})" for row in failed[:3])
         words = f"{len(failed)} of {len(paths)} images could not be opened; their features are NaN: {listed}"
         warnings.warn(words, stacklevel=3)
@@ -170,8 +190,10 @@ def find_similar(features: np.ndarray, queries: np.ndarray, *, n_similar: int = 
     return rows, 1 - distances
 
 
-def prepare_network(network: Normalized, im_size_px: int, *, name: str) -> Network:
+def prepare_network(network: "Normalized", im_size_px: int, *, name: str) -> Network:
     """Make the function that runs a frozen network, bytes in, float32 out; `name` begins that of its cached export."""
+    from .onnx_export import export_to_cache
+
     device = choose_device()
     if device == "cpu":
         try:
@@ -211,9 +233,76 @@ def run_in_batches(
     return found
 
 
+class _Source(NamedTuple):
+    """What PyTorch knows of a frozen backbone on this machine; whoever knows it can do without PyTorch."""
+
+    im_size_px: int
+    device: str
+    fingerprint: str
+    n_features: int
+    export: str  # the file for ONNX Runtime; "" where PyTorch runs the network
+
+
+def _find_source(backbone: str, im_size_px: int | None) -> _Source:
+    device = choose_device() if "torch" in sys.modules else os.environ.get(DEVICE_VARIABLE, "")
+    return _find_source_for(backbone, im_size_px, device)
+
+
+@functools.lru_cache(maxsize=4)
+def _find_source_for(backbone: str, im_size_px: int | None, device: str) -> _Source:
+    """Keep the last: studies ask for the features of one backbone hundreds of times, on one device."""
+    if "torch" in sys.modules:
+        return _make_source(backbone, im_size_px)
+    folder = get_cache_dir("onnx").parent  # a temporary one would be gone with the process that made it
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "UTILS_CV_CACHE": str(folder)}
+    order = pickle.dumps((_make_source, (backbone, im_size_px)))
+    command = [sys.executable, "-c", _CHILD]
+    done = subprocess.run(command, input=order, stdout=subprocess.PIPE, env=environment, check=False)
+    if done.returncode:
+        words = f"The process in which PyTorch prepares {backbone} ended with status {done.returncode}."
+        raise RuntimeError(f"{words} Was the memory too small? `import torch` before, and none is started.")
+    source, said = pickle.loads(done.stdout)
+    print(said, end="")  # the license
+    if isinstance(source, Exception):
+        raise source
+    return source
+
+
+def _make_source(backbone: str, im_size_px: int | None) -> _Source:
+    """Export a backbone unless that was done before, and describe it."""
+    import torch
+
+    from .onnx_export import export_to_cache, make_fingerprint
+
+    size_px, device, export = im_size_px or describe_backbone(backbone).im_size_px, choose_device(), ""
+    network = _build_network(backbone, size_px)
+    if device == "cpu":
+        with contextlib.suppress(OSError):  # `prepare_network` says so
+            export = str(export_to_cache(network, size_px, name=backbone))
+    with torch.inference_mode():
+        n_features = network(torch.zeros(1, size_px, size_px, 3, dtype=torch.uint8)).shape[1]
+    return _Source(size_px, device, make_fingerprint(network), n_features, export)
+
+
 @functools.lru_cache(maxsize=2)
-def _load_network(backbone: str, im_size_px: int, device: str) -> tuple[Network, str]:
-    """Keep the last two: studies ask for the features of one backbone hundreds of times, on one device."""
+def _load_network(backbone: str, source: _Source) -> Network:
+    if source.export:
+        return load_onnx(source.export)
+    return prepare_network(_build_network(backbone, source.im_size_px), source.im_size_px, name=backbone)
+
+
+def _build_network(backbone: str, im_size_px: int) -> "Normalized":
+    from .onnx_export import Normalized
+
     facts = describe_backbone(backbone)
-    network = Normalized(load_backbone(backbone, n_classes=0, im_size_px=im_size_px), facts.mean, facts.std)
-    return prepare_network(network, im_size_px, name=backbone), make_fingerprint(network)
+    return Normalized(load_backbone(backbone, n_classes=0, im_size_px=im_size_px), facts.mean, facts.std)
+
+
+def _find_failed(file: IO[bytes], shape: tuple[int, int]) -> list[int]:
+    """Find the rows of NaN, some rows at a time: what is mapped counts as memory of the process, up to all of it."""
+    failed: list[int] = []
+    for first in range(0, shape[0], _SHARD_SIZE):
+        part = (min(_SHARD_SIZE, shape[0] - first), shape[1])
+        rows = np.memmap(file, np.float32, "r", offset=4 * first * shape[1], shape=part)
+        failed += (first + np.flatnonzero(np.isnan(rows[:, 0]))).tolist()
+    return failed

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from utils_cv.data.image_table import TableImages
+from utils_cv.data.image_table import TableImages, find_rows
 from utils_cv.data.labels import encode_labels
 from utils_cv.models.backbones import DEFAULT_BACKBONE
 from utils_cv.models.features import prepare_network, run_in_batches
@@ -29,7 +29,6 @@ from .callbacks import Checkpoint, Distribute, KeepBest
 from .learner import (
     TrainedModel,
     compute_logits,
-    find_rows,
     make_dataloaders,
     make_item_loaders,
     make_learner,

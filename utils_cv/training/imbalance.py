@@ -6,9 +6,10 @@ import dataclasses
 import numpy as np
 import torch
 
+from utils_cv.data.image_table import find_rows
 from utils_cv.evaluation.calibration import adjust_logits
 
-from .learner import TrainedModel, find_rows, make_learner
+from .learner import TrainedModel, make_learner
 
 
 def adjust_model(model: TrainedModel) -> TrainedModel:

@@ -33,7 +33,7 @@ def fit_label_heads(
     `inputs` are centered, with orthogonal columns; `targets` and `weights` are (n_images, n_labels). The first rise of
     a label's cross-validated loss ends its search in the ascending `Cs`; `default` where none can tell.
     """
-    inputs = np.column_stack([inputs, np.ones(len(inputs))]).astype(np.float32)
+    inputs = np.column_stack([inputs, np.ones(len(inputs), np.float32)]).astype(np.float32, copy=False)
     heads = np.empty((targets.shape[1], inputs.shape[1]), np.float32)
     with tqdm(total=len(heads), desc="labels", delay=BAR_AFTER_S) as bar:
         for first in range(0, len(heads), LABELS_AT_ONCE):

@@ -30,7 +30,7 @@ with warnings.catch_warnings():
     from fasttransform import Transform
 
 from utils_cv.data.decoding import FULL_RANGE
-from utils_cv.data.image_table import TableImages
+from utils_cv.data.image_table import TableImages, find_rows
 from utils_cv.data.images import Fit, load_pixels
 from utils_cv.data.labels import encode_labels, split_labels
 from utils_cv.data.splits import list_groups
@@ -299,18 +299,6 @@ def compute_logits(network: Normalized, pixels: np.ndarray, rows: Any = None) ->
     """Compute logits, float32 (n, n_classes), of opened images, uint8 (n, size, size, 3), or some rows of them."""
     device = str(next(network.parameters()).device)
     return run_in_batches(run_in_torch(network, runtime="channels_last", device=device), pixels, rows)
-
-
-def find_rows(images: TableImages) -> tuple[list[int], list[int]]:
-    """Find the row numbers of the train and the validation images; without train images that is a ValueError."""
-    split = images.table["split"].to_numpy()
-    train_rows, valid_rows = (np.flatnonzero(split == name).tolist() for name in ("train", "valid"))
-    if not train_rows:
-        raise ValueError(
-            f"No image of split 'train'; the table has {images.table['split'].value_counts().to_dict()}. "
-            "Use utils_cv.data.splits.complete_splits before loading the images."
-        )
-    return train_rows, valid_rows
 
 
 def _describe_loaders(loaders: DataLoaders, images: TableImages, balance: str, seed: int) -> DataLoaders:

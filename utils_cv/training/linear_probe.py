@@ -1,35 +1,37 @@
 """The linear probe: a logistic regression on the features of a pretrained network, trained in seconds."""
 
 import copy
+import functools
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
-from torch import nn
 
-from utils_cv.data.image_table import TableImages
+from utils_cv.data.image_table import TableImages, find_rows
 from utils_cv.data.labels import encode_labels, list_class_names
 from utils_cv.data.splits import list_groups, split_folds
 from utils_cv.evaluation.calibration import compute_losses, weigh_images
 from utils_cv.models.backbones import DEFAULT_BACKBONE
 from utils_cv.models.features import compute_features
-from utils_cv.models.onnx_export import Normalized
-from utils_cv.models.saved_classifier import ImageClassifier
 from utils_cv.system.timing import Timer
 
 from .label_heads import fit_label_heads
-from .learner import TrainedModel, compute_logits, find_rows, make_dataloaders, make_learner, make_trained_model
-from .saved_models import take_start
+
+if TYPE_CHECKING:  # a head is fitted without PyTorch and fastai, which take more memory than 100,000 images
+    from utils_cv.models.onnx_export import Normalized
+    from utils_cv.models.saved_classifier import ImageClassifier
+
+    from .learner import TrainedModel
 
 # Values to choose scikit-learn's C from, for features scaled as below: small ones regularize strongly.
 C_GRID = (0.001, 0.01, 0.03, 0.1, 0.3, 1.0)
 DEFAULT_C = 0.03
 N_FOLDS = 5
+_N_ROWS = 4_096  # images whose features are computed at once
 N_MANY = 20_000  # images, beyond which C is chosen by so many of them, and a fit takes half the digits and memory
 
 
@@ -38,10 +40,10 @@ def linear_probe(
     *,
     backbone: str | None = None,
     features: np.ndarray | None = None,
-    start: TrainedModel | ImageClassifier | None = None,
+    start: "TrainedModel | ImageClassifier | None" = None,
     balance: str = "none",
     seed: int = 0,
-) -> TrainedModel:
+) -> "TrainedModel":
     """Train a linear head on the features of a pretrained network: seconds on a CPU, the baseline of all else.
 
     Args:
@@ -64,28 +66,37 @@ def linear_probe(
         ValueError: If there are no train images, or a class has none, or `start` has another backbone or takes other
             images.
     """
-    start, (train_rows, valid_rows) = take_start(start, images, backbone), find_rows(images)
+    train_rows, valid_rows = find_rows(images)
     targets = encode_labels(images.table["label"], images.class_names, multilabel=images.is_multilabel)
     if missing := set(images.class_names) - set(list_class_names(images.table.iloc[train_rows])):
         raise ValueError(f"Classes {', '.join(sorted(missing))} have no train image; expected one or more each.")
     groups, n_classes = list_groups(images.table.iloc[train_rows]), len(images.class_names)
-    network, backbone = None, backbone or DEFAULT_BACKBONE
-    if start:
+    network = None
+    if start is not None:
+        from .saved_models import take_start
+
+        start = take_start(start, images, backbone)
         network, backbone = copy.deepcopy(start.learn.model), start.backbone
-        network.head = nn.Linear(network.head.in_features, n_classes).to(network.mean.device)
+        network.head = type(network.head)(network.head.in_features, n_classes).to(network.mean.device)
+    backbone = backbone or DEFAULT_BACKBONE
     if features is None and not network:
         compute_features(images.pixels[:1], backbone=backbone)  # the export, which is done once, is not timed
     with Timer() as timer:
         if features is None:
             features = compute_rows_features(images, [*train_rows, *valid_rows], backbone, network)
         head = fit_linear_head(
-            features[train_rows],
+            features,
             targets[train_rows],
+            rows=train_rows,
             n_classes=n_classes,
             groups=groups,
             balanced=balance != "none",
             seed=seed,
         )
+    import torch
+
+    from .learner import make_dataloaders, make_learner, make_trained_model
+
     learn = make_learner(make_dataloaders(images, balance=balance, seed=seed), backbone, network=network)
     for parameter, values in zip(learn.model.head.parameters(), head, strict=True):
         parameter.data.copy_(torch.from_numpy(values))
@@ -105,6 +116,7 @@ def fit_linear_head(
     features: np.ndarray,
     targets: np.ndarray,
     *,
+    rows: Any = None,
     n_classes: int,
     C: float | None = None,
     groups: np.ndarray | None = None,
@@ -122,26 +134,32 @@ def fit_linear_head(
     present = targets.any(axis=0) if targets.ndim == 2 else np.bincount(targets, minlength=n_classes) > 0
     if not present.all():
         raise ValueError(f"Classes {np.flatnonzero(~present).tolist()} have no train image; expected one or more each.")
-    mean, std = features.mean(axis=0), features.std(axis=0)
+    scaled = np.take(features, np.arange(len(features)) if rows is None else rows, axis=0)  # the only copy
+    # Some columns at a time, since NumPy copies what it takes the standard deviation of.
+    mean, parts = scaled.mean(axis=0), np.array_split(scaled, 16, axis=1)
+    std = np.concatenate([part.std(axis=0) for part in parts])
     scale = np.sqrt(np.maximum(std, 1e-6) * max(float(np.sqrt((std**2).mean())), 1e-6))
-    scaled = features - mean
+    scaled -= mean
     scaled /= scale
     is_many = targets.ndim == 1 and len(scaled) > max(N_MANY, scaled.shape[1])
     weights = weigh_images(targets, targets) if balanced else np.ones(targets.shape)
     # Small products lose more to waiting for each other than threads gain.
     with threadpool_limits(None if is_many else 1):
         # With fewer images than features the solution lies in the span of the images: the same answer from less.
+        basis = None
         if len(scaled) < scaled.shape[1]:
             basis = np.linalg.svd(scaled, full_matrices=False)[2]
-        else:
-            basis = np.linalg.eigh(scaled.T @ scaled)[1].T if targets.ndim == 2 else np.eye(scaled.shape[1])
+        elif targets.ndim == 2:
+            basis = np.linalg.eigh(scaled.T @ scaled)[1].T
+        if not is_many:
+            scaled = scaled.astype(float) if basis is None else scaled @ basis.T
         options: dict[str, Any] = {"groups": groups, "weights": weights, "seed": seed}
         if targets.ndim == 2:
             options |= {"Cs": C_GRID if C is None else (C,), "default": DEFAULT_C, "n_folds": N_FOLDS}
-            weight, bias = fit_label_heads(scaled @ basis.T, targets, **options)
+            weight, bias = fit_label_heads(scaled, targets, **options)
         else:
-            weight, bias = _fit_logistic(scaled if is_many else scaled @ basis.T, targets, C, **options)
-    weight = weight @ basis
+            weight, bias = _fit_logistic(scaled, targets, C, **options)
+    weight = weight.astype(float) if basis is None else weight @ basis
     if len(weight) < n_classes:  # two classes share one logit; (-w/2, w/2) gives the same probabilities
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
     weight = weight / scale
@@ -163,18 +181,22 @@ def fit_known_classes(
 
 
 def compute_rows_features(
-    images: TableImages, rows: list[int], backbone: str, network: Normalized | None = None
+    images: TableImages, rows: list[int], backbone: str, network: "Normalized | None" = None
 ) -> np.ndarray:
     """Compute the features of some rows of the table, those of all others are NaN; with a network, by its body."""
+    compute: Any = functools.partial(compute_features, images.pixels, backbone=backbone)
     if network:
+        from utils_cv.models.onnx_export import Normalized
+
+        from .learner import compute_logits
+
         body = Normalized(network.body, network.mean.flatten().tolist(), network.std.flatten().tolist())
-        part = compute_logits(body, images.pixels, rows)
-    else:
-        part = compute_features(images.pixels, rows, backbone=backbone)
-    if np.array_equal(rows, np.arange(len(images.table))):
-        return part
-    features = np.full((len(images.table), part.shape[1]), np.nan, np.float32)
-    features[rows] = part
+        compute = functools.partial(compute_logits, body, images.pixels)
+    features = np.zeros((0, 0), np.float32)
+    for first in range(0, len(rows), _N_ROWS):
+        part = compute(rows[first : first + _N_ROWS])
+        features = features if first else np.full((len(images.table), part.shape[1]), np.nan, np.float32)
+        features[rows[first : first + _N_ROWS]] = part
     return features
 
 
@@ -213,27 +235,33 @@ def _fit_logistic(
 def _choose_c(
     projected: np.ndarray, codes: np.ndarray, groups: np.ndarray | None, weights: np.ndarray, seed: int
 ) -> float:
-    """Choose the C with the lowest cross-validated log loss; each fit starts from the one before it."""
+    """Choose C by cross-validated log loss, whose first rise ends the search; each fit starts from the one before."""
+    rows = np.arange(len(codes))
     if len(codes) > N_MANY:
-        drawn = np.sort(np.random.default_rng(seed).permutation(len(codes))[:N_MANY])
-        counts = count_units(codes[drawn], None if groups is None else groups[drawn])
-        drawn = drawn[np.isin(codes[drawn], counts.index[counts >= N_FOLDS])]  # rarer classes have no say
-        if len(np.unique(codes[drawn])) < 2:
+        rows = np.sort(np.random.default_rng(seed).permutation(len(codes))[:N_MANY])
+        counts = count_units(codes[rows], None if groups is None else groups[rows])
+        rows = rows[np.isin(codes[rows], counts.index[counts >= N_FOLDS])]  # rarer classes have no say
+        if len(np.unique(codes[rows])) < 2:
             return DEFAULT_C
-        groups = None if groups is None else groups[drawn]
-        projected, codes, weights = projected[drawn], codes[drawn], weights[drawn]
+        codes, groups = codes[rows], None if groups is None else groups[rows]
     n_folds = min(N_FOLDS, count_units(codes, groups).min())
     if n_folds < 2:
         return DEFAULT_C  # a class with one image leaves nothing to choose by
-    codes, losses = np.unique(codes, return_inverse=True)[1], np.zeros(len(C_GRID))
-    for learned, held_out in split_folds(codes, groups, n_folds=n_folds, seed=seed):
-        if len(np.unique(codes[learned])) <= codes.max():
-            continue  # groups of several classes may leave a fold without one of them
-        model = LogisticRegression(max_iter=300, warm_start=True)
-        for i, candidate in enumerate(C_GRID):
-            model.set_params(C=candidate).fit(projected[learned], codes[learned], weights[learned])
+    codes, folds = np.unique(codes, return_inverse=True)[1], split_folds(codes, groups, n_folds=n_folds, seed=seed)
+    # Groups of several classes may leave a fold without one of them.
+    folds = [fold for fold in folds if len(np.unique(codes[fold[0]])) > codes.max()]
+    models = [LogisticRegression(max_iter=300, warm_start=True) for _ in folds]
+    chosen, lowest = DEFAULT_C, np.inf
+    for candidate in C_GRID if folds else ():
+        loss = 0.0
+        for model, (learned, held_out) in zip(models, folds, strict=True):
+            own, others = rows[learned], rows[held_out]
+            model.set_params(C=candidate).fit(projected[own], codes[learned], weights[own])
             # scikit-learn's log_loss, which takes as long as a fit to check its arguments.
-            found = model.predict_proba(projected[held_out])[np.arange(len(held_out)), codes[held_out]]
+            found = model.predict_proba(projected[others])[np.arange(len(others)), codes[held_out]]
             least = np.finfo(found.dtype).eps
-            losses[i] -= np.average(np.log(found.clip(least, 1 - least)), weights=weights[held_out])
-    return C_GRID[int(losses.argmin())] if losses.any() else DEFAULT_C
+            loss -= np.average(np.log(found.clip(least, 1 - least)), weights=weights[others])
+        if loss >= lowest:
+            break
+        chosen, lowest = candidate, loss
+    return chosen

@@ -14,7 +14,7 @@ import torch
 from scipy.special import expit, softmax
 from tqdm.auto import tqdm
 
-from utils_cv.data.image_table import TableImages
+from utils_cv.data.image_table import TableImages, find_rows
 from utils_cv.data.labels import encode_labels
 from utils_cv.data.splits import list_groups, split_folds
 from utils_cv.evaluation.calibration import compute_losses, fit_temperature, weigh_images
@@ -27,7 +27,7 @@ from utils_cv.models.unknown import rejects_most
 from utils_cv.system.timing import Timer
 
 from .fine_tuning import EPOCHS, Activations, announce_training, compute_activations, fine_tune
-from .learner import Predictions, TrainedModel, compute_logits, find_rows, make_dataloaders, make_learner
+from .learner import Predictions, TrainedModel, compute_logits, make_dataloaders, make_learner
 from .left_out import measure_left_out
 from .linear_probe import (
     C_GRID,

@@ -11,7 +11,7 @@ import torch
 
 from tests.conftest import write_images
 from utils_cv.data.images import load_images
-from utils_cv.models import features
+from utils_cv.models import features, onnx_export
 from utils_cv.models.backbones import load_backbone
 from utils_cv.models.features import compute_features, find_similar, prepare_network, run_in_batches
 from utils_cv.models.onnx_export import Normalized
@@ -133,7 +133,7 @@ def test_without_a_place_for_the_export_torch_runs_the_network(pixels, monkeypat
     def fail(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(features, "export_to_cache", fail)
+    monkeypatch.setattr(onnx_export, "export_to_cache", fail)
     network = Normalized(load_backbone(n_classes=0), (0.5,) * 3, (0.5,) * 3)
     with pytest.warns(UserWarning, match=r"No space left.*torch runs the network.*UTILS_CV_CACHE"):
         run = prepare_network(network, SIZE_PX, name="small")

@@ -58,9 +58,9 @@ def random_weights(monkeypatch):
     run = partial(features.run_in_torch, runtime="torch", device="cpu")
     monkeypatch.setattr(fine_tuning, "prepare_network", lambda network, size, name: run(network))
     monkeypatch.setattr(linear_probe, "C_GRID", (0.01, 0.1))
-    features._load_network.cache_clear()
+    features._find_source_for.cache_clear()
     yield
-    features._load_network.cache_clear()
+    features._find_source_for.cache_clear()
 
 
 @pytest.mark.parametrize("name", NETWORKS)
