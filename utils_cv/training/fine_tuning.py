@@ -16,8 +16,8 @@ from torch import nn
 
 from utils_cv.data.image_table import TableImages, find_rows
 from utils_cv.data.labels import encode_labels
-from utils_cv.models.backbones import DEFAULT_BACKBONE
 from utils_cv.models.features import prepare_network, run_in_batches
+from utils_cv.models.model_files import DEFAULT_BACKBONE
 from utils_cv.models.onnx_export import Normalized
 from utils_cv.models.saved_classifier import ImageClassifier
 from utils_cv.models.splitting import split_backbone

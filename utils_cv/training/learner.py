@@ -36,9 +36,9 @@ from utils_cv.data.labels import encode_labels, split_labels
 from utils_cv.data.splits import list_groups
 from utils_cv.evaluation.calibration import weigh_images
 from utils_cv.evaluation.intervals import compute_wilson_interval
-from utils_cv.models.backbones import DEFAULT_BACKBONE, describe_backbone, load_backbone
+from utils_cv.models.backbones import describe_backbone, load_backbone
 from utils_cv.models.features import run_in_batches
-from utils_cv.models.model_files import ModelInfo
+from utils_cv.models.model_files import DEFAULT_BACKBONE, ModelInfo
 from utils_cv.models.onnx_export import Normalized
 from utils_cv.models.runtimes import run_in_torch
 from utils_cv.models.splitting import list_blocks

@@ -15,8 +15,8 @@ from utils_cv.data.image_table import TableImages, find_rows
 from utils_cv.data.labels import encode_labels, list_class_names
 from utils_cv.data.splits import list_groups, split_folds
 from utils_cv.evaluation.calibration import compute_losses, weigh_images
-from utils_cv.models.backbones import DEFAULT_BACKBONE
 from utils_cv.models.features import compute_features
+from utils_cv.models.model_files import DEFAULT_BACKBONE
 from utils_cv.system.timing import Timer
 
 from .label_heads import fit_label_heads

@@ -21,7 +21,7 @@ from utils_cv.evaluation.calibration import compute_losses, fit_temperature, wei
 from utils_cv.evaluation.intervals import find_variance
 from utils_cv.evaluation.metrics import check_same_length
 from utils_cv.evaluation.out_of_distribution import HIGHEST_LOGIT, OodDetector
-from utils_cv.models.backbones import DEFAULT_BACKBONE
+from utils_cv.models.model_files import DEFAULT_BACKBONE
 from utils_cv.models.splitting import CannotSplitError
 from utils_cv.models.unknown import rejects_most
 from utils_cv.system.timing import Timer
