@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import PIL
@@ -139,14 +139,17 @@ def _compute_stored(paths: list[Path], shard: _Shard, show_progress: bool) -> np
     try:
         file, _ = fill_store(_STORE, key, len(paths), n_features * 4, compute_from)
         features = np.asarray(np.memmap(file, np.float32, "c", shape=shape)) if paths else np.zeros(shape, np.float32)
-        failed = _find_failed(file, shape)
+        # A part at a time: what is mapped counts as memory of the process.
+        parts = [(row, min(_SHARD_SIZE, len(paths) - row)) for row in range(0, len(paths), _SHARD_SIZE)]
+        mapped = (np.memmap(file, np.float32, "r", 4 * row * n_features, (n, n_features)) for row, n in parts)
+        failed = np.flatnonzero(np.concatenate([[False], *(np.isnan(part[:, 0]) for part in mapped)])) - 1
     except NoRoomError as error:
         if (n_mb := 4 * len(paths) * n_features / 1e6) > measure_free_memory_mb():
             raise MemoryError(f"{error} For {n_mb:,.0f} MB of features the memory is too small as well.") from error
         warnings.warn(f"{error} Until then features are lost at the end of the process.", stacklevel=3)
         features = np.fromiter(compute_from(0), np.dtype((np.float32, n_features)), len(paths))
-        failed = np.flatnonzero(np.isnan(features[:, 0])).tolist()
-    if failed:
+        failed = np.flatnonzero(np.isnan(features[:, 0]))
+    if len(failed):
         listed = "; ".join(f"{paths[row]} ({shard.load(paths[row])})" for row in failed[:3])
         words = f"{len(failed)} of {len(paths)} images could not be opened; their features are NaN: {listed}"
         warnings.warn(words, stacklevel=3)
@@ -241,57 +244,43 @@ def _find_source(backbone: str, im_size_px: int | None) -> _Source:
 def _find_source_for(backbone: str, im_size_px: int | None, device: str) -> _Source:
     """Keep the last: studies ask for the features of one backbone hundreds of times, on one device."""
     if "torch" in sys.modules or multiprocessing.current_process().daemon:  # which may not start another
-        return _make_source(backbone, im_size_px)
-    environment = {"UTILS_CV_CACHE": str(get_cache_dir("onnx").parent)}  # a temporary one of its own ends with it
-    with ProcessPoolExecutor(1, env=environment) as pool:
-        source, said = pool.submit(_make_and_say, backbone, im_size_px).result()
+        source, said = _make_source(backbone, im_size_px)
+    else:
+        environment = {"UTILS_CV_CACHE": str(get_cache_dir("onnx").parent)}  # a temporary one of its own ends with it
+        with ProcessPoolExecutor(1, env=environment) as pool:
+            source, said = pool.submit(_make_source, backbone, im_size_px).result()
     print(said, end="")
     return source
 
 
-def _make_and_say(backbone: str, im_size_px: int | None) -> tuple[_Source, str]:
-    """Make a source in another process, and give what it prints: the license."""
-    with contextlib.redirect_stdout(io.StringIO()) as said:
-        return _make_source(backbone, im_size_px), said.getvalue()
-
-
-def _make_source(backbone: str, im_size_px: int | None) -> _Source:
-    """Export a backbone unless that was done before, and describe it."""
+def _make_source(backbone: str, im_size_px: int | None) -> tuple[_Source, str]:
+    """Export a backbone unless that was done before, and describe it; give what that prints, the license, as well."""
     import torch
 
-    from .backbones import describe_backbone
     from .onnx_export import export_to_cache, make_fingerprint
 
-    size_px, device, export = im_size_px or describe_backbone(backbone).im_size_px, choose_device(), ""
-    network = _build_network(backbone, size_px)
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        network, size_px = _build_network(backbone, im_size_px)
+    device, export = choose_device(), ""
     if device == "cpu":
         with contextlib.suppress(OSError):  # `prepare_network` says so
             export = str(export_to_cache(network, size_px, name=backbone))
     with torch.inference_mode():
         n_features = network(torch.zeros(1, size_px, size_px, 3, dtype=torch.uint8)).shape[1]
-    return _Source(size_px, device, make_fingerprint(network), n_features, export)
+    return _Source(size_px, device, make_fingerprint(network), n_features, export), said.getvalue()
 
 
 @functools.lru_cache(maxsize=2)
 def _load_network(backbone: str, source: _Source) -> Network:
     if source.export:
         return load_onnx(source.export)
-    return prepare_network(_build_network(backbone, source.im_size_px), source.im_size_px, name=backbone)
+    return prepare_network(*_build_network(backbone, source.im_size_px), name=backbone)
 
 
-def _build_network(backbone: str, im_size_px: int) -> "Normalized":
+def _build_network(backbone: str, im_size_px: int | None) -> tuple["Normalized", int]:
     from .backbones import describe_backbone, load_backbone
     from .onnx_export import Normalized
 
     facts = describe_backbone(backbone)
-    return Normalized(load_backbone(backbone, n_classes=0, im_size_px=im_size_px), facts.mean, facts.std)
-
-
-def _find_failed(file: IO[bytes], shape: tuple[int, int]) -> list[int]:
-    """Find the rows of NaN, some rows at a time: what is mapped counts as memory of the process, up to all of it."""
-    failed: list[int] = []
-    for first in range(0, shape[0], _SHARD_SIZE):
-        part = (min(_SHARD_SIZE, shape[0] - first), shape[1])
-        rows = np.memmap(file, np.float32, "r", offset=4 * first * shape[1], shape=part)
-        failed += (first + np.flatnonzero(np.isnan(rows[:, 0]))).tolist()
-    return failed
+    size_px = im_size_px or facts.im_size_px
+    return Normalized(load_backbone(backbone, n_classes=0, im_size_px=size_px), facts.mean, facts.std), size_px

@@ -84,15 +84,8 @@ def linear_probe(
     with Timer() as timer:
         if features is None:
             features = compute_rows_features(images, [*train_rows, *valid_rows], backbone, network)
-        head = fit_linear_head(
-            features,
-            targets[train_rows],
-            rows=train_rows,
-            n_classes=n_classes,
-            groups=groups,
-            balanced=balance != "none",
-            seed=seed,
-        )
+        options: dict[str, Any] = {"groups": groups, "balanced": balance != "none", "seed": seed}
+        head = fit_linear_head(features, targets[train_rows], rows=train_rows, n_classes=n_classes, **options)
     import torch
 
     from .learner import make_dataloaders, make_learner, make_trained_model

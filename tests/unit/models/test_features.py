@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import sys
 
 import joblib
 import numpy as np
@@ -138,6 +139,14 @@ def test_without_a_place_for_the_export_torch_runs_the_network(pixels, monkeypat
     with pytest.warns(UserWarning, match=r"No space left.*torch runs the network.*UTILS_CV_CACHE"):
         run = prepare_network(network, SIZE_PX, name="small")
     np.testing.assert_allclose(run(pixels), compute_features(pixels), atol=2e-3)
+
+
+def test_without_torch_in_memory_another_process_exports_the_network(pixels, monkeypatch):
+    expected = compute_features(pixels)
+    monkeypatch.delitem(sys.modules, "torch")
+    features._find_source_for.cache_clear()
+    np.testing.assert_array_equal(compute_features(pixels), expected)
+    assert "torch" not in sys.modules
 
 
 def test_one_line_says_before_what_many_files_take(paths, capsys, monkeypatch):

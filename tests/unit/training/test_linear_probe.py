@@ -1,6 +1,7 @@
 """The probe's head against scikit-learn, folds that keep groups together, and corner cases."""
 
 import dataclasses
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -203,6 +204,22 @@ def test_fits_that_stop_before_the_end_choose_c_without_a_warning(monkeypatch, r
     monkeypatch.setattr(linear_probe_module, "LogisticRegression", Hasty)
     fit_linear_head(*make_features(3), n_classes=3)
     assert not recwarn.list
+
+
+def test_features_are_copied_once_and_computed_in_parts(monkeypatch, small_images):
+    rows = [5, 0, 29, 7, 3]
+    expected = linear_probe_module.compute_rows_features(small_images, rows, "efficientnet_lite0")
+    monkeypatch.setattr(linear_probe_module, "_N_ROWS", 2)
+    found = linear_probe_module.compute_rows_features(small_images, rows, "efficientnet_lite0")
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert np.isfinite(found[rows]).all() and np.isnan(found).all(axis=1).sum() == 25
+    features, codes = make_features(3, n=8000, n_features=200)
+    monkeypatch.setattr(linear_probe_module, "N_MANY", 100)
+    tracemalloc.start()
+    fit_linear_head(features, codes[::2], n_classes=3, C=0.1, rows=np.arange(0, 8000, 2))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.5 * features[::2].nbytes
 
 
 @pytest.mark.parametrize("groups", [None, np.arange(300) // 2], ids=["images", "groups"])
