@@ -75,8 +75,8 @@ def linear_probe(
     if start is not None:
         from .saved_models import take_start
 
-        start = take_start(start, images, backbone)
-        network, backbone = copy.deepcopy(start.learn.model), start.backbone
+        given: Any = take_start(start, images, backbone)
+        network, backbone = copy.deepcopy(given.learn.model), given.backbone
         network.head = type(network.head)(network.head.in_features, n_classes).to(network.mean.device)
     backbone = backbone or DEFAULT_BACKBONE
     if features is None and not network:
