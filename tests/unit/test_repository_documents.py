@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import sys
 
 import pytest
 
@@ -145,3 +146,16 @@ def test_commands_of_the_readme_run_twice_and_name_what_is_there(line, example_d
 def test_the_readme_is_read_in_five_minutes():
     text = re.sub(r"^\|[^\n]*|<!--.*?-->|^```.*?^```", "", README, flags=re.MULTILINE | re.DOTALL)
     assert 600 < len(text.split()) <= 1100 and len(COMMANDS) >= 10
+
+
+IMPORTED = re.compile(r"^ *(?:from (?=\S+ import)|import )(\w+)", re.MULTILINE)
+HELPERS = dict(re.findall(r"^\| `utils_cv/(\w+)`.*\| (.+) \|$", README, re.MULTILINE))
+
+
+@pytest.mark.parametrize("room", HELPERS)
+def test_helpers_to_copy_need_what_the_table_says(room):
+    words = HELPERS[room].replace("those of `system`", HELPERS["system"]).split(", ")
+    found = {word for path in (ROOT / "utils_cv" / room).glob("*.py") for word in re.findall(IMPORTED, read(path))}
+    found -= {*sys.stdlib_module_names, "utils_cv", "torch", "pillow_heif"}  # the last two only where they are there
+    needs = {word.split()[-1].lower().replace("scikit-learn", "sklearn").replace("pillow", "pil") for word in words}
+    assert {name.lower() for name in found} <= needs and len(HELPERS) == 4

@@ -52,7 +52,10 @@ class Normalized(nn.Module):
         if images.dtype != torch.uint8:
             return (images - self.mean) / self.std
         scale, shift = 1 / (255 * self.std), -(self.mean / self.std)  # one multiplication per pixel, not two divisions
-        return images.permute(0, 3, 1, 2).float() * scale + shift
+        images = images.permute(0, 3, 1, 2)
+        if torch.compiler.is_exporting():  # else ONNX gets the strides as operations; some OpenVINO cannot load
+            images = images.contiguous()
+        return images.float() * scale + shift
 
 
 def export_to_cache(network: Normalized, im_size_px: int, *, name: str) -> Path:
