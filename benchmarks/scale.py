@@ -248,7 +248,8 @@ def measure_all(work_dir: Path, counts: list[int]) -> None:
 def describe_row(row: dict[str, float]) -> str:
     """What a step took; its time by the clock only where nothing else ran before it."""
     clock = f"{row['seconds']:.1f} s, " if row["load_before"] < 1 else ""
-    return f"{clock}CPU {row['cpu_s']:.1f} s, {row['peak_mb']:,.0f} MB"
+    own = f" (own {row['own_mb']:,.0f})" if "own_mb" in row else ""
+    return f"{clock}CPU {row['cpu_s']:.1f} s, {row['peak_mb']:,.0f} MB{own}"
 
 
 def print_tables() -> None:
