@@ -95,19 +95,17 @@ def load_backbone(
             wanted = f"n_classes={n_classes}, weights_path={weights_path}"
             raise ValueError(f"{name} is several networks; got {wanted}. Expected other classes, or 0, and no file.")
         return SideBySide(name.split("+"), n_classes, im_size_px=im_size_px, pretrained=pretrained).eval()
-    config, is_random = _find_config(name), weights_path is None and not pretrained
-    usual = config["input_size"][-1]
-    model = None if is_random else _build_from_file(name, config, im_size_px, weights_path)
+    config = _find_config(name)
+    usual, is_random = config["input_size"][-1], weights_path is None and not pretrained
     try:
-        model = model or _build(config, im_size_px)
+        model = _build(config, im_size_px) if is_random else _build_from_file(name, config, im_size_px, weights_path)
         if n_classes != 1000:
             _replace_classifier(model, config["library"], n_classes)
         if im_size_px not in (None, usual):  # some take any, others a few, or one
             with torch.inference_mode():
                 model.eval()(torch.zeros(1, 3, im_size_px, im_size_px))
     except (RuntimeError, AssertionError) as error:
-        advice = f"It was pretrained at {usual} px; many others take any size."
-        raise ValueError(f"{name} takes no images of {im_size_px} px ({error}). {advice}") from error
+        raise ValueError(f"{name} takes no images of {im_size_px} px; pretrained at {usual} px ({error}).") from error
     return model.eval()
 
 
@@ -189,9 +187,7 @@ def _build(config: dict[str, Any], im_size_px: int | None, weights: dict[str, to
             model.aux_logits, model.transform_input = False, True
             model.aux1 = model.aux2 = model.AuxLogits = None
         return model
-    options = {}
-    if im_size_px and config.get("fixed_input_size"):
-        options["img_size"] = im_size_px
+    options = {"img_size": im_size_px} if im_size_px and config.get("fixed_input_size") else {}
     if weights is not None:  # timm renames what older files call otherwise, and interpolates positions
         options |= {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": weights}}
     model = timm.create_model(config["architecture"], **options)

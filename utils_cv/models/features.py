@@ -208,6 +208,10 @@ def run_in_batches(
 ) -> np.ndarray:
     """Run a network over images, or some rows, `change` before it; a few batches are read while it is at work."""
     n = len(pixels) if rows is None else len(rows)
+    if show_progress and n >= N_MANY:
+        order: Any = range(n) if rows is None else rows
+        what, needs = f"{description} of {n:,} images at {pixels.shape[1]} px", "in batches. A smaller size takes less."
+        announce(what, order, lambda some: run_in_batches(network, pixels, some, change=change), needs)
 
     def read(start: int) -> np.ndarray:
         part = slice(start, min(start + batch_size, n))

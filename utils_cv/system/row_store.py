@@ -4,9 +4,8 @@ import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from io import FileIO
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -36,9 +35,8 @@ def fill_store(
         done = _read_log(entry, row_bytes)
         if len(done) < n_items:
             _make_room(folder, entry, (n_items - len(done)) * row_bytes)
-            rows = make_rows(len(done))
             try:
-                done = np.concatenate([done, np.fromiter(_append(entry, done, row_bytes, rows), bool)])
+                done = np.concatenate([done, np.fromiter(_append(entry, done, row_bytes, make_rows(len(done))), bool)])
             except NoRoomError:  # what is there would keep the disk full for everybody
                 _empty(entry)
                 raise
@@ -58,7 +56,7 @@ def _append(entry: Path, done: np.ndarray, row_bytes: int, rows: Iterable[np.nda
     """Write rows, then that they are written: in this order also on the disk, so that the log promises no more."""
     pending = bytearray()
 
-    def write(to: FileIO, left: memoryview) -> None:
+    def write(to: Any, left: memoryview) -> None:
         while left:
             left = left[to.write(left) :]
 

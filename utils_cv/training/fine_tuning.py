@@ -21,6 +21,7 @@ from utils_cv.models.model_files import DEFAULT_BACKBONE
 from utils_cv.models.onnx_export import Normalized
 from utils_cv.models.saved_classifier import ImageClassifier
 from utils_cv.models.splitting import split_backbone
+from utils_cv.system.machine import measure_free_memory_mb
 from utils_cv.system.threads import N_MANY, announce
 from utils_cv.system.timing import Timer
 
@@ -187,11 +188,11 @@ def compute_activations(
     views = []
     with Timer() as timer:
         for view in range(n_views):
-            options: dict[str, Any] = {"description": f"frozen part, view {view + 1} of {n_views}"}
-            options |= {"change": BatchAugmentation(augment, size_px, seed * 1000 + view)} if view else {}
-            options |= {"show_progress": show_progress}
+            given: dict[str, Any] = {"description": f"frozen part, view {view + 1} of {n_views}"}
+            given |= {"change": BatchAugmentation(augment, size_px, seed * 1000 + view)} if view else {}
             shown = train_rows if view else rows
-            views.append(run_in_batches(lambda batch: run(batch).astype(np.float16), images.pixels, shown, **options))
+            given["show_progress"] = show_progress
+            views.append(run_in_batches(lambda batch: run(batch).astype(np.float16), images.pixels, shown, **given))
     return Activations(views, rows, timer.seconds)
 
 
@@ -232,12 +233,14 @@ def _list_items(images: TableImages, activations: Activations) -> list[_Activati
 def _count_views(augment: str, n_bytes: int, n_images: int) -> int:
     """Count the views whose activations, of so many bytes per image, are worth keeping and fit into memory."""
     wanted = 1 if augment == "none" else N_VIEWS
-    possible = max(1, int(ACTIVATIONS_BUDGET_MB * 1e6 // (n_bytes * n_images)))
+    if (n_mb := n_bytes * n_images / 1e6) > (free_mb := measure_free_memory_mb()):
+        raise MemoryError(
+            f"{n_mb:,.0f} MB of activations, {free_mb:,.0f} MB free: use trainable='all' or a smaller size."
+        )
+    possible = max(1, int(min(ACTIVATIONS_BUDGET_MB, free_mb) // n_mb))
     if possible < wanted:
         warnings.warn(
-            f"{wanted} views of {n_images} images take {n_bytes * n_images * wanted / 1e6:.0f} MB as activations; "
-            f"{possible} fit into {ACTIVATIONS_BUDGET_MB} MB and are used.",
-            stacklevel=4,
+            f"Of {wanted} views, {n_mb:,.0f} MB of activations each, {possible} fit into memory", stacklevel=4
         )
     return min(possible, wanted)
 

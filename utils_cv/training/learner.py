@@ -44,6 +44,7 @@ from utils_cv.models.runtimes import run_in_torch
 from utils_cv.models.splitting import list_blocks
 from utils_cv.system.files import get_cache_dir
 from utils_cv.system.machine import choose_device, set_seed, tune_allocator
+from utils_cv.system.threads import N_MANY
 
 from .augmentation import make_augmentation
 from .callbacks import BalanceValidation, FreezeStatistics, StartEpoch
@@ -290,15 +291,15 @@ def predict_images(model: TrainedModel, images: TableImages, *, split: str = "te
             f"load_table_images(table, {model.im_size_px})."
         )
     targets = encode_labels(images.table["label"].iloc[rows], model.class_names, multilabel=model.is_multilabel)
-    logits = compute_logits(model.learn.model, images.pixels, rows)
+    logits = compute_logits(model.learn.model, images.pixels, rows, show_progress=len(rows) >= N_MANY)
     probabilities = expit(logits) if model.is_multilabel else softmax(logits, axis=1)
     return Predictions(images.table.iloc[rows].reset_index(drop=True), model.class_names, probabilities, targets)
 
 
-def compute_logits(network: Normalized, pixels: np.ndarray, rows: Any = None) -> np.ndarray:
+def compute_logits(network: Normalized, pixels: np.ndarray, rows: Any = None, **options: Any) -> np.ndarray:
     """Compute logits, float32 (n, n_classes), of opened images, uint8 (n, size, size, 3), or some rows of them."""
-    device = str(next(network.parameters()).device)
-    return run_in_batches(run_in_torch(network, runtime="channels_last", device=device), pixels, rows)
+    run = run_in_torch(network, runtime="channels_last", device=str(next(network.parameters()).device))
+    return run_in_batches(run, pixels, rows, description="answers", **options)
 
 
 def _describe_loaders(loaders: DataLoaders, images: TableImages, balance: str, seed: int) -> DataLoaders:

@@ -17,6 +17,7 @@ from utils_cv.data.splits import list_groups, split_folds
 from utils_cv.evaluation.calibration import compute_losses, weigh_images
 from utils_cv.models.features import compute_features
 from utils_cv.models.model_files import DEFAULT_BACKBONE
+from utils_cv.system import threads
 from utils_cv.system.timing import Timer
 
 from .label_heads import fit_label_heads
@@ -185,6 +186,8 @@ def compute_rows_features(
 
         body = Normalized(network.body, network.mean.flatten().tolist(), network.std.flatten().tolist())
         compute = functools.partial(compute_logits, body, images.pixels)
+    if len(rows) >= threads.N_MANY:
+        threads.announce(f"Features of {len(rows):,} images", rows, compute, "in batches. A smaller size takes less.")
     features = np.zeros((0, 0), np.float32)
     for first in range(0, len(rows), _N_ROWS):
         part = compute(rows[first : first + _N_ROWS])

@@ -308,7 +308,7 @@ def _share(
     given = {name: options[name] for name in ("augment", "seed") if name in options}
     try:
         return _Shared(features, compute_activations(images, network, backbone=backbone, **given))
-    except CannotSplitError as error:
+    except (CannotSplitError, MemoryError) as error:
         return _Shared(features, problem=str(error))
 
 

@@ -149,12 +149,15 @@ def test_without_torch_in_memory_another_process_exports_the_network(pixels, mon
     assert "torch" not in sys.modules
 
 
-def test_one_line_says_before_what_many_files_take(paths, capsys, monkeypatch):
+def test_one_line_says_before_what_many_images_take(paths, pixels, capsys, monkeypatch):
     monkeypatch.setattr(features, "N_MANY", 40)
     compute(paths, show_progress=True)
     said = capsys.readouterr()
     assert re.search(r"Features of 40 images at 64 px: about \d+ s here, 0 MB in .*features\. Interrupted", said.out)
     assert re.search(r"40/40 .*image/s", said.err)
+    compute_features(np.repeat(pixels, 10, axis=0), np.arange(41), show_progress=True)
+    said = capsys.readouterr()
+    assert re.search(r"features of 41 images at 64 px: about \d+ s here", said.out) and "41/41" in said.err
 
 
 def test_joblib_may_run_shards_side_by_side(paths):

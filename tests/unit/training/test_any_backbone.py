@@ -98,13 +98,15 @@ def test_networks_side_by_side_are_one_backbone_that_cannot_be_cut(small_images,
     assert heat.shape == (2, 64, 64) and heat.max() == pytest.approx(1)
 
 
-def test_a_recipe_that_needs_a_cut_is_left_out_where_there_is_none(small_images, monkeypatch):
+@pytest.mark.parametrize("problem", ["cannot be cut", "MB of activations, 0 MB free"])
+def test_a_recipe_that_needs_a_cut_or_memory_is_left_out_where_there_is_none(small_images, monkeypatch, problem):
     def refuse(*_):
         raise CannotSplitError("This backbone cannot be cut.")
 
-    monkeypatch.setattr(fine_tuning, "split_backbone", refuse)
+    name, fake = ("split_backbone", refuse) if "cut" in problem else ("measure_free_memory_mb", lambda: 0.0)
+    monkeypatch.setattr(fine_tuning, name, fake)
     given = {"backbone": "mobilenet_v3_small", "n_folds": 2, "show_progress": False}
-    with pytest.warns(UserWarning, match=r"mobilenet_v3_small: averaged, last_stage left out.*cannot be cut"):
+    with pytest.warns(UserWarning, match=f"mobilenet_v3_small: averaged, last_stage left out.*{problem}"):
         selection = select_recipe(small_images, recipes=("probe", "averaged", "last_stage"), **given)
     scores = selection.scores.set_index("recipe")
     assert selection.recipe == "probe" and scores["n"].to_dict() == {"probe": 24, "averaged": 0, "last_stage": 0}
