@@ -386,7 +386,8 @@ def test_an_unknown_score_that_is_not_one_number_per_image_is_refused(tmp_path, 
     model.graph.output.append(helper.make_tensor_value_info("unknown_score", TensorProto.FLOAT, None))
     unknown = {"score": "highest logit", "threshold": 9.0, "expected": 0.05, "n_known": 9, "left_out": []}
     save_tiny_model(tmp_path, network=model, unknown=unknown)
-    with pytest.raises(ModelFileError, match=r"gives \[\(1, 2\), .*\], expected \[\(1, 2\), \(1,\)\]"):
+    said = r"gives \[\(1, 2\), .*\], expected \[\(1, 2\), \(1,\)\]|does not give"  # OpenVINO 2025.0 renames outputs
+    with pytest.raises(ModelFileError, match=said):
         load_classifier(tmp_path, runtime=runtime).predict(np.zeros((1, 8, 8, 3), np.uint8))
 
 
