@@ -118,10 +118,14 @@ def read_network(info: ModelInfo, content: bytes, path: Path) -> Normalized:
 def _export(model: nn.Module, im_size_px: int, path: Path) -> None:
     """Export a network that takes bytes, (n, size, size, 3), for any number of images; the file appears whole."""
     example = torch.zeros(2, im_size_px, im_size_px, 3, dtype=torch.uint8)
+    model = copy.deepcopy(model).cpu().eval()
+    attention: list[Any] = [module for module in model.modules() if hasattr(module, "fused_attn")]
+    for module in attention:  # timm's attention in one call, which the exporter refuses where it has a bias
+        module.fused_attn = False
     with write_atomic(path) as temporary_path, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns about its own internals
         torch.onnx.export(
-            copy.deepcopy(model).cpu().eval(),
+            model,
             (example,),
             str(temporary_path),
             input_names=["pixels"],

@@ -38,6 +38,7 @@ NETWORKS = {
     "vit_small_patch16_dinov3": SHALLOW,
     "vit_base_patch32_clip_224": SHALLOW | {"embed_dim": 192, "num_heads": 3},
     "swin_tiny_patch4_window7_224": {"depths": (1, 1, 1, 1)},
+    "beit_base_patch16_224": SHALLOW | {"embed_dim": 192, "num_heads": 3},
     "torchvision/resnet18": {},
     "mobilenet_v3_small": {},
 }
