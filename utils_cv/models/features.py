@@ -276,7 +276,7 @@ def _make_source(backbone: str, im_size_px: int | None) -> tuple[_Source, str]:
 
 @functools.lru_cache(maxsize=2)
 def _load_network(backbone: str, source: _Source) -> Network:
-    if source.export:
+    if source.export and Path(source.export).is_file():  # the cache folder may have been emptied
         return load_onnx(source.export)
     return prepare_network(*_build_network(backbone, source.im_size_px), name=backbone)
 
