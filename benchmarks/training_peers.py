@@ -242,7 +242,22 @@ def summarize(results: dict[str, Any]) -> list[dict[str, Any]]:
             peers = [row for row in found if row["recipe"] not in OURS]
             best = max(peers, key=lambda row: row["accuracy"], default=None)
             rows += found + ([best | {"recipe": "best_peer", "peer": LABELS[best["recipe"]]}] if best else [])
-    return rows
+    return rows + [row for size in SIZES for row in summarize_all_sets(cells, results["sets"], size)]
+
+
+def summarize_all_sets(cells: pd.DataFrame, sets: list[dict[str, Any]], size: int | str) -> list[dict[str, Any]]:
+    """Make one row per recipe over the test images of all sets, of the seeds that it has on each."""
+    own = cells[cells["n_per_class"] == size]
+    part = own.groupby(["recipe", "seed"]).filter(lambda rows: set(rows["set"]) == {each["set"] for each in sets})
+    how = {"right": "sum", "cpu_seconds": "sum", "n_train": "sum", "setting": lambda column: ""}
+    joined = part.sort_values("set").groupby(["recipe", "seed"]).agg(how).reset_index("seed")
+    of_recipe = {name: joined.loc[joined.index == name].set_index("seed") for name in RECIPES}
+    groups = []
+    for each in sorted(sets, key=lambda each: each["set"]):
+        n_test = len(cells.loc[cells["set"] == each["set"], "right"].iloc[0])
+        groups += [f"{each['set']} {unit}" for unit in each["test_groups"] or range(n_test)]
+    described = {"set": "all", "n_per_class": size, "n_classes": sum(each["n_classes"] for each in sets)}
+    return [summarize_recipe(name, of_recipe, np.array(groups), described) for name in RECIPES if len(of_recipe[name])]
 
 
 def summarize_recipe(
