@@ -12,12 +12,12 @@ TESTS = PACKAGE.parent / "tests"
 # it needs, after looking for what can go: here for imbalance, stable splits, more tables, many labels, unknown
 # images, a model's life after training, and images that do not fit in memory, labeling and looking at errors.
 LIMITS = {
-    "lines": 15_560,
-    "files": 86,
-    "public names": 350,
+    "lines": 15_540,
+    "files": 85,
+    "public names": 346,
     "lines of the longest file": 400,
     "median lines of a function body": 9,
-    "lines of tests": 15_000,
+    "lines of tests": 14_940,
 }
 
 
