@@ -20,8 +20,8 @@ from utils_cv.evaluation.intervals import make_fraction_score, measure_resamples
 from utils_cv.evaluation.metrics import measure_accuracy
 from utils_cv.models.backbones import load_backbone
 from utils_cv.models.features import compute_features
+from utils_cv.models.linear_heads import fit_linear_head
 from utils_cv.models.model_files import DEFAULT_BACKBONE
-from utils_cv.training.linear_probe import fit_linear_head
 
 IM_SIZE_PX = 224
 CLASS_NAMES = ["can", "carton", "milk_bottle", "water_bottle"]

@@ -15,9 +15,9 @@ from utils_cv.data.splits import list_groups, split_folds
 from utils_cv.evaluation.calibration import adjust_logits, weigh_images
 from utils_cv.evaluation.intervals import Score, compare_means, measure_mean
 from utils_cv.models.features import compute_features
+from utils_cv.models.linear_heads import fit_linear_head
 from utils_cv.system.files import write_atomic
 from utils_cv.system.machine import describe_machine
-from utils_cv.training.linear_probe import fit_linear_head
 
 N_SEEDS, N_FOLDS = 3, 5
 METHODS = ("nothing", "class weights", "logit adjustment", "half the logit adjustment", "images left out")

@@ -34,8 +34,8 @@ from utils_cv.models.runtimes import load_network
 from utils_cv.models.saved_classifier import load_classifier, save_classifier
 from utils_cv.system.machine import describe_machine, tune_allocator
 from utils_cv.system.timing import measure_fresh_process, measure_in_turn
-from utils_cv.training.learner import TrainedModel
 from utils_cv.training.linear_probe import linear_probe
+from utils_cv.training.trained_models import TrainedModel
 
 N_IN_A_ROW = 10  # predictions per turn: enough for caches and clocks to settle
 OURS = """

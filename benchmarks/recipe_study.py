@@ -30,18 +30,20 @@ from torch import nn
 
 from utils_cv.data.image_table import TableImages, load_image_table, load_table_images
 from utils_cv.data.labels import encode_labels
-from utils_cv.data.splits import complete_splits, split_folds
+from utils_cv.data.splits import complete_splits, count_units, split_folds
 from utils_cv.evaluation.calibration import compute_losses, fit_temperature
 from utils_cv.models.backbones import PACKAGED, describe_backbone
 from utils_cv.models.features import compute_features
+from utils_cv.models.linear_heads import fit_linear_head
 from utils_cv.models.model_files import DEFAULT_BACKBONE
 from utils_cv.models.splitting import split_backbone
 from utils_cv.system.files import get_cache_dir, write_atomic
 from utils_cv.system.machine import describe_machine
 from utils_cv.training.augmentation import AUGMENTATIONS
 from utils_cv.training.fine_tuning import Activations, compute_activations, fine_tune
-from utils_cv.training.learner import TrainedModel, make_dataloaders, make_learner, predict_images
-from utils_cv.training.linear_probe import count_units, fit_linear_head, linear_probe
+from utils_cv.training.learner import make_dataloaders, make_learner
+from utils_cv.training.linear_probe import linear_probe
+from utils_cv.training.trained_models import TrainedModel, predict_images
 
 # Images per class; fewer where a class has fewer.
 SIZES = {"fridge_objects": (10, 30), "ants_bees": (10, 30), "flowers12": (10,), "magnetic_tiles": (10, 30)}

@@ -129,8 +129,7 @@ class Steps:
 
     def predict(self) -> Callable[[], Any]:
         """Predict the test images, a fifth of all, by the probe."""
-        from utils_cv.training.learner import predict_images
-        from utils_cv.training.saved_models import load_trained
+        from utils_cv.training.trained_models import load_trained, predict_images
 
         images, probe = self.load_images(), load_trained(self.model)
         return lambda: print((predict_images(probe, images).y_true >= 0).sum())

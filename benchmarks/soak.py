@@ -55,7 +55,8 @@ def main() -> None:
     from utils_cv.data.splits import complete_splits
     from utils_cv.models.quantization import add_int8
     from utils_cv.models.saved_classifier import save_classifier
-    from utils_cv.training.learner import make_dataloaders, make_learner, make_trained_model
+    from utils_cv.training.learner import make_dataloaders, make_learner
+    from utils_cv.training.trained_models import make_trained_model
 
     known = {"compile"} | {row["runtime"] for row in read_rows()}  # torch.compile needs a compiler
     names = sys.argv[1:] or [name for name in list_runtimes() if name not in known]

@@ -24,9 +24,9 @@ from utils_cv.data.images import load_image
 from utils_cv.data.labels import encode_labels, list_class_names
 from utils_cv.models.backbones import PACKAGED, load_backbone
 from utils_cv.training.callbacks import FreezeStatistics
-from utils_cv.training.learner import TrainedModel, predict_images
 from utils_cv.training.linear_probe import linear_probe
 from utils_cv.training.model_selection import select_recipe
+from utils_cv.training.trained_models import TrainedModel, predict_images
 
 HAS_HUGGING_FACE = bool(find_spec("transformers") and find_spec("accelerate"))
 if HAS_HUGGING_FACE:

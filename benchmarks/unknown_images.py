@@ -19,6 +19,7 @@ from utils_cv.data.image_table import load_image_table, load_table_images
 from utils_cv.data.splits import complete_splits, list_groups
 from utils_cv.evaluation.out_of_distribution import select_ridge
 from utils_cv.models.features import compute_features
+from utils_cv.models.linear_heads import fit_linear_head
 from utils_cv.studies.confidence_and_unknown_images import (
     compare_left_out,
     compare_scores,
@@ -27,7 +28,6 @@ from utils_cv.studies.confidence_and_unknown_images import (
 )
 from utils_cv.system.files import write_atomic
 from utils_cv.system.machine import describe_machine
-from utils_cv.training.linear_probe import fit_linear_head
 
 RESULTS = Path(__file__).parent / "results" / "unknown_images.json"
 

@@ -36,8 +36,8 @@ from utils_cv.models.saved_classifier import load_classifier, save_classifier
 from utils_cv.studies.confidence_and_unknown_images import score_by_folds
 from utils_cv.system.files import hash_file, write_atomic
 from utils_cv.system.machine import describe_machine
-from utils_cv.training.learner import TrainedModel, predict_images
 from utils_cv.training.linear_probe import linear_probe
+from utils_cv.training.trained_models import TrainedModel, predict_images
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT_DIR = ROOT / "outputs" / "browser_page"

@@ -24,11 +24,11 @@ from utils_cv.data.corrections import apply_corrections
 from utils_cv.data.image_table import TableImages, load_image_table, load_table_images
 from utils_cv.data.splits import complete_splits
 from utils_cv.models.features import compute_features
+from utils_cv.models.out_of_fold import predict_to_check_labels
 from utils_cv.studies.annotation_quality.wrong_labels import inject_wrong_labels
 from utils_cv.studies.experiment import make_task
 from utils_cv.system.files import write_atomic
 from utils_cv.system.machine import describe_machine
-from utils_cv.training.model_selection import predict_to_check_labels
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT_DIR = ROOT / "outputs" / "error_browser"

@@ -29,8 +29,7 @@ def list_savings():
     """
     from fastai.learner import Learner
 
-    from utils_cv.models import backbones, quantization
-    from utils_cv.training import linear_probe
+    from utils_cv.models import backbones, linear_heads, quantization
 
     run, build, networks = subprocess.run, backbones._build_from_file, {}
 
@@ -51,8 +50,8 @@ def list_savings():
         (subprocess, "run", run_here),
         (backbones, "_build_from_file", build_once),
         (quantization, "measure_in_turn", functools.partial(quantization.measure_in_turn, n_repeats=3, settle_ms=0)),
-        (linear_probe, "C_GRID", (0.01, 0.1)),
-        (linear_probe, "N_FOLDS", 2),
+        (linear_heads, "C_GRID", (0.01, 0.1)),
+        (linear_heads, "N_FOLDS", 2),
         (Learner, "lr_find", functools.partialmethod(Learner.lr_find, num_it=30)),
     ]
 

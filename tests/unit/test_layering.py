@@ -94,7 +94,8 @@ def test_copied_rooms_work_under_other_names(tmp_path):
 
 def test_light_rooms_import_no_torch():
     modules = [f"utils_cv.{module}" for module in MODULES if module.split(".")[0] in LIGHT_ROOMS]
-    modules += ["utils_cv.models.features", "utils_cv.training.linear_probe"]
+    modules += [f"utils_cv.models.{name}" for name in ("features", "linear_heads", "out_of_fold")]
+    modules += ["utils_cv.training.linear_probe"]
     code = f"import sys, {', '.join(modules)}; print(sorted({HEAVY!r} & set(sys.modules)))"
     done = run(["-c", code], PACKAGE.parent)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr[-1000:]

@@ -53,7 +53,7 @@ def save_error_browser(
         path: The HTML file to write; an older one is replaced. It has less than 30 MB.
         table: An image table, one label per image. Similar images are looked for among those not in the split `test`.
         probabilities: Of a model that did not learn the image, (n_images, n_classes): for test images the trained
-            model, for all others `utils_cv.training.model_selection.predict_to_check_labels`.
+            model, for all others `utils_cv.models.out_of_fold.predict_to_check_labels`.
         features: What similar images share, (n_images, n_features).
         class_names: The classes, in the order of the probabilities.
         seed: Seed of the map.

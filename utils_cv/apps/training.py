@@ -10,8 +10,8 @@ from utils_cv.evaluation.metrics import measure_accuracy
 from utils_cv.evaluation.multilabel import measure_multilabel, select_thresholds
 from utils_cv.models.model_files import ModelInfo
 from utils_cv.models.saved_classifier import save_classifier
-from utils_cv.training.learner import Predictions, predict_images
 from utils_cv.training.model_selection import Selection, select_recipe
+from utils_cv.training.trained_models import Predictions, predict_images
 
 RECIPES = {"select": ("probe", "averaged", "last_stage"), "probe": ("probe",)}  # by the option `--recipe`
 

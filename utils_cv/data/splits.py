@@ -156,6 +156,14 @@ def take_per_class(
     return table.iloc[kept].reset_index(drop=True)
 
 
+def count_units(codes: np.ndarray, groups: np.ndarray | None) -> pd.Series:
+    """Count the images of each class, or its groups where there are some; the index is the class, or the column."""
+    units = np.arange(len(codes)) if groups is None else np.asarray(groups)
+    rows, codes = np.nonzero(codes) if codes.ndim == 2 else (slice(None), codes)
+    units = pd.DataFrame({"code": codes, "unit": units[rows]})
+    return units.drop_duplicates()["code"].value_counts()
+
+
 def list_groups(table: pd.DataFrame) -> np.ndarray | None:
     """Name the group of each row, (n_images,), or the image where it has none; None for a table without groups.
 

@@ -152,6 +152,11 @@ def compute_losses(y_true: Any, logits: Any, *, weights: Any = None) -> np.ndarr
     return -weights * log_softmax(logits, axis=1)[np.arange(len(codes)), codes]
 
 
+def find_right(targets: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """Find which answers are right, (n_images,); multi-label: which labels, (n_images, n_classes)."""
+    return (logits > 0) == (targets > 0.5) if targets.ndim == 2 else logits.argmax(axis=1) == targets
+
+
 def weigh_images(targets: Any, learned: Any) -> np.ndarray:
     """Weights of the shape of `targets`, 1 on average: all classes, or yes and no of a label, count alike."""
     if learned.ndim == 2:

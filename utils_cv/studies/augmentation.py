@@ -14,9 +14,9 @@ import pandas as pd
 
 from utils_cv.data.image_table import TableImages
 from utils_cv.models.features import compute_features
+from utils_cv.models.linear_heads import fit_linear_head
 from utils_cv.models.model_files import DEFAULT_BACKBONE
 from utils_cv.training.augmentation import BatchAugmentation, augment_pixels
-from utils_cv.training.linear_probe import fit_linear_head
 
 from .experiment import FIXED_C, Task, compare_trials, make_task, summarize, tabulate_trials
 

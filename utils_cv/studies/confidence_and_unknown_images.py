@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, logsumexp, softmax
 
-from utils_cv.data.splits import split_folds
+from utils_cv.data.splits import count_units, split_folds
 from utils_cv.evaluation.intervals import Score, measure_mean
 from utils_cv.evaluation.out_of_distribution import (
     DEFAULT_RIDGE,
@@ -26,7 +26,7 @@ from utils_cv.evaluation.out_of_distribution import (
     scale_features,
     space_evenly,
 )
-from utils_cv.training.linear_probe import count_units, fit_linear_head
+from utils_cv.models.linear_heads import fit_linear_head
 
 from .experiment import FIXED_C, run_trials
 
@@ -103,7 +103,7 @@ def score_by_folds(
         left_out: A class that no model learns, so that its images are unknown: of several labels, those that have no
             other one.
         groups: (n_images,) scene, video or patient of each image; equal ones stay in one fold.
-        C: As in `utils_cv.training.linear_probe.fit_linear_head`; None chooses it for each model.
+        C: As in `utils_cv.models.linear_heads.fit_linear_head`; None chooses it for each model.
         ridge: As in `utils_cv.evaluation.out_of_distribution.fit_ood_detector`.
         seed: Seed of the folds.
 

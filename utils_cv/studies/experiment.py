@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from utils_cv.data.labels import LABEL_SEPARATOR, encode_labels, is_multilabel, list_class_names
-from utils_cv.data.splits import list_groups, take_per_class
+from utils_cv.data.splits import count_units, list_groups, take_per_class
 from utils_cv.evaluation.intervals import Score, compare_means, compare_resamples, measure_mean, measure_resamples
 from utils_cv.evaluation.multilabel import resample_average_precision
-from utils_cv.training.linear_probe import count_units, fit_known_classes
+from utils_cv.models.linear_heads import fit_known_classes
 
 # scikit-learn's C for studies that fix it. On fridge_objects and on a set of photographs, from 5 images per class on,
 # it scored within one point of the C that cross-validation chose, as long as all labels were right.

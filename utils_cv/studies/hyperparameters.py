@@ -18,9 +18,10 @@ from scipy.stats import hypergeom
 from utils_cv.data.image_table import TableImages
 from utils_cv.data.images import find_value_range, load_images
 from utils_cv.data.lazy_pixels import hash_files
+from utils_cv.models.out_of_fold import predict_out_of_fold
 from utils_cv.system.timing import Timer
-from utils_cv.training.learner import predict_images
-from utils_cv.training.model_selection import predict_out_of_fold, score_recipes, select_recipe
+from utils_cv.training.model_selection import score_recipes, select_recipe
+from utils_cv.training.trained_models import predict_images
 
 from .experiment import Task, run_trials
 

@@ -18,11 +18,12 @@ from scipy.special import expit, softmax
 
 from utils_cv.data.image_table import TableImages, load_image_table, load_table_images
 from utils_cv.data.labels import encode_labels, is_multilabel, list_class_names, split_labels
-from utils_cv.data.splits import list_groups, split_folds
+from utils_cv.data.splits import count_units, list_groups, split_folds
+from utils_cv.evaluation.calibration import find_right
 from utils_cv.evaluation.intervals import Score, compare_means, compare_scores, measure_mean
 from utils_cv.models.features import compute_features
+from utils_cv.models.linear_heads import fit_linear_head
 from utils_cv.models.model_files import DEFAULT_BACKBONE
-from utils_cv.training.linear_probe import count_units, find_right, fit_linear_head
 
 from .experiment import FIXED_C, tabulate_trials
 

@@ -30,8 +30,9 @@ from utils_cv.models.saved_classifier import save_classifier
 from utils_cv.system.files import get_cache_dir
 from utils_cv.system.machine import tune_allocator
 from utils_cv.system.timing import measure_fresh_process, measure_in_turn
-from utils_cv.training.learner import make_dataloaders, make_learner, make_trained_model
+from utils_cv.training.learner import make_dataloaders, make_learner
 from utils_cv.training.linear_probe import linear_probe
+from utils_cv.training.trained_models import make_trained_model
 
 _PEAK_MEMORY_SCRIPT = """
 import numpy as np

@@ -27,16 +27,9 @@ from utils_cv.system.timing import Timer
 
 from .augmentation import BatchAugmentation
 from .callbacks import Checkpoint, Distribute, KeepBest
-from .learner import (
-    TrainedModel,
-    compute_logits,
-    make_dataloaders,
-    make_item_loaders,
-    make_learner,
-    make_trained_model,
-)
+from .learner import make_dataloaders, make_item_loaders, make_learner
 from .linear_probe import linear_probe
-from .saved_models import take_start
+from .trained_models import TrainedModel, compute_logits, make_trained_model, take_start
 
 # Passes over the train images.
 EPOCHS = 8
@@ -83,7 +76,7 @@ def fine_tune(
         trainable: "all" trains every layer, the lowest ten times more slowly than the head; "last_stage" trains the
             layers of the last resolution and the head, on activations of the frozen part that are computed once.
         start: A trained model of the same classes to start from, which is not changed, such as a finished one by
-            `utils_cv.training.saved_models.load_trained` or `load_classifier`; None trains a probe first.
+            `utils_cv.training.trained_models.load_trained` or `load_classifier`; None trains a probe first.
         pretrained: False trains all layers from random weights at one rate, which takes far more images and epochs.
         backbone: Any name that `utils_cv.models.backbones.load_backbone` takes. Default: that of `start`, or
             "efficientnet_lite0".

@@ -5,7 +5,6 @@ import dataclasses
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,28 +15,20 @@ from tqdm.auto import tqdm
 
 from utils_cv.data.image_table import TableImages, find_rows
 from utils_cv.data.labels import encode_labels
-from utils_cv.data.splits import list_groups, split_folds
-from utils_cv.evaluation.calibration import compute_losses, fit_temperature, weigh_images
+from utils_cv.data.splits import list_groups
+from utils_cv.evaluation.calibration import compute_losses, find_right, fit_temperature, weigh_images
 from utils_cv.evaluation.intervals import find_variance
-from utils_cv.evaluation.metrics import check_same_length
 from utils_cv.evaluation.out_of_distribution import HIGHEST_LOGIT, OodDetector
 from utils_cv.models.model_files import DEFAULT_BACKBONE
+from utils_cv.models.out_of_fold import measure_left_out, split_judged
 from utils_cv.models.splitting import CannotSplitError
 from utils_cv.models.unknown import rejects_most
 from utils_cv.system.timing import Timer
 
 from .fine_tuning import EPOCHS, Activations, announce_training, compute_activations, fine_tune
-from .learner import Predictions, TrainedModel, compute_logits, make_dataloaders, make_learner
-from .left_out import measure_left_out
-from .linear_probe import (
-    C_GRID,
-    N_FOLDS,
-    compute_rows_features,
-    count_units,
-    find_right,
-    fit_known_classes,
-    linear_probe,
-)
+from .learner import make_dataloaders, make_learner
+from .linear_probe import compute_rows_features, linear_probe
+from .trained_models import Predictions, TrainedModel, compute_logits
 
 RECIPES = ("probe", "averaged", "last_stage", "all")
 NEED_A_CUT = {"averaged", "last_stage"}
@@ -189,102 +180,6 @@ def _gather(folds: Sequence[TableImages], table: pd.DataFrame, logits: np.ndarra
     return Predictions(table, names, probabilities, encode_labels(table["label"], names, multilabel=is_multilabel))
 
 
-def predict_out_of_fold(
-    features: np.ndarray,
-    labels: np.ndarray,
-    *,
-    n_classes: int,
-    groups: np.ndarray | None = None,
-    Cs: Sequence[float] = C_GRID,
-    n_folds: int = N_FOLDS,
-    seed: int = 0,
-) -> np.ndarray:
-    """Predict each image by a linear probe that learned the other folds.
-
-    Wrong labels ask for stronger regularization, so C is chosen here, by the log loss of these very predictions: one
-    number of a few, which the labels of single images hardly move.
-
-    Args:
-        features: (n_images, n_features).
-        labels: Class codes as they are, right or wrong, (n_images,); of several labels 0 and 1 (n_images, n_classes).
-        n_classes: Number of classes.
-        groups: Group of each image (scene, video, patient): near-duplicates, which share their wrong label, must
-            not vouch for each other. None where there are none.
-        Cs: Values of C to choose from.
-        n_folds: Parts; fewer where a class has fewer images.
-        seed: Seed of the folds.
-
-    Returns:
-        Probabilities (n_images, n_classes): rows sum to 1, of several labels each is one of its own. An image alone in
-        its class was learned all the same.
-
-    Raises:
-        ValueError: If fewer than two classes have two images (or groups), or the lengths differ.
-    """
-    check_same_length(features=features, labels=labels)
-    folds, turn = _split_two(labels, groups, n_folds, seed), expit if labels.ndim == 2 else partial(softmax, axis=1)
-    is_judged = np.isin(np.arange(len(labels)), np.concatenate([held_out for _, held_out in folds]))
-    alone = np.flatnonzero(~is_judged)
-    found, losses = [], []
-    for C in Cs:
-        logits = np.zeros((len(labels), n_classes))
-        for learned, held_out in folds:
-            weight, bias = fit_known_classes(features[learned], labels[learned], n_classes=n_classes, C=C, seed=seed)
-            own, is_known = features[np.append(held_out, alone)] @ weight.T + bias, np.isfinite(bias)
-            # Groups of several classes, and wrong labels, may leave a fold without a class: it is the least likely one.
-            own[:, ~is_known] = own[:, is_known].min(axis=1, keepdims=True)
-            logits[held_out] = own[: len(held_out)]
-            logits[alone] += own[len(held_out) :] / len(folds)
-        found.append(turn(logits))
-        losses.append(compute_losses(labels, logits)[is_judged].mean())
-    return found[int(np.argmin(losses))]
-
-
-def predict_to_check_labels(
-    features: np.ndarray, labels: np.ndarray, *, n_classes: int, groups: np.ndarray | None = None, **options: Any
-) -> np.ndarray:
-    """Predict each image by models that did not learn it, so that a wrong label contradicts them.
-
-    Where images come in groups, a label may be wrong for one image or for the whole group. So two models answer, one
-    that knows the rest of the group and one that knows none of it, and their probabilities are averaged. On 605 images
-    of tiles, each tile under several exposures, 94 % of wrong labels were then among the first 20 % suspects, with
-    whole groups held out alone 74 %; of labels wrong for whole tiles 60 % and 64 %.
-
-    Args and errors are those of `predict_out_of_fold`.
-
-    Returns:
-        Probabilities (n_images, n_classes), for `utils_cv.evaluation.label_errors.rank_suspects`.
-    """
-    ways = [None] if groups is None else [groups, None]
-    found = [predict_out_of_fold(features, labels, n_classes=n_classes, groups=way, **options) for way in ways]
-    return np.asarray(np.mean(found, axis=0))
-
-
-def _split_two(labels: np.ndarray, groups: Any, n_folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Split into folds; every one learns the images of classes that have one image (or group), and holds out none."""
-    if labels.ndim == 2:
-        return split_folds(labels, groups, n_folds=n_folds, seed=seed)
-    units = np.arange(len(labels)) if groups is None else np.asarray(groups)
-    is_free, alone = np.full(len(labels), True), []
-    what = "image" if groups is None else "group"
-    while (counts := count_units(labels[is_free], units[is_free])).min() < 2:
-        alone += sorted(counts.index[counts < 2])
-        is_free &= ~np.isin(units, units[is_free & np.isin(labels, alone)])
-        if len(set(labels[is_free])) < 2:
-            raise ValueError(
-                f"Got {count_units(labels, groups).to_dict()} {what}s of the classes; expected at least 2 of two of "
-                "them, so that each image can be predicted by a model that learned another one."
-            )
-    if alone:
-        words = f"{len(alone)} of {len(set(labels))} classes have one {what} to learn from: "
-        words += f"{', '.join(map(str, alone))}."
-        warnings.warn(f"{words} Every model learns it, so nothing tells how well it is recognized.", stacklevel=4)
-    free, fixed = np.flatnonzero(is_free), np.flatnonzero(~is_free)
-    free_groups, n_folds = None if groups is None else units[free], min(n_folds, counts.min())
-    folds = split_folds(labels[free], free_groups, n_folds=n_folds, seed=seed)
-    return [(np.sort(np.append(free[learned], fixed)), free[held_out]) for learned, held_out in folds]
-
-
 class _Shared(NamedTuple):
     """What the trainings on all folds share, computed once."""
 
@@ -346,7 +241,7 @@ def _make_folds(images: TableImages, n_folds: int, seed: int) -> list[TableImage
     if images.is_multilabel:
         labels = encode_labels(labels, images.class_names, multilabel=True)
     folds = []
-    for _, held_out in _split_two(labels, list_groups(train), n_folds, seed):
+    for _, held_out in split_judged(labels, list_groups(train), n_folds, seed):
         split = images.table["split"].copy()
         split.loc[train.index[held_out]] = HELD_OUT
         folds.append(dataclasses.replace(images, table=images.table.assign(split=split)))

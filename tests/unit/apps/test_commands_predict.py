@@ -15,7 +15,7 @@ from utils_cv.__main__ import _make_parser, main
 from utils_cv.apps.commands import _copy_image
 from utils_cv.evaluation.out_of_distribution import OodDetector
 from utils_cv.models.saved_classifier import save_classifier
-from utils_cv.training.learner import compute_logits
+from utils_cv.training.trained_models import compute_logits
 
 from .conftest import read_lines
 

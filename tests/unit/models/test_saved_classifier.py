@@ -37,7 +37,7 @@ from utils_cv.models.saved_classifier import ImageClassifier, load_classifier, s
 from utils_cv.system.files import hash_file
 from utils_cv.system.machine import count_cpus
 from utils_cv.system.timing import measure_fresh_process
-from utils_cv.training.saved_models import load_trained
+from utils_cv.training.trained_models import load_trained
 
 
 @pytest.fixture(scope="module")

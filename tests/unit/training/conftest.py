@@ -2,20 +2,14 @@
 
 import dataclasses
 
-import numpy as np
 import pytest
-
-
-def scale_like_the_head(features):
-    """Center and scale features as `fit_linear_head` does."""
-    std = features.std(axis=0)
-    return (features - features.mean(axis=0)) / np.sqrt(std * np.sqrt((std**2).mean()))
 
 
 @pytest.fixture(scope="session")
 def tiny_start(small_images):
     """A start for `fine_tune` on `small_images`: timm's network for tests, with random weights."""
-    from utils_cv.training.learner import make_dataloaders, make_learner, make_trained_model
+    from utils_cv.training.learner import make_dataloaders, make_learner
+    from utils_cv.training.trained_models import make_trained_model
 
     return make_trained_model(make_learner(make_dataloaders(small_images), "test_efficientnet", pretrained=False))
 

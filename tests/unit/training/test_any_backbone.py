@@ -7,13 +7,14 @@ import pytest
 import timm
 import torch
 
-from utils_cv.models import backbones, features
+from utils_cv.models import backbones, features, linear_heads
+from utils_cv.models.grad_cam import compute_grad_cam
 from utils_cv.models.saved_classifier import load_classifier, save_classifier
 from utils_cv.models.splitting import CannotSplitError
-from utils_cv.training import fine_tuning, linear_probe
-from utils_cv.training.grad_cam import compute_grad_cam
-from utils_cv.training.learner import compute_logits, make_dataloaders, make_learner, make_trained_model
+from utils_cv.training import fine_tuning
+from utils_cv.training.learner import make_dataloaders, make_learner
 from utils_cv.training.model_selection import RECIPES, select_recipe
+from utils_cv.training.trained_models import compute_logits, make_trained_model
 
 # What each library calls the networks of the issue, and how many blocks are enough where it takes a number.
 SHALLOW, STAGES = {"depth": 4}, {"depths": (1, 1, 2, 1)}
@@ -58,7 +59,7 @@ def random_weights(monkeypatch):
     # One export per network is enough, that of the whole: the frozen part runs in torch.
     run = partial(features.run_in_torch, runtime="torch", device="cpu")
     monkeypatch.setattr(fine_tuning, "prepare_network", lambda network, size, name: run(network))
-    monkeypatch.setattr(linear_probe, "C_GRID", (0.01, 0.1))
+    monkeypatch.setattr(linear_heads, "C_GRID", (0.01, 0.1))
     features._find_source_for.cache_clear()
     yield
     features._find_source_for.cache_clear()

@@ -17,7 +17,7 @@ from torch import nn
 from utils_cv.data.lazy_pixels import LazyPixels, _StoredRows
 from utils_cv.training.callbacks import CHECKPOINT_NAME, Checkpoint, FreezeStatistics
 from utils_cv.training.fine_tuning import fine_tune
-from utils_cv.training.learner import compute_logits
+from utils_cv.training.trained_models import compute_logits
 
 SETTINGS = {"epochs": 3, "batch_size": 8, "learning_rate": 0.03, "seed": 1, "show_progress": False}
 
@@ -27,7 +27,8 @@ import torch
 torch.set_num_threads(1)
 from utils_cv.training import callbacks
 from utils_cv.training.fine_tuning import fine_tune
-from utils_cv.training.learner import compute_logits, make_dataloaders, make_learner, make_trained_model
+from utils_cv.training.learner import make_dataloaders, make_learner
+from utils_cv.training.trained_models import compute_logits, make_trained_model
 folder, several, is_killed = json.loads(sys.argv[1])
 images = pickle.load(open(f"{folder}/{'held' if is_killed else 'stored'}", "rb"))
 start = make_trained_model(make_learner(make_dataloaders(images), "test_efficientnet", pretrained=False))

@@ -9,7 +9,8 @@ import pytest
 from utils_cv.evaluation.calibration import compute_losses, weigh_images
 from utils_cv.training import fine_tuning
 from utils_cv.training.fine_tuning import compute_activations, fine_tune
-from utils_cv.training.learner import compute_logits, make_learner, predict_images
+from utils_cv.training.learner import make_learner
+from utils_cv.training.trained_models import compute_logits, predict_images
 
 OPTIONS = {"epochs": 2, "batch_size": 8, "learning_rate": 0.01, "show_progress": False}
 both_parts = pytest.mark.parametrize("trainable", ["all", "last_stage"])

@@ -1,7 +1,6 @@
 """Batches, losses against torch, frozen and unfrozen learners, and predictions that do not depend on the batch."""
 
 import dataclasses
-import shutil
 
 import numpy as np
 import pytest
@@ -9,15 +8,8 @@ import torch
 from sklearn.utils.class_weight import compute_sample_weight
 from torch import nn
 
-from utils_cv.evaluation.intervals import compute_wilson_interval
-from utils_cv.training.learner import (
-    Predictions,
-    compute_logits,
-    make_dataloaders,
-    make_learner,
-    make_trained_model,
-    predict_images,
-)
+from utils_cv.training.learner import make_dataloaders, make_learner
+from utils_cv.training.trained_models import compute_logits, make_trained_model
 
 TINY = "test_efficientnet"
 
@@ -215,49 +207,3 @@ def test_one_seed_trains_the_same_network_twice(small_images):
     history = learned[0].history
     assert history["epoch"].tolist() == [1, 2] and history["is_kept"].tolist() == [False, True]
     assert learned[0].seconds == pytest.approx(history["seconds"].sum())
-
-
-def test_validation_images_of_one_group_count_as_one(small_images):
-    images = dataclasses.replace(small_images, table=small_images.table.assign(group="one scene"))
-    learn = make_learner(make_dataloaders(images, batch_size=8), TINY, pretrained=False)
-    row = make_trained_model(learn, [[1.0, 1.0, 0.5, 1.0]]).history.iloc[0]
-    assert (row["valid_accuracy_low"], row["valid_accuracy_high"]) == compute_wilson_interval(0.5, 1)
-
-
-def test_a_learner_predicts_files_as_it_does_opened_images(small_images, small_probe, tmp_path):
-    predictions = predict_images(small_probe, small_images)
-    assert predictions.groups is None
-    predictions.table["group"] = "one scene"
-    assert set(predictions.groups) == {"one scene"}
-    path = shutil.copy(predictions.table["path"].iloc[0], tmp_path / "my image.png")
-    with small_probe.learn.no_bar():
-        name, code, probabilities = small_probe.learn.predict(str(path))
-    np.testing.assert_allclose(probabilities, predictions.probabilities[0], atol=1e-4)
-    assert name == predictions.class_names[code] == predictions.table["label"].iloc[0]
-
-
-def test_the_batch_does_not_change_predictions(small_images, small_probe):
-    network = small_probe.learn.model
-    two, all_ = (compute_logits(network, small_images.pixels[:n]) for n in (2, 20))
-    np.testing.assert_allclose(two, all_[:2], atol=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("y_true", "expected"),
-    [
-        pytest.param(np.array([1, 1]), [0, 1], id="one label: the most probable class"),
-        pytest.param(np.array([[1, 0], [1, 1]]), [[1, 0], [1, 1]], id="several labels: all from 0.5 on"),
-    ],
-)
-def test_predicted_labels(y_true, expected):
-    predictions = Predictions(None, ["can", "carton"], np.array([[0.9, 0.1], [0.5, 0.7]]), y_true)
-    assert predictions.y_pred.tolist() == expected
-    assert predictions.y_pred.shape == y_true.shape
-
-
-def test_wrong_split_and_wrong_size_say_what_there_is(small_images, small_probe):
-    with pytest.raises(ValueError, match="split='exam'; the table has"):
-        predict_images(small_probe, small_images, split="exam")
-    smaller = dataclasses.replace(small_images, pixels=small_images.pixels[:, :48, :48])
-    with pytest.raises(ValueError, match=r"load_table_images\(table, 64\)"):
-        predict_images(small_probe, smaller)

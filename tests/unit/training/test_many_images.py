@@ -10,8 +10,8 @@ import torch
 
 from utils_cv.data.lazy_pixels import LazyPixels
 from utils_cv.training.fine_tuning import fine_tune
-from utils_cv.training.learner import predict_images
 from utils_cv.training.linear_probe import linear_probe
+from utils_cv.training.trained_models import predict_images
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ import numpy as np, pandas as pd
 from tests.conftest import draw_image
 from utils_cv.data.image_table import load_table_images
 from utils_cv.models import features
-from utils_cv.training.learner import predict_images
+from utils_cv.training.trained_models import predict_images
 from utils_cv.training.linear_probe import linear_probe
 
 def run(batch):

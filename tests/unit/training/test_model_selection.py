@@ -1,4 +1,4 @@
-"""Cross-validation decides, groups stay together, the selected recipe learns all images; out-of-fold predictions."""
+"""Cross-validation decides, groups stay together, and the selected recipe learns all images."""
 
 import dataclasses
 
@@ -8,8 +8,8 @@ import pytest
 from scipy.special import softmax
 
 from utils_cv.training import model_selection
-from utils_cv.training.learner import compute_logits, predict_images
-from utils_cv.training.model_selection import predict_out_of_fold, predict_to_check_labels, select_recipe
+from utils_cv.training.model_selection import select_recipe
+from utils_cv.training.trained_models import compute_logits, predict_images
 
 OPTIONS = {"epochs": 1, "batch_size": 8, "n_folds": 2, "show_progress": False}
 
@@ -244,65 +244,6 @@ def test_a_class_of_two_images_takes_two_folds_and_two_classes_must_be_judged(sm
         model_selection._make_folds(one, 3, 0)
 
 
-def make_features(n=120, *, distance=1.5, seed=0):
-    rng = np.random.default_rng(seed)
-    codes = np.arange(n) % 3
-    return rng.normal(size=(n, 60)) + distance * np.eye(60)[codes], codes
-
-
-def test_images_are_predicted_by_models_that_did_not_learn_them():
-    """Labels drawn at random cannot be predicted; a model that had seen them would."""
-    rng = np.random.default_rng(0)
-    features, one, several = rng.normal(size=(120, 200)), rng.integers(0, 2, 120), rng.integers(0, 2, (120, 2))
-    for labels in (one, several):
-        found = predict_out_of_fold(features, labels, n_classes=2, Cs=(1.0,))
-        answers = found.argmax(axis=1) if labels is one else found > 0.5
-        assert abs((answers == labels).mean() - 0.5) < 0.15 and np.allclose(found.sum(axis=1), 1) == (labels is one)
-
-
-def test_copies_vouch_for_each_other_unless_they_are_a_group():
-    """Each image five times, wrong label included: only folds that keep the copies together contradict it."""
-    features, true = make_features(36, distance=2.0)
-    wrong = np.random.default_rng(1).permutation(36)[:7]
-    labels = true.copy()
-    labels[wrong] = (labels[wrong] + 1) % 3
-    five = [np.repeat(values, 5, axis=0) for values in (features, labels, np.isin(range(36), wrong), range(36))]
-    believed = []  # probability of the wrong labels
-    for groups in (None, five[3]):
-        found = predict_out_of_fold(five[0], five[1], n_classes=3, groups=groups, Cs=(0.1,))
-        believed.append(found[np.arange(180), five[1]][five[2]].mean())
-    assert believed[0] > 0.8 and believed[1] < 0.6
-
-
-def test_the_chosen_c_has_the_lowest_log_loss():
-    from sklearn.metrics import log_loss
-
-    features, labels = make_features()
-    grid = (0.0001, 0.01, 1.0)
-    losses = [log_loss(labels, predict_out_of_fold(features, labels, n_classes=3, Cs=(C,))) for C in grid]
-    best = predict_out_of_fold(features, labels, n_classes=3, Cs=grid)
-    assert log_loss(labels, best) == min(losses) < max(losses)
-
-
-@pytest.mark.parametrize("what", ["image", "group"])
-def test_a_class_of_one_is_learned_by_all_and_judged_by_none(what):
-    features, labels = make_features(30, distance=4.0)
-    n_rare = {"image": 1, "group": 2}[what]
-    features, labels = np.append(features, [9 * np.eye(60)[9]] * n_rare, axis=0), np.append(labels, [3] * n_rare)
-    groups = None if what == "image" else np.append(np.arange(30) // 2, [99, 99])
-    with pytest.warns(UserWarning, match=f"1 of 4 classes have one {what} to learn from: 3. Every model learns it"):
-        found = predict_out_of_fold(features, labels, n_classes=4, groups=groups, Cs=(0.1,))
-    assert (found.argmax(axis=1) == labels).mean() > 0.8
-    assert (found[30:].argmax(axis=1) == 3).all()  # every model knows it
-    np.testing.assert_allclose(found.sum(axis=1), 1)
-
-
-def test_a_class_that_labels_leave_without_images_is_the_least_likely():
-    features, labels = make_features(30)
-    found = predict_out_of_fold(features, labels % 2, n_classes=3, Cs=(0.1,))
-    assert (found[:, 2] == found.min(axis=1)).all()
-
-
 def test_folds_for_a_selection_always_learn_a_class_of_one_image(small_images):
     table = small_images.table.copy()
     row = table.index[table["split"] == "train"][0]
@@ -314,16 +255,3 @@ def test_folds_for_a_selection_always_learn_a_class_of_one_image(small_images):
         *held_out
     )
     assert all(fold.table["split"][row] == "train" for fold in folds)
-
-
-def test_labels_are_checked_by_a_model_that_knows_the_group_and_one_that_does_not():
-    rng = np.random.default_rng(0)
-    labels, groups = np.repeat([0, 1], 20), np.arange(40) // 2
-    features = rng.normal(size=(40, 3)).astype(np.float32) + labels[:, None]
-    alone, grouped = (
-        predict_out_of_fold(features, labels, n_classes=2, groups=way, Cs=(1.0,)) for way in (None, groups)
-    )
-    found = predict_to_check_labels(features, labels, n_classes=2, groups=groups, Cs=(1.0,))
-    assert abs(alone - grouped).max() > 0.01
-    np.testing.assert_allclose(found, (alone + grouped) / 2)
-    np.testing.assert_array_equal(predict_to_check_labels(features, labels, n_classes=2, Cs=(1.0,)), alone)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from utils_cv.evaluation.label_errors import rank_suspects
-from utils_cv.training.model_selection import predict_out_of_fold, predict_to_check_labels
+from utils_cv.models.out_of_fold import predict_out_of_fold, predict_to_check_labels
 
 from ..experiment import FIXED_C, Task, tabulate_trials
 

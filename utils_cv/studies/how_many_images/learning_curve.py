@@ -127,9 +127,9 @@ def _score_recipes(task: Task, images: TableImages, backbone: str, n_per_class: 
     from scipy.special import logit
 
     from utils_cv.training.fine_tuning import fine_tune
-    from utils_cv.training.learner import predict_images
     from utils_cv.training.linear_probe import linear_probe
     from utils_cv.training.model_selection import average_weights
+    from utils_cv.training.trained_models import predict_images
 
     rows = task.draw(n_per_class, seed=seed)
     kept = np.sort(np.concatenate([rows, task.test_rows]))

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
+from utils_cv.models.grad_cam import compute_grad_cam, overlay_heat
 from utils_cv.models.onnx_export import Normalized
-from utils_cv.training.grad_cam import compute_grad_cam, overlay_heat
 
 
 def make_head(weight, bias):

@@ -10,9 +10,9 @@ from matplotlib import colormaps
 from PIL import Image
 from torch import nn
 
-from utils_cv.models.backbones import SideBySide
-from utils_cv.models.onnx_export import Normalized
-from utils_cv.models.splitting import find_map, list_blocks, record_outputs
+from .backbones import SideBySide
+from .onnx_export import Normalized
+from .splitting import find_map, list_blocks, record_outputs
 
 
 def compute_grad_cam(model: Normalized, pixels: np.ndarray, class_codes: Sequence[int] | np.ndarray) -> np.ndarray:
