@@ -8,6 +8,8 @@ import sys
 # Before anything imports these libraries: no window, no bars, and proof that no test needs a hub. One thread for each
 # process of the tests, because threads that wait for each other make small networks ten times slower.
 os.environ.update({"MPLBACKEND": "Agg", "TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"})
+# What the tests expect is of a CPU; `UTILS_CV_DEVICE=cuda` tries a GPU, which rounds otherwise and exports nothing.
+os.environ.setdefault("UTILS_CV_DEVICE", "cpu")
 
 from pathlib import Path
 
