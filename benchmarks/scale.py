@@ -172,6 +172,7 @@ def measure_rates(folder: Path) -> None:
     name = features.DEFAULT_BACKBONE
     network = features._load_network(name, features._find_source(name, SIZE_PX))
     batch = np.random.default_rng(0).integers(0, 256, (16, SIZE_PX, SIZE_PX, 3), dtype=np.uint8)
+    rows = np.arange(len(paths)) % len(batch)
 
     def stream() -> None:
         shutil.rmtree(Path(os.environ["UTILS_CV_CACHE"]) / "features", ignore_errors=True)
@@ -179,7 +180,7 @@ def measure_rates(folder: Path) -> None:
 
     functions = {
         "decoding alone: load_images": lambda: load_images(paths, SIZE_PX),
-        "bare session alone": lambda: [network(batch) for _ in range(math.ceil(len(paths) / 16))],
+        "bare session alone": lambda: features.run_in_batches(network, batch, rows),
         "decoding and session streamed: compute_features": stream,
         "torch DataLoader, 2 workers": lambda: list(torch.utils.data.DataLoader(_Files(paths), 16, num_workers=2)),
         "fastai DataLoaders, 2 workers": lambda: _pass_fastai(paths),

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .onnx_export import Normalized
 
 _STORE, _SHARD_SIZE = "features", 512  # folder in the cache folder; files that are computed at a time
+_N_PER_BATCH, _N_PER_CALL = 16, 4  # images of one call of a network; of one that is called in several threads
 
 
 def compute_features(
@@ -189,7 +190,7 @@ def prepare_network(network: "Normalized", im_size_px: int, *, name: str) -> Net
     device = choose_device()
     if device == "cpu":
         try:
-            return load_onnx(export_to_cache(network, im_size_px, name=name))
+            return load_onnx(export_to_cache(network, im_size_px, name=name), n_threads=1)
         except OSError as error:
             words = f"The export for ONNX Runtime cannot be written ({error}), so torch runs the network, more slowly."
             warnings.warn(f"{words} Set UTILS_CV_CACHE to a folder with some space.", stacklevel=3)
@@ -201,12 +202,17 @@ def run_in_batches(
     pixels: np.ndarray,
     rows: Sequence[int] | np.ndarray | None = None,
     *,
-    batch_size: int = 16,
     change: Callable[[np.ndarray], np.ndarray] | None = None,
+    dtype: type[np.floating] | None = None,
     description: str = "features",
     show_progress: bool = False,
 ) -> np.ndarray:
-    """Run a network over images, or some rows, `change` before it; a few batches are read while it is at work."""
+    """Run a network over images, or some rows, `change` before it; a few batches are read while it is at work.
+
+    One whose calls take one thread is called in several at once, with few images: less time is spent on waiting.
+    """
+    is_threaded = getattr(network, "n_threads", None) == 1
+    batch_size = _N_PER_CALL if is_threaded else _N_PER_BATCH
     n = len(pixels) if rows is None else len(rows)
     if show_progress and n >= N_MANY:
         order: Any = range(n) if rows is None else rows
@@ -217,15 +223,17 @@ def run_in_batches(
         part = slice(start, min(start + batch_size, n))
         return np.ascontiguousarray(pixels[part if rows is None else np.asarray(rows[part])])
 
-    found = np.zeros((0, 0), np.float32)
-    with tqdm(total=n, desc=description, unit="image", disable=not show_progress) as bar:
-        starts = range(0, n, batch_size)
-        batches = map_in_threads(read, starts, n_threads=count_cpus(), n_ahead=2)
-        for start, batch in zip(starts, batches, strict=True):
-            part = network(change(batch) if change else batch)
-            found = found if start else np.empty((n, *part.shape[1:]), part.dtype)
+    found, starts = np.zeros((0, 0), np.float32), range(0, n, batch_size)
+    in_threads = functools.partial(map_in_threads, n_threads=count_cpus(), n_ahead=2)
+    batches = in_threads(read, starts)
+    changed = map(change, batches) if change else batches  # one after the other: it may draw random numbers
+    parts = in_threads(network, changed) if is_threaded else (network(batch) for batch in changed)
+    bar = tqdm(total=n, desc=description, unit="image", disable=not show_progress)
+    with contextlib.closing(batches), contextlib.closing(parts), bar:
+        for start, part in zip(starts, parts, strict=True):
+            found = found if start else np.empty((n, *part.shape[1:]), dtype or part.dtype)
             found[start : start + len(part)] = part
-            bar.update(len(batch))
+            bar.update(len(part))
     return found
 
 
@@ -277,7 +285,7 @@ def _make_source(backbone: str, im_size_px: int | None) -> tuple[_Source, str]:
 @functools.lru_cache(maxsize=2)
 def _load_network(backbone: str, source: _Source) -> Network:
     if source.export and Path(source.export).is_file():  # the cache folder may have been emptied
-        return load_onnx(source.export)
+        return load_onnx(source.export, n_threads=1)
     return prepare_network(*_build_network(backbone, source.im_size_px), name=backbone)
 
 

@@ -111,6 +111,7 @@ def load_onnx(
     _check_signature(path, signature, info)
     if info and not _is_normalized(content, info):
         raise ModelFileError(f"{path} normalizes images by another mean and std than {INFO_NAME} says; save it again.")
+    run.n_threads = n_threads  # type: ignore[attr-defined]  # `run_in_batches` calls one of 1 in several threads
     return run
 
 

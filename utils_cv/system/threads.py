@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -22,7 +22,7 @@ def map_in_threads(
     n_items: int | None = None,
     description: str = "",
     show_progress: bool = False,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Apply a function to every item in threads, and give the results in the order of the items.
 
     Unlike `ThreadPoolExecutor.map` it holds only a few results that nobody has taken yet, `n_ahead` per thread, and an

@@ -185,7 +185,7 @@ def compute_activations(
             given |= {"change": BatchAugmentation(augment, size_px, seed * 1000 + view)} if view else {}
             shown = train_rows if view else rows
             given["show_progress"] = show_progress
-            views.append(run_in_batches(lambda batch: run(batch).astype(np.float16), images.pixels, shown, **given))
+            views.append(run_in_batches(run, images.pixels, shown, dtype=np.float16, **given))
     return Activations(views, rows, timer.seconds)
 
 

@@ -1,8 +1,10 @@
 """Features of a frozen backbone: the same from every runtime, and refused for other arrays."""
 
+import functools
 import re
 import shutil
 import sys
+import threading
 
 import joblib
 import numpy as np
@@ -52,10 +54,8 @@ def test_a_prepared_network_runs_in_batches_and_is_not_changed(pixels, device, m
     assert bool(list(tmp_path.rglob("small_64px_*.onnx"))) == (device == "cpu")
     with torch.inference_mode():
         expected = network.eval()(torch.from_numpy(pixels)).numpy()
-    for batch_size in (2, 16):
-        np.testing.assert_allclose(run_in_batches(run, pixels, batch_size=batch_size), expected, atol=1e-4)
-    mirrored = run_in_batches(run, pixels[:, :, ::-1])
-    np.testing.assert_allclose(mirrored, run_in_batches(run, pixels[:, :, ::-1].copy()), atol=1e-4)
+    np.testing.assert_allclose(run_in_batches(run, pixels), expected, atol=1e-4)
+    np.testing.assert_array_equal(run_in_batches(run, pixels[:, ::-1]), run_in_batches(run, pixels[:, ::-1].copy()))
 
 
 @pytest.mark.parametrize(
@@ -93,8 +93,8 @@ def test_files_have_the_features_of_their_pixels_and_broken_ones_rows_of_nan(pat
     np.testing.assert_allclose(found[loaded.rows], compute_features(loaded.pixels), atol=1e-4)
     assert np.isnan(found).all(axis=1).nonzero()[0].tolist() == [20, 39]
     part = compute_features(pd.DataFrame({"path": paths}), [3, 1], im_size_px=SIZE_PX, fit="crop")
-    cropped = load_images([paths[3], paths[1]], SIZE_PX, fit="crop").pixels
-    np.testing.assert_allclose(part, compute_features(cropped), atol=1e-4)
+    cropped = load_images([paths[3], paths[1]], SIZE_PX, fit="crop")
+    np.testing.assert_array_equal(part, compute_features(cropped.pixels))
 
 
 def test_a_stopped_call_goes_on_where_it_stopped_and_a_finished_one_is_kept(paths, monkeypatch):
@@ -167,16 +167,30 @@ def test_joblib_may_run_shards_side_by_side(paths):
         np.testing.assert_allclose(compute(paths), expected, atol=1e-5)
 
 
-def test_rows_are_run_in_their_order_and_changed_in_batches(pixels):
-    order, seen = [4, 0, 3], []
+@pytest.mark.parametrize(("n_threads", "seen"), [(None, [3]), (1, [2, 1])], ids=["one by one", "at once"])
+def test_rows_are_run_in_their_order_and_changed_in_batches(pixels, n_threads, seen, monkeypatch):
+    monkeypatch.setattr(features, "_N_PER_CALL", 2)
+    order, run = [4, 0, 3], functools.partial(np.take, indices=0, axis=1)
+    run.n_threads = n_threads
+    found = run_in_batches(run, pixels, order, change=lambda batch: batch // len(batch), dtype=np.float16)
+    expected = pixels[order, 0] // np.repeat(seen, seen)[:, None, None]
+    np.testing.assert_array_equal(found, expected.astype(np.float16), strict=True)
 
-    def change(batch):
-        seen.append(len(batch))
-        return 255 - batch
 
-    found = run_in_batches(lambda batch: batch[:, 0, 0], pixels, order, batch_size=2, change=change)
-    np.testing.assert_array_equal(found, 255 - pixels[order, 0, 0])
-    assert seen == [2, 1]
+@pytest.mark.parametrize("n_cpus", [1, 2, 5])
+def test_so_many_calls_as_there_are_processors_give_the_same_to_the_bit(pixels, n_cpus, monkeypatch):
+    many, meeting = np.repeat(pixels, 4, axis=0), threading.Barrier(n_cpus, timeout=20)
+    expected = compute_features(many)
+    monkeypatch.setattr(features, "count_cpus", lambda: n_cpus)
+    np.testing.assert_array_equal(compute_features(many), expected)
+
+    def fail(batch):
+        meeting.wait()  # raises another error unless so many calls are at work at once
+        raise KeyboardInterrupt
+
+    fail.n_threads = 1
+    with pytest.raises(KeyboardInterrupt):
+        run_in_batches(fail, many[: 4 * n_cpus])
 
 
 def test_similar_images_are_those_of_the_smallest_angle_around_the_mean():
