@@ -17,7 +17,7 @@ LIMITS = {
     "public names": 346,
     "lines of the longest file": 400,
     "median lines of a function body": 9,
-    "lines of tests": 14_940,
+    "lines of tests": 14_970,
 }
 
 

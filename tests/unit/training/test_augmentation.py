@@ -1,10 +1,14 @@
 """Augmentations change what they may and nothing else, and draw from random numbers of their own."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as F
 
-from utils_cv.training.augmentation import AUGMENTATIONS, augment_pixels
+from utils_cv.training.augmentation import AUGMENTATIONS, _Rotate, augment_pixels
 
 LEFT = np.full((40, 32, 32, 3), 40, np.uint8)
 LEFT[:, :, :16] = 220
@@ -38,6 +42,15 @@ def test_only_light_and_color_change_a_flat_image_and_gray_stays_gray(augment):
 def test_corners_are_filled_with_the_image(augment):
     bright = np.full((20, 33, 33, 3), 200, np.uint8)
     np.testing.assert_array_equal(augment_pixels(bright, augment), bright)
+
+
+def test_a_rotation_is_that_of_torchvision_on_a_mirrored_frame():
+    image = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8)).repeat_interleave(8, 0)
+    image = image.repeat_interleave(8, 1).permute(2, 0, 1)
+    framed = torch.from_numpy(np.pad(image.numpy(), ((0, 0), (36, 36), (36, 36)), "symmetric"))
+    expected = F.affine(framed, 7.0, [0, 0], 1.05, [0.0], interpolation=InterpolationMode.BILINEAR)[:, 36:108, 36:108]
+    view = _Rotate(10).transform(image, {"angle": math.radians(7), "scale": 1.05})
+    assert (view.int() - expected.int()).abs().max() <= 1
 
 
 def test_one_seed_gives_the_same_views_and_another_others():
