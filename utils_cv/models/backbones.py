@@ -32,6 +32,7 @@ class BackboneFacts:
     std: tuple[float, ...]  # likewise
     license: str  # of the weights, as their source states it
     source: str  # where the weights come from
+    parts: tuple["BackboneFacts", ...] = ()  # those of each network, where there are several
 
 
 @functools.lru_cache(maxsize=64)
@@ -49,7 +50,8 @@ def describe_backbone(name: str) -> BackboneFacts:
         license, source = (
             "; ".join(dict.fromkeys(getattr(part, key) for part in facts)) for key in ("license", "source")
         )
-        return BackboneFacts(max(part.im_size_px for part in facts), facts[0].mean, facts[0].std, license, source)
+        size_px = max(part.im_size_px for part in facts)
+        return BackboneFacts(size_px, facts[0].mean, facts[0].std, license, source, tuple(facts))
     config = _find_config(name)
     mean, std = tuple(config["mean"]), tuple(config["std"])
     return BackboneFacts(int(config["input_size"][-1]), mean, std, config["license"], config["source"])
@@ -94,7 +96,7 @@ def load_backbone(
         if weights_path or n_classes == 1000:
             wanted = f"n_classes={n_classes}, weights_path={weights_path}"
             raise ValueError(f"{name} is several networks; got {wanted}. Expected other classes, or 0, and no file.")
-        return SideBySide(name.split("+"), n_classes, im_size_px=im_size_px, pretrained=pretrained).eval()
+        return _SideBySide(name, n_classes, im_size_px=im_size_px, pretrained=pretrained).eval()
     config = _find_config(name)
     usual, is_random = config["input_size"][-1], weights_path is None and not pretrained
     try:
@@ -102,34 +104,37 @@ def load_backbone(
         if n_classes != 1000:
             _replace_classifier(model, config["library"], n_classes)
         if im_size_px not in (None, usual):  # some take any, others a few, or one
-            with torch.inference_mode():
-                model.eval()(torch.zeros(1, 3, im_size_px, im_size_px))
+            count_outputs(model, im_size_px)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"{name} takes no images of {im_size_px} px; pretrained at {usual} px ({error}).") from error
     return model.eval()
 
 
-class SideBySide(nn.Module):
+def count_outputs(network: nn.Module, im_size_px: int) -> int:
+    """Count the features, or classes, that a network gives for an image of this size; it raises where it takes none."""
+    with torch.inference_mode():
+        return network.eval()(torch.zeros(1, 3, im_size_px, im_size_px)).shape[1]
+
+
+class _SideBySide(nn.Module):
     """Several networks that see the same image, normalized for the first, and give their features side by side."""
 
     scale: torch.Tensor
     shift: torch.Tensor
 
-    def __init__(self, names: list[str], n_classes: int, *, im_size_px: int | None, pretrained: bool) -> None:
+    def __init__(self, name: str, n_classes: int, *, im_size_px: int | None, pretrained: bool) -> None:
         super().__init__()
-        facts = [describe_backbone(name) for name in names]
-        size_px = im_size_px or max(part.im_size_px for part in facts)
+        facts = describe_backbone(name)
+        size_px = im_size_px or facts.im_size_px
         self.networks = nn.ModuleList(
-            load_backbone(name, n_classes=0, im_size_px=size_px, pretrained=pretrained) for name in names
+            load_backbone(part, n_classes=0, im_size_px=size_px, pretrained=pretrained) for part in name.split("+")
         )
-        means, stds = (torch.tensor([getattr(part, key) for part in facts]) for key in ("mean", "std"))
+        means, stds = (torch.tensor([getattr(part, key) for part in facts.parts]) for key in ("mean", "std"))
         self.register_buffer("scale", (stds[0] / stds).view(-1, 3, 1, 1), persistent=False)
         self.register_buffer("shift", ((means[0] - means) / stds).view(-1, 3, 1, 1), persistent=False)
         self.head: nn.Module = nn.Identity()
         if n_classes:
-            with torch.inference_mode():
-                n_features = self.eval()(torch.zeros(1, 3, size_px, size_px)).shape[1]
-            self.head = nn.Linear(n_features, n_classes)
+            self.head = nn.Linear(count_outputs(self, size_px), n_classes)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Features (n, n_features), or logits (n, n_classes), of images (n, 3, size, size)."""

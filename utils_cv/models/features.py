@@ -267,18 +267,17 @@ def _find_source_for(backbone: str, im_size_px: int | None, device: str) -> _Sou
 
 def _make_source(backbone: str, im_size_px: int | None) -> tuple[_Source, str]:
     """Export a backbone unless that was done before, and describe it; give what that prints, the license, as well."""
-    import torch
+    from .backbones import count_outputs, describe_backbone
+    from .onnx_export import Normalized, export_to_cache, make_fingerprint
 
-    from .onnx_export import export_to_cache, make_fingerprint
-
+    size_px = im_size_px or describe_backbone(backbone).im_size_px
     with contextlib.redirect_stdout(io.StringIO()) as said:
-        network, size_px = _build_network(backbone, im_size_px)
+        network = Normalized.load(backbone, size_px)
     device, export = choose_device(), ""
     if device == "cpu":
         with contextlib.suppress(OSError):  # `prepare_network` says so
             export = str(export_to_cache(network, size_px, name=backbone))
-    with torch.inference_mode():
-        n_features = network(torch.zeros(1, size_px, size_px, 3, dtype=torch.uint8)).shape[1]
+    n_features = count_outputs(network.body, size_px)
     return _Source(size_px, device, make_fingerprint(network), n_features, export), said.getvalue()
 
 
@@ -286,13 +285,6 @@ def _make_source(backbone: str, im_size_px: int | None) -> tuple[_Source, str]:
 def _load_network(backbone: str, source: _Source) -> Network:
     if source.export and Path(source.export).is_file():  # the cache folder may have been emptied
         return load_onnx(source.export, n_threads=1)
-    return prepare_network(*_build_network(backbone, source.im_size_px), name=backbone)
-
-
-def _build_network(backbone: str, im_size_px: int | None) -> tuple["Normalized", int]:
-    from .backbones import describe_backbone, load_backbone
     from .onnx_export import Normalized
 
-    facts = describe_backbone(backbone)
-    size_px = im_size_px or facts.im_size_px
-    return Normalized(load_backbone(backbone, n_classes=0, im_size_px=size_px), facts.mean, facts.std), size_px
+    return prepare_network(Normalized.load(backbone, source.im_size_px), source.im_size_px, name=backbone)

@@ -10,7 +10,6 @@ from matplotlib import colormaps
 from PIL import Image
 from torch import nn
 
-from .backbones import SideBySide
 from .onnx_export import Normalized
 from .splitting import find_map, list_blocks, record_outputs
 
@@ -38,7 +37,7 @@ def compute_grad_cam(model: Normalized, pixels: np.ndarray, class_codes: Sequenc
     model = model.eval()
     device = next(model.parameters()).device
     images = torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(0, 3, 1, 2).float() / 255
-    body: Any = model.body.networks[-1] if isinstance(model.body, SideBySide) else model.body
+    body: Any = getattr(model.body, "networks", [model.body])[-1]
     view: Callable[[Any], Any] = partial(find_map, n_prefix=getattr(body, "num_prefix_tokens", 0))
     with torch.enable_grad():
         logits, outputs = record_outputs(list_blocks(body), lambda: model(images.requires_grad_()))

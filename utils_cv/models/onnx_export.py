@@ -16,7 +16,7 @@ from torch import nn
 
 from utils_cv.system.files import get_cache_dir, write_atomic
 
-from .backbones import load_backbone
+from .backbones import count_outputs, describe_backbone, load_backbone
 from .model_files import ModelFileError, ModelInfo
 from .unknown import ARRAY_PREFIX
 
@@ -30,18 +30,26 @@ class Normalized(nn.Module):
     def __init__(
         self,
         body: nn.Module,
-        mean: Sequence[float],
-        std: Sequence[float],
+        mean: Sequence[float] | torch.Tensor,
+        std: Sequence[float] | torch.Tensor,
         head: nn.Module | None = None,
         *,
         weights_license: str = "",
     ) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+        self.register_buffer("mean", torch.as_tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.as_tensor(std).view(1, 3, 1, 1))
         self.body = body
         self.head = head or nn.Identity()
         self.weights_license = weights_license
+
+    @classmethod
+    def load(cls, backbone: str, im_size_px: int, *, n_classes: int = 0, pretrained: bool = True) -> "Normalized":
+        """Load a backbone and put it together with its facts and, for classes, a new head."""
+        facts = describe_backbone(backbone)
+        body = load_backbone(backbone, n_classes=0, im_size_px=im_size_px, pretrained=pretrained)
+        head = nn.Linear(count_outputs(body, im_size_px), n_classes) if n_classes else None
+        return cls(body, facts.mean, facts.std, head, weights_license=facts.license if pretrained else "")
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Take bytes (n, size, size, 3), as images are stored, or floats in [0, 1], (n, 3, size, size), in training."""

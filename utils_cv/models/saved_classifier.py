@@ -36,7 +36,7 @@ from .model_files import (
     stage_model,
 )
 from .runtimes import INT8_RUNTIMES, TORCH_RUNTIMES, Network, find_runtime_file, make_network
-from .unknown import EIGHT_BITS, NO_DETECTOR, append_score, check_detector, describe_detector
+from .unknown import EIGHT_BITS, NO_DETECTOR, append_score, describe_detector, find_misfit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -366,8 +366,8 @@ def save_classifier(
 
     network = copy.deepcopy(trained.learn.model).cpu().eval()
     info, detector = take_over(info, detector, network, folder)
-    if detector:
-        check_detector(detector, network, images)
+    if detector and (misfit := find_misfit(detector, network, images)):
+        raise ValueError(f"{misfit} Fit it to features of the network that is saved.")
     with stage_model(folder) as stage:
         names = [WEIGHTS_NAME, ONNX_NAME] if onnx or int8 else [WEIGHTS_NAME]
         write_network_weights(network, stage / WEIGHTS_NAME, detector.arrays if detector else {})

@@ -62,27 +62,21 @@ def read_detector(info: ModelInfo, content: bytes, path: Path) -> OodDetector | 
     return detector
 
 
-def check_detector(detector: OodDetector, network: Any, images: "TableImages | None") -> None:
-    """Check that a score was fitted to this network: it has its features, and accepts some of the images learned."""
+def find_misfit(detector: OodDetector, network: Any, images: "TableImages | None") -> str:
+    """Say why a score was not fitted to a network: other features, or it rejects most of what was learned; or ""."""
     n_features = network.head.weight.shape[1]
     if (n_own := detector.arrays.get("mean", network.head.weight).shape[1]) != n_features:
-        raise ValueError(f"Got a detector of {n_own} features, expected {n_features}: those of this network.")
-    if images is not None and rejects_most(detector, network, images):
-        raise ValueError(
-            "The detector rejects more than half of the images that the model has learned. It was fitted to features "
-            "of another network: compute them with the network that is saved."
-        )
-
-
-def rejects_most(detector: OodDetector, network: Any, images: "TableImages") -> bool:
-    """Tell whether a score rejects more than half of a sample of the images that its network has learned."""
+        return f"Got a detector of {n_own} features, expected {n_features}: those of this network."
+    if images is None:
+        return ""
     import torch
 
     rows = np.flatnonzero(images.table["split"] == "train")[:: max(1, len(images.table) // _N_CHECKED)]
     with torch.inference_mode():
         features = network.body(network.normalize(torch.from_numpy(images.pixels[rows])))
         logits = network.head(features).numpy()
-    return bool((detector.score(features.numpy(), logits) > detector.threshold).mean() > 0.5)
+    is_rejected = detector.score(features.numpy(), logits) > detector.threshold
+    return "The detector rejects more than half of the images learned." if is_rejected.mean() > 0.5 else ""
 
 
 def append_score(path: Path, detector: OodDetector) -> None:

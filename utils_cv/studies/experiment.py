@@ -9,6 +9,7 @@ import pandas as pd
 
 from utils_cv.data.labels import LABEL_SEPARATOR, encode_labels, is_multilabel, list_class_names
 from utils_cv.data.splits import count_units, list_groups, take_per_class
+from utils_cv.evaluation.calibration import find_right
 from utils_cv.evaluation.intervals import Score, compare_means, compare_resamples, measure_mean, measure_resamples
 from utils_cv.evaluation.multilabel import resample_average_precision
 from utils_cv.models.linear_heads import fit_known_classes
@@ -81,10 +82,11 @@ class Task(NamedTuple):
         from scipy.special import expit
 
         true, groups = self.codes[self.test_rows], self.get_groups(self.test_rows)
+        right = find_right(true, logits)
         if not self.is_multilabel:
-            return {"right": logits.argmax(axis=1) == true, "groups": groups}
+            return {"right": right, "groups": groups}
         resampled = resample_average_precision(true, expit(logits), groups=groups)
-        return {"right": ((logits > 0) == true).mean(axis=1), "groups": groups, "resampled": resampled}
+        return {"right": right.mean(axis=1), "groups": groups, "resampled": resampled}
 
 
 def make_task(table: pd.DataFrame, features: np.ndarray, *, takes_several: bool = False) -> Task:

@@ -173,8 +173,7 @@ def compute_activations(
 ) -> Activations:
     """Compute what the part below the last stage gives for views of the train images and for the validation images."""
     size_px, (train_rows, valid_rows) = images.pixels.shape[1], find_rows(images)
-    mean, std = (values.flatten().tolist() for values in (network.mean, network.std))
-    lower = Normalized(split_backbone(network.body, size_px)[0], mean, std)
+    lower = Normalized(split_backbone(network.body, size_px)[0], network.mean, network.std)
     run = prepare_network(lower, size_px, name=f"{backbone}_lower")
     n_views = _count_views(augment, run(images.pixels[:1]).nbytes // 2, len(train_rows))
     rows: list[int] = train_rows + valid_rows

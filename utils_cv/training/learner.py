@@ -30,7 +30,6 @@ from utils_cv.data.image_table import TableImages, find_rows
 from utils_cv.data.images import load_pixels
 from utils_cv.data.labels import encode_labels, split_labels
 from utils_cv.evaluation.calibration import weigh_images
-from utils_cv.models.backbones import describe_backbone, load_backbone
 from utils_cv.models.model_files import DEFAULT_BACKBONE
 from utils_cv.models.onnx_export import Normalized
 from utils_cv.models.splitting import list_blocks
@@ -136,7 +135,9 @@ def make_learner(
     if dls.balance == "sampling":
         callbacks.append(BalanceValidation(_make_loss(images, is_balanced=True, device=dls.device)))
     set_seed(dls.seed)
-    network = network or _make_network(images, backbone, pretrained)
+    if network is None:
+        n_classes = len(images.class_names)
+        network = Normalized.load(backbone, images.pixels.shape[1], n_classes=n_classes, pretrained=pretrained)
     learn = Learner(
         dls,
         # Channels last is the memory order in which convolutions are fastest.
@@ -201,16 +202,6 @@ def _list_label_steps(images: TableImages, row_of: dict[str, int]) -> list[Calla
     if images.is_multilabel:
         return [lambda path: split_labels(labels[row_of[path]]), MultiCategorize(names), OneHotEncode(len(names))]
     return [lambda path: labels[row_of[path]], Categorize(names, sort=False)]
-
-
-def _make_network(images: TableImages, backbone: str, pretrained: bool) -> Normalized:
-    """Put a backbone and a new head together."""
-    facts, size_px = describe_backbone(backbone), images.pixels.shape[1]
-    body = load_backbone(backbone, n_classes=0, im_size_px=size_px, pretrained=pretrained)
-    with torch.inference_mode():
-        n_features = body(torch.zeros(1, 3, size_px, size_px)).shape[1]
-    head = nn.Linear(n_features, len(images.class_names))
-    return Normalized(body, facts.mean, facts.std, head, weights_license=facts.license if pretrained else "")
 
 
 class _WeightedCrossEntropy(nn.CrossEntropyLoss):

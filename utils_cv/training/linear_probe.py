@@ -103,7 +103,7 @@ def compute_rows_features(
 
         from .trained_models import compute_logits
 
-        body = Normalized(network.body, network.mean.flatten().tolist(), network.std.flatten().tolist())
+        body = Normalized(network.body, network.mean, network.std)
         found = compute_logits(body, images.pixels, rows, show_progress=is_shown)
     else:
         found = compute_features(images.pixels, rows, backbone=backbone, show_progress=is_shown)

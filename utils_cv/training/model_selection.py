@@ -22,7 +22,7 @@ from utils_cv.evaluation.out_of_distribution import HIGHEST_LOGIT, OodDetector
 from utils_cv.models.model_files import DEFAULT_BACKBONE
 from utils_cv.models.out_of_fold import measure_left_out, split_judged
 from utils_cv.models.splitting import CannotSplitError
-from utils_cv.models.unknown import rejects_most
+from utils_cv.models.unknown import find_misfit
 from utils_cv.system.timing import Timer
 
 from .fine_tuning import EPOCHS, Activations, announce_training, compute_activations, fine_tune
@@ -114,7 +114,7 @@ def select_recipe(
         held_out_logits = logits[best["recipe"]] / temperature
         held_out = _gather(folds, images.table, held_out_logits)
         unknown = () if images.is_multilabel else _describe_unknown(folds, shared.features, held_out_logits)
-        if unknown and rejects_most(unknown[0], copy.deepcopy(model.learn.model).cpu().eval(), learned):
+        if unknown and find_misfit(unknown[0], copy.deepcopy(model.learn.model).cpu().eval(), learned):
             warnings.warn("No detector of unknown images: too few images per class to set its threshold.", stacklevel=2)
             unknown = ()
         bar.update()

@@ -13,7 +13,7 @@ from timm.data import ImageNetInfo
 from tests.conftest import ROOT
 from utils_cv.data.images import load_pixels
 from utils_cv.models import backbones
-from utils_cv.models.backbones import PACKAGED, describe_backbone, load_backbone
+from utils_cv.models.backbones import PACKAGED, count_outputs, describe_backbone, load_backbone
 
 DEMO_DIR = ROOT / "data" / "fridge_objects"
 
@@ -58,7 +58,8 @@ def test_any_architecture_gives_features_and_classes_in_evaluation_mode(name):
     features, classes = (load_backbone(name, n_classes=n, pretrained=False, im_size_px=64) for n in (0, 5))
     images = torch.zeros(2, 3, 64, 64)
     with torch.inference_mode():
-        assert features(images).ndim == 2 and features(images).shape[1] >= 500 and classes(images).shape == (2, 5)
+        assert features(images).ndim == 2 and classes(images).shape == (2, 5)
+        assert features(images).shape[1] == count_outputs(features, 64) >= 500 and count_outputs(classes, 64) == 5
         assert not any(module.training for module in [*features.modules(), *classes.modules()])
         assert features.train()(images).ndim == 2, "GoogLeNet's answers of two more classifiers"
 
@@ -78,7 +79,7 @@ def test_networks_side_by_side_each_see_the_image_as_they_were_trained():
         torch.testing.assert_close(both(inputs[0]), expected, rtol=1e-4, atol=1e-4)
     assert facts[0].mean != facts[1].mean and expected.shape == (2, 1280 + 512)
     together = describe_backbone("+".join(names))
-    assert (together.im_size_px, together.mean) == (224, facts[0].mean)
+    assert (together.im_size_px, together.mean, together.parts) == (224, facts[0].mean, tuple(facts))
     assert together.license == f"{facts[0].license}; {facts[1].license}"
     assert load_backbone("+".join(names), n_classes=3, pretrained=False)(inputs[0]).shape == (2, 3)
     with pytest.raises(ValueError, match=r"n_classes=1000.* Expected other classes"):

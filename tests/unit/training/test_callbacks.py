@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from utils_cv.data.lazy_pixels import LazyPixels, _StoredRows
-from utils_cv.training.callbacks import CHECKPOINT_NAME, Checkpoint, FreezeStatistics
+from utils_cv.training import callbacks
+from utils_cv.training.callbacks import CHECKPOINT_NAME, Checkpoint, FreezeStatistics, StartEpoch
 from utils_cv.training.fine_tuning import fine_tune
 from utils_cv.training.trained_models import compute_logits
 
@@ -149,11 +150,22 @@ def test_two_processes_that_share_a_file_of_pixels_end_like_one_with_the_same_ba
 
 
 def test_a_batch_that_does_not_divide_by_the_processes_names_one_that_does(small_images, tiny_start, monkeypatch):
-    from utils_cv.training import callbacks
-
     monkeypatch.setattr(callbacks, "_join_processes", lambda: 3)
     with pytest.raises(ValueError, match="use batch_size=9"):
         fine_tune(small_images, start=tiny_start, **SETTINGS)
+
+
+def test_every_seed_and_epoch_has_its_own_numbers_and_processes_share_the_order_alone(monkeypatch):
+    def start(seed, epoch, rank):
+        monkeypatch.setattr(callbacks, "rank_distrib", lambda: rank)
+        callback, train = StartEpoch(seed), SimpleNamespace()
+        callback.learn = SimpleNamespace(epoch=epoch, dls=SimpleNamespace(train=train))
+        callback.before_epoch()
+        return float(torch.rand(())), np.random.rand(), train.rng.random()  # of views, of libraries, of the order
+
+    first, again, *others, other_process = (start(*of) for of in [(0, 1, 0)] * 2 + [(0, 2, 0), (1, 1, 0), (0, 1, 1)])
+    assert first == again and not any(set(first) & set(other) for other in others)
+    assert [a == b for a, b in zip(first, other_process, strict=True)] == [False, False, True]
 
 
 def test_frozen_statistics_stay_and_everything_else_trains():
