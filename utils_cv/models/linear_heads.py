@@ -5,7 +5,6 @@ with the features.
 """
 
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -72,12 +71,8 @@ def fit_linear_head(
             basis = np.linalg.eigh(scaled.T @ scaled)[1].T
         if not is_many:
             scaled = scaled.astype(float) if basis is None else scaled @ basis.T
-        options: dict[str, Any] = {"groups": groups, "weights": weights, "seed": seed}
-        if targets.ndim == 2:
-            options |= {"Cs": C_GRID if C is None else (C,), "default": DEFAULT_C, "n_folds": N_FOLDS}
-            weight, bias = _fit_label_heads(scaled, targets, **options)
-        else:
-            weight, bias = _fit_logistic(scaled, targets, C, **options)
+        fit = _fit_label_heads if targets.ndim == 2 else _fit_logistic
+        weight, bias = fit(scaled, targets, C, groups, weights, seed)
     weight = weight.astype(float) if basis is None else weight @ basis
     if len(weight) < n_classes:  # two classes share one logit; (-w/2, w/2) gives the same probabilities
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
@@ -156,10 +151,7 @@ def _choose_c(
 def _fit_label_heads(
     inputs: np.ndarray,
     targets: np.ndarray,
-    *,
-    Cs: Sequence[float],
-    default: float,
-    n_folds: int,
+    C: float | None,
     groups: np.ndarray | None,
     weights: np.ndarray,
     seed: int,
@@ -167,7 +159,7 @@ def _fit_label_heads(
     """Fit weight (n_labels, n_features) and bias (n_labels,) as scikit-learn's LogisticRegression would label by label.
 
     `inputs` are centered, with orthogonal columns; `targets` and `weights` are (n_images, n_labels). The first rise of
-    a label's cross-validated loss ends its search in the ascending `Cs`; `default` where none can tell.
+    a label's cross-validated loss ends its search in the ascending `C_GRID`; `DEFAULT_C` where none can tell.
     """
     inputs = np.column_stack([inputs, np.ones(len(inputs), np.float32)]).astype(np.float32, copy=False)
     heads = np.empty((targets.shape[1], inputs.shape[1]), np.float32)
@@ -175,22 +167,22 @@ def _fit_label_heads(
         for first in range(0, len(heads), LABELS_AT_ONCE):
             part = slice(first, first + LABELS_AT_ONCE)
             y, w = (values[:, part].astype(np.float32) for values in (targets, weights))
-            C, start = np.full(y.shape[1], Cs[0]), _start(inputs, y, w)
-            if len(Cs) > 1:
-                C = _choose_label_cs(inputs, y, w, Cs, default, _list_folds(y, groups, n_folds, seed), start)
-            heads[part] = _minimize(inputs, y, w, C, start, TOLERANCE).T
+            start, chosen = _start(inputs, y, w), np.full(y.shape[1], C or DEFAULT_C)
+            if C is None:
+                chosen = _choose_label_cs(inputs, y, w, _list_folds(y, groups, seed), start)
+            heads[part] = _minimize(inputs, y, w, chosen, start, TOLERANCE).T
             bar.update(y.shape[1])
     return heads[:, :-1], heads[:, -1]
 
 
-def _list_folds(y: np.ndarray, groups: np.ndarray | None, n_folds: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _list_folds(y: np.ndarray, groups: np.ndarray | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """List the label of each fold, and which images it learns, (n_images, n_fits); labels have folds of their own."""
     shared = None  # with groups, since to balance each label over them takes a second for every few labels
-    if groups is not None and len(np.unique(groups)) >= n_folds:
-        shared = split_folds(np.zeros(len(y)), groups, n_folds=n_folds, seed=seed)
+    if groups is not None and len(np.unique(groups)) >= N_FOLDS:
+        shared = split_folds(np.zeros(len(y)), groups, n_folds=N_FOLDS, seed=seed)
     label_of, is_learned = [], []
     for label, codes in enumerate(y.T):
-        n_own = int(min(n_folds, codes.sum(), len(codes) - codes.sum()))
+        n_own = int(min(N_FOLDS, codes.sum(), len(codes) - codes.sum()))
         own = split_folds(codes, n_folds=n_own, seed=seed) if groups is None and n_own > 1 else shared or []
         for rows, _ in own:
             if len(np.unique(codes[rows])) == len(np.unique(codes)):  # groups may leave a fold without the label
@@ -203,8 +195,6 @@ def _choose_label_cs(
     inputs: np.ndarray,
     y: np.ndarray,
     w: np.ndarray,
-    Cs: Sequence[float],
-    default: float,
     folds: tuple[np.ndarray, np.ndarray],
     start: np.ndarray,
 ) -> np.ndarray:
@@ -212,8 +202,8 @@ def _choose_label_cs(
     (label_of, is_learned), n_labels = folds, y.shape[1]
     y, w = y[:, label_of], w[:, label_of]
     heads = _start(inputs, y, w * is_learned)
-    chosen, best, is_open = np.full(n_labels, default), np.full(n_labels, np.inf), np.isin(range(n_labels), label_of)
-    for C in Cs:
+    chosen, best, is_open = np.full(n_labels, DEFAULT_C), np.full(n_labels, np.inf), np.isin(range(n_labels), label_of)
+    for C in C_GRID:
         columns = np.flatnonzero(is_open[label_of])
         if not len(columns):
             break

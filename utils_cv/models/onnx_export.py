@@ -76,9 +76,7 @@ def export_to_cache(network: Normalized, im_size_px: int, *, name: str) -> Path:
 
 def export_classifier(network: Normalized, im_size_px: int, path: Path, *, backbone: str) -> None:
     """Export a network with a linear head: bytes in, logits out; the head alone where the body was exported before."""
-    without_head = copy.copy(network)
-    without_head._modules = {**network._modules, "head": nn.Identity()}
-    exported = _name_export(without_head, im_size_px, name=backbone)
+    exported = _name_export(Normalized(network.body, network.mean, network.std), im_size_px, name=backbone)
     if exported.is_file():
         _append_head(exported, network.head, path)
     else:

@@ -31,7 +31,7 @@ from .linear_probe import compute_rows_features, linear_probe
 from .trained_models import Predictions, TrainedModel, compute_logits
 
 RECIPES = ("probe", "averaged", "last_stage", "all")
-NEED_A_CUT = {"averaged", "last_stage"}
+TRAINED_FOR = {"last_stage": {"averaged", "last_stage"}, "all": {"all"}}  # what is fine-tuned for which recipes
 # Split of a fold's own images. Not "valid": no epoch is chosen by the images that then judge it.
 HELD_OUT = "held out"
 # By how much a gain must exceed its standard error to count: one-sided 95 %.
@@ -148,7 +148,8 @@ def _hold_out(
     learned = dataclasses.replace(images, table=table)
     folds = _make_folds(learned, n_folds, options["seed"])
     shared = _share(learned, recipes, backbone, options, 0 if bar.disable else n_folds)
-    recipes = [recipe for recipe in recipes if recipe not in NEED_A_CUT or not shared.problem] or ["probe"]
+    impossible = TRAINED_FOR["last_stage"] if shared.problem else set()
+    recipes = [recipe for recipe in recipes if recipe not in impossible] or ["probe"]
     logits: dict[str, list[np.ndarray]] = {recipe: [] for recipe in recipes}
     for fold in folds:
         for recipe, model in _train(fold, recipes, backbone, shared, options).items():
@@ -192,8 +193,7 @@ def _share(
     images: TableImages, recipes: Sequence[str], backbone: str, options: dict[str, Any], n_announced: int
 ) -> _Shared:
     features = compute_rows_features(images, find_rows(images)[0], backbone)
-    needed = {"last_stage": NEED_A_CUT, "all": {"all"}}
-    trained = [trainable for trainable, needing in needed.items() if needing & set(recipes)]
+    trained = [trainable for trainable, needing in TRAINED_FOR.items() if needing & set(recipes)]
     if not trained:
         return _Shared(features)
     network = make_learner(make_dataloaders(images), backbone).model
@@ -214,11 +214,10 @@ def _train(
     given = {name: options[name] for name in ("balance", "seed") if name in options}
     probe = linear_probe(images, backbone=backbone, features=shared.features, **given)
     models = {"probe": probe}
-    for trainable in ("last_stage", "all"):
-        if trainable in recipes or (trainable == "last_stage" and "averaged" in recipes):
+    for trainable, needing in TRAINED_FOR.items():
+        if needing & set(recipes):
             activations = shared.activations if trainable == "last_stage" else None
-            tuned = fine_tune(images, trainable=trainable, start=probe, activations=activations, **options)
-            models[trainable] = tuned
+            models[trainable] = fine_tune(images, trainable=trainable, start=probe, activations=activations, **options)
     if "averaged" in recipes:
         models["averaged"] = average_weights(probe, models["last_stage"])
     return {recipe: models[recipe] for recipe in recipes}

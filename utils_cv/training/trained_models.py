@@ -216,8 +216,8 @@ def adjust_model(model: TrainedModel) -> TrainedModel:
         A new model; its `history` is still that of the training. The given one is not changed.
 
     Raises:
-        ValueError: If images have several labels, the model was trained with another balance, or a class has no train
-            image.
+        ValueError: If images have several labels, the model was trained with another balance or loaded, or a class has
+            no train image.
     """
     dls = model.learn.dls
     if model.is_multilabel:
@@ -225,6 +225,8 @@ def adjust_model(model: TrainedModel) -> TrainedModel:
             "This model gives each label its own yes or no, so that no class takes the place of another: choose a "
             "threshold for each label, utils_cv.evaluation.multilabel.select_thresholds."
         )
+    if not dls.loaders:
+        raise ValueError("This model was loaded, without its train images. Adjust it after its training; then save it.")
     if dls.balance != "none":
         raise ValueError(f"This model was trained with balance={dls.balance!r}: rare classes count in it already.")
     counts = dls.images.table["label"].iloc[find_rows(dls.images)[0]].value_counts()

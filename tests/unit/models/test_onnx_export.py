@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from utils_cv.models.backbones import load_backbone
+from utils_cv.models.backbones import describe_backbone, load_backbone
 from utils_cv.models.model_files import ModelFileError, ModelInfo
 from utils_cv.models.onnx_export import (
     Normalized,
@@ -42,6 +42,14 @@ def expected(network):
     images = torch.from_numpy(PIXELS).permute(0, 3, 1, 2) / 255
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
     return run(nn.Sequential(network.body, network.head), (images - mean) / std)
+
+
+@pytest.mark.parametrize("pretrained", [True, False])
+def test_a_backbone_brings_its_facts_and_takes_a_new_head(pretrained):
+    loaded = Normalized.load("efficientnet_lite1", SIZE_PX, n_classes=3, pretrained=pretrained)
+    facts = describe_backbone("efficientnet_lite1")
+    assert [values.flatten().tolist() for values in (loaded.mean, loaded.std)] == [list(facts.mean), list(facts.std)]
+    assert run(loaded).shape == (3, 3) and loaded.weights_license == (facts.license if pretrained else "")
 
 
 def test_bytes_and_floats_are_normalized_alike(network, expected):

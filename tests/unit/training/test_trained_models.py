@@ -181,7 +181,9 @@ def test_a_saved_model_answers_as_the_adjusted_one(rare, model, tmp_path, runtim
     np.testing.assert_allclose(load_classifier(tmp_path / "model", runtime=runtime).predict(paths), expected, atol=1e-4)
 
 
-def test_models_that_need_no_adjustment_are_refused(rare, model):
+def test_models_that_need_no_adjustment_or_have_no_images_are_refused(rare, model, folder):
+    with pytest.raises(ValueError, match="Adjust it after its training"):
+        adjust_model(load_trained(folder))
     with pytest.raises(ValueError, match="select_thresholds"):
         adjust_model(dataclasses.replace(model, is_multilabel=True))
     learn = make_learner(make_dataloaders(rare, balance="sampling"), "test_efficientnet", pretrained=False)
