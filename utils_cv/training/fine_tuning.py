@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 
@@ -161,6 +162,12 @@ class Activations(NamedTuple):
     rows: list[int]  # of the image table, those of the train images first
     seconds: float  # without the export
 
+    def compute_logits(self, network: Normalized, pixels: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """As the function of that name, by a network with the same frozen part, which is not run again."""
+        upper, device = _LastStage(network, pixels.shape[1]).eval(), network.mean.device
+        run = torch.inference_mode()(lambda batch: upper(torch.from_numpy(batch).to(device)).cpu().numpy())
+        return run_in_batches(run, self.views[0], pd.Index(self.rows).get_indexer(rows))
+
 
 def compute_activations(
     images: TableImages,
@@ -180,11 +187,10 @@ def compute_activations(
     views = []
     with Timer() as timer:
         for view in range(n_views):
-            given: dict[str, Any] = {"description": f"frozen part, view {view + 1} of {n_views}"}
-            given |= {"change": BatchAugmentation(augment, size_px, seed * 1000 + view)} if view else {}
-            shown = train_rows if view else rows
-            given["show_progress"] = show_progress
-            views.append(run_in_batches(run, images.pixels, shown, dtype=np.float16, **given))
+            change = BatchAugmentation(augment, size_px, seed * 1000 + view) if view else None
+            given: Any = {"description": f"frozen part, view {view + 1} of {n_views}", "show_progress": show_progress}
+            given |= {"change": change, "rows": train_rows if view else rows}
+            views.append(run_in_batches(run, images.pixels, dtype=np.float16, **given))
     return Activations(views, rows, timer.seconds)
 
 
@@ -196,7 +202,7 @@ class _LastStage(nn.Module):
         self.body, self.head = split_backbone(network.body, im_size_px)[1], network.head
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(self.body(x))
+        return self.head(self.body(x.float()))
 
 
 class _ActivationItems:
@@ -210,16 +216,15 @@ class _ActivationItems:
 
     def __getitem__(self, i: int) -> tuple[torch.Tensor, torch.Tensor]:
         view = self.views[int(torch.randint(len(self.views), ()))]
-        return torch.from_numpy(view[self.positions[i]]).float(), self.targets[i]
+        return torch.from_numpy(view[self.positions[i]]), self.targets[i]
 
 
 def _list_items(images: TableImages, activations: Activations) -> list[_ActivationItems]:
     """Items to learn, in all views, and items to validate, as they are."""
     targets = encode_labels(images.table["label"], images.class_names, multilabel=images.is_multilabel)
-    position_of = np.full(len(images.table), -1)
-    position_of[activations.rows] = np.arange(len(activations.rows))
+    index = pd.Index(activations.rows)
     parts = zip((activations.views, activations.views[:1]), find_rows(images), strict=True)
-    return [_ActivationItems(views, position_of[rows], targets[rows]) for views, rows in parts]
+    return [_ActivationItems(views, index.get_indexer(rows), targets[rows]) for views, rows in parts]
 
 
 def _count_views(augment: str, n_bytes: int, n_images: int) -> int:

@@ -152,9 +152,10 @@ def _hold_out(
     recipes = [recipe for recipe in recipes if recipe not in impossible] or ["probe"]
     logits: dict[str, list[np.ndarray]] = {recipe: [] for recipe in recipes}
     for fold in folds:
+        rows = np.flatnonzero(fold.table["split"] == HELD_OUT)
         for recipe, model in _train(fold, recipes, backbone, shared, options).items():
-            rows = np.flatnonzero(fold.table["split"] == HELD_OUT)
-            logits[recipe].append(compute_logits(model.learn.model, fold.pixels, rows))
+            answer = shared.activations.compute_logits if shared.activations and recipe != "all" else compute_logits
+            logits[recipe].append(answer(model.learn.model, fold.pixels, rows))
         bar.update()
     joined = {recipe: np.concatenate(parts) for recipe, parts in logits.items()}
     scores = _compare(folds, joined, options.get("balance", "none") != "none")

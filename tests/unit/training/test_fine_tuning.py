@@ -95,6 +95,9 @@ def test_activations_computed_before_give_the_same_network(small_images, tiny_st
     plain, given = (fine_tune(small_images, activations=kept, **options) for kept in (None, activations))
     np.testing.assert_array_equal(*(predict_images(model, small_images).probabilities for model in (plain, given)))
     rows = np.array(activations.rows)
+    shown = (given.learn.model, small_images.pixels, rows[::-2])
+    # float16 has three digits
+    np.testing.assert_allclose(activations.compute_logits(*shown), compute_logits(*shown), atol=1e-3)
     assert (small_images.table["split"].iloc[rows] != "test").all()
     assert [len(view) for view in activations.views] == [24, 18, 18, 18]
 
