@@ -27,8 +27,6 @@ def list_savings():
 
     Papermill runs every notebook once as it is.
     """
-    from fastai.learner import Learner
-
     from utils_cv.models import backbones, linear_heads, quantization
 
     run, build, networks = subprocess.run, backbones._build_from_file, {}
@@ -52,7 +50,6 @@ def list_savings():
         (quantization, "measure_in_turn", functools.partial(quantization.measure_in_turn, n_repeats=3, settle_ms=0)),
         (linear_heads, "C_GRID", (0.01, 0.1)),
         (linear_heads, "N_FOLDS", 2),
-        (Learner, "lr_find", functools.partialmethod(Learner.lr_find, num_it=30)),
     ]
 
 
