@@ -134,12 +134,7 @@ def score_recipes(
 
 
 def _hold_out(
-    images: TableImages,
-    recipes: Sequence[str],
-    n_folds: int,
-    backbone: str,
-    options: dict[str, Any],
-    bar: tqdm,
+    images: TableImages, recipes: Sequence[str], n_folds: int, backbone: str, options: dict[str, Any], bar: tqdm
 ) -> tuple[TableImages, list[TableImages], "_Shared", dict[str, np.ndarray], pd.DataFrame]:
     """The images to learn, their folds, what trainings share, each recipe's held-out logits, and their scores."""
     if not recipes or set(recipes) - set(RECIPES):
