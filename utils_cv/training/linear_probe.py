@@ -67,7 +67,7 @@ def linear_probe(
         network.head = type(network.head)(network.head.in_features, n_classes).to(network.mean.device)
     backbone = backbone or DEFAULT_BACKBONE
     if features is None and not network:
-        compute_features(images.pixels[:1], backbone=backbone)  # the export, which is done once, is not timed
+        compute_features(images.pixels[:0], backbone=backbone)  # the export, which is done once, is not timed
     with Timer() as timer:
         if features is None:
             features = compute_rows_features(images, [*train_rows, *valid_rows], backbone, network)
