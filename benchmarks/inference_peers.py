@@ -108,8 +108,8 @@ def compare_runtimes(folder: Path, pixels: np.ndarray, runtimes: list[str], n_re
 
 
 def compare_folder_rates(folder: Path, paths: list[str], n_rounds: int) -> None:
-    """A folder of files to a table, against the bare session in batches on images that are open already."""
-    classifier, bare = load_classifier(folder), load_network(folder, "onnx")
+    """A folder of files to a table, against the bare session, called in threads with images that are open already."""
+    classifier, bare = load_classifier(folder), load_network(folder, "onnx", n_threads=1)
     pixels = load_images(paths, classifier.info.im_size_px).pixels
     functions: dict[str, Callable[[], object]] = {
         "bare session": lambda: run_in_batches(bare, pixels),

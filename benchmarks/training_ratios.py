@@ -1,9 +1,9 @@
 """How far training is from the bare work, and what another busy process costs it, as ratios measured in turn.
 
-    python benchmarks/training_ratios.py
+    python -m benchmarks.training_ratios
 
-Each job runs in a process that has done it once before. Results go to `benchmarks/results/training_ratios.json`.
-Run it on a machine that does nothing else.
+Each job runs in a process that has done it once before; ratios are medians of those of the rounds. Results go to
+`benchmarks/results/training_ratios.json` and into the README. 20 minutes, on a machine that does nothing else.
 """
 
 import argparse
@@ -19,15 +19,18 @@ from typing import Any
 
 from tqdm import tqdm
 
+from tools.refresh_notebooks import fill_document
 from utils_cv.system.files import write_atomic
 from utils_cv.system.machine import describe_machine
 
-RESULTS = Path(__file__).parent / "results" / "training_ratios.json"
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks/results/training_ratios.json"
+N_TIMES = 3  # so many times the rounds for what takes seconds
 SPIN_COUNTS = (300_000, 1_000)  # as GNU's OpenMP comes, and as utils_cv sets it
 # What is measured, in terms of which, and the limit that we aim at.
 RATIOS = [
-    ("select_recipe, of the final training alone", "select_recipe", "final training", 2.7),
-    ("linear_probe, of decoding and the bare features", "linear_probe", "decoding and features", 1.25),
+    ("select_recipe, of the final training alone", "select_recipe", "final training", 2.7, 1),
+    ("linear_probe, of decoding and the bare features", "linear_probe", "decoding and features", 1.25, N_TIMES),
 ]
 WORKER = """
 import json, sys, time
@@ -104,12 +107,12 @@ def keep_busy(n_processes: int) -> Iterator[None]:
 def measure_bare_work(n_rounds: int) -> list[dict[str, Any]]:
     """Compare each of `RATIOS` in turn, in one process."""
     worker, rows = Worker(SPIN_COUNTS[-1]), []
-    for what, job, base, limit in RATIOS:
+    for what, job, base, limit, n_times in RATIOS:
         for name in (job, base):
             worker.measure(name)
-        pairs = [(worker.measure(job), worker.measure(base)) for _ in tqdm(range(n_rounds), desc=what)]
+        pairs = [(worker.measure(job), worker.measure(base)) for _ in tqdm(range(n_rounds * n_times), desc=what)]
         ratios = [[one[i] / other[i] for one, other in pairs] for i in range(2)]
-        row = {"what": what, "ratio": statistics.median(ratios[0]), "limit": limit, "n_rounds": n_rounds}
+        row = {"what": what, "ratio": statistics.median(ratios[0]), "limit": limit, "n_rounds": len(pairs)}
         row |= {"lowest": min(ratios[0]), "highest": max(ratios[0]), "cpu_ratio": statistics.median(ratios[1])}
         rows.append(row | {"seconds": statistics.median(one[0] for one, _ in pairs)})
     worker.close()
@@ -121,18 +124,21 @@ def measure_beside_work(n_rounds: int) -> list[dict[str, Any]]:
     workers, rows = {count: Worker(count) for count in SPIN_COUNTS}, []
     for job in ("features", "last stage", "all layers"):
         seconds: dict[tuple[int, int], list[float]] = {}
+        order = list(workers.items())
         for worker in workers.values():
             worker.measure(job)
         for _ in tqdm(range(n_rounds), desc=job):
             for n_busy in (0, 1):
                 with keep_busy(n_busy):
-                    for count, worker in workers.items():
+                    for count, worker in order:
                         seconds.setdefault((count, n_busy), []).append(worker.measure(job)[0])
-        medians = {key: statistics.median(values) for key, values in seconds.items()}
+            order.reverse()  # the first after a pause may have a cooler processor
         for count in SPIN_COUNTS:
-            row = {"job": job, "spin_count": count, "alone_seconds": medians[count, 0], "n_rounds": n_rounds}
-            row["alone_ratio"] = medians[count, 0] / medians[SPIN_COUNTS[0], 0]
-            rows.append(row | {"beside_ratio": medians[count, 1] / medians[count, 0]})
+            alone, beside, usual = seconds[count, 0], seconds[count, 1], seconds[SPIN_COUNTS[0], 0]
+            row = {"job": job, "spin_count": count, "alone_seconds": statistics.median(alone), "n_rounds": n_rounds}
+            row["alone_ratio"] = statistics.median(one / other for one, other in zip(alone, usual, strict=True))
+            row["beside_ratio"] = statistics.median(one / other for one, other in zip(beside, alone, strict=True))
+            rows.append(row)
     for worker in workers.values():
         worker.close()
     return rows
@@ -144,9 +150,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     n_rounds = parser.parse_args().rounds
     results = {"machine": describe_machine(), "table": measure_bare_work(n_rounds)}
-    results["beside"] = measure_beside_work(n_rounds)
+    results["beside"] = measure_beside_work(N_TIMES * n_rounds)
     with write_atomic(RESULTS) as path:
         path.write_text(json.dumps(results, indent=1) + "\n")
+    fill_document(ROOT / "benchmarks/README.md", ROOT / "notebooks")
     print(json.dumps(results, indent=1))
 
 
