@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from utils_cv.data.image_table import encode_labels, load_image_table, load_table_images
+from utils_cv.data.image_table import load_image_table, load_table_images
+from utils_cv.data.labels import encode_labels
 from utils_cv.data.splits import list_groups, split_folds
 from utils_cv.evaluation.calibration import adjust_logits, weigh_images
 from utils_cv.evaluation.intervals import Score, compare_means, measure_mean
