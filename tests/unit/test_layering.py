@@ -71,6 +71,15 @@ def test_fastai_is_imported_by_its_adapter_and_callbacks_alone():
     assert found == {"training.learner", "training.callbacks"}
 
 
+@pytest.mark.parametrize("path", sorted((PACKAGE.parent / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_benchmarks_import_what_is_there(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        module = getattr(node, "module", None) or ""
+        if (source := MODULES.get(module.removeprefix("utils_cv."))) and module.startswith("utils_cv."):
+            text = source.read_text(encoding="utf-8")
+            assert all(re.search(rf"^((def|class) )?{a.name}\b|^[A-Z_, ]+, {a.name}\b", text, re.M) for a in node.names)
+
+
 def run(code, cwd, **variables):
     env = os.environ | {"PYTHONPATH": str(cwd)} | variables
     return subprocess.run([sys.executable, *code], cwd=cwd, env=env, capture_output=True, text=True)

@@ -249,7 +249,6 @@ def test_folds_for_a_selection_always_learn_a_class_of_one_image(small_images):
     with pytest.warns(UserWarning, match="1 of 3 classes have one image to learn from: rare"):
         folds = model_selection._make_folds(dataclasses.replace(small_images, table=table), 2, 0)
     held_out = [set(fold.table.index[fold.table["split"] == model_selection.HELD_OUT]) for fold in folds]
-    assert set.union(*held_out) == set(table.index[table["split"] == "train"]) - {row} and not set.intersection(
-        *held_out
-    )
+    assert set.union(*held_out) == set(table.index[table["split"] == "train"]) - {row}
+    assert not set.intersection(*held_out)
     assert all(fold.table["split"][row] == "train" for fold in folds)
