@@ -204,20 +204,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 place.isdecimal() and int(place) < len(self.server.paths) and size in SIZES_PX
             ):
                 try:
-                    self._answer(
-                        200, self.server.draw(int(place), SIZES_PX[size]), "image/jpeg", "private, max-age=600"
-                    )
+                    picture = self.server.draw(int(place), SIZES_PX[size])
+                    self._answer(200, picture, "image/jpeg", "private, max-age=600")
                 except ImageError as error:
                     self._answer(422, error.cause)
             case _:
                 self._answer(404, "There is no such page.")
 
     def do_POST(self) -> None:
-        length, kind, host = (
-            self.headers.get("Content-Length", ""),
-            self.headers.get_content_type(),
-            self.headers["Host"],
-        )
+        length, kind = self.headers.get("Content-Length", ""), self.headers.get_content_type()
+        host = self.headers["Host"]
         is_ours = kind == "application/json" and self.headers.get("Origin", f"http://{host}") == f"http://{host}"
         if self._find_path() != "choices" or not is_ours:
             self._answer(403, "Only the page itself may save choices.")

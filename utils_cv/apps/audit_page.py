@@ -56,9 +56,7 @@ def make_audit_sections(report: AuditReport) -> list[str]:
         sections.append(make_cards(title, len(found), cards))
     for name, title, column in _LISTS:
         found = getattr(report, name)
-        facts = (
-            found[column].head(N_SHOWN).map(lambda fact: fact if isinstance(fact, str) else f"{fact:.1f} megapixels")
-        )
+        facts = [fact if isinstance(fact, str) else f"{fact:.1f} megapixels" for fact in found[column].head(N_SHOWN)]
         rows = zip(found["image"], facts, strict=False)
         cards = [show_image(paths[image], [image, fact], report.value_range) for image, fact in rows]
         sections.append(make_cards(title, len(found), cards))
@@ -73,9 +71,8 @@ def make_cards(title: str, n_found: int, cards: Sequence[str]) -> str:
     if not n_found:
         return ""
     more = f": {len(cards)} of {n_found} are shown" if n_found > len(cards) else f": {n_found}"
-    return (
-        f'<h2>{html.escape(title)}{more}</h2><div class="row">{"".join(f"<div>{card}</div>" for card in cards)}</div>'
-    )
+    row = "".join(f"<div>{card}</div>" for card in cards)
+    return f'<h2>{html.escape(title)}{more}</h2><div class="row">{row}</div>'
 
 
 def _show_pair(row: Any, paths: dict[str, str], value_range: int) -> str:

@@ -80,19 +80,12 @@ def export_browser(model_folder: str | Path, folder: str | Path) -> Path:
 def _describe(info: ModelInfo, model_folder: Path) -> dict[str, Any]:
     """Gather what the page must know of a model, and what it shows of it."""
     title, license_name = read_card(model_folder)
-    return {
+    names = ("class_names", "is_multilabel", "im_size_px", "fit", "value_range", "unknown", "backbone", "scores")
+    return {name: getattr(info, name) for name in names} | {
         "title": title,
         "license": license_name,
-        "class_names": info.class_names,
-        "is_multilabel": info.is_multilabel,
         "thresholds": info.thresholds or [0.5] * len(info.class_names),
-        "im_size_px": info.im_size_px,
-        "fit": info.fit,
-        "value_range": info.value_range,
-        "unknown": info.unknown,
         "is_tall_first": int(PIL.__version__.split(".")[0]) >= 13,  # the page resizes like the Pillow that exports it
-        "backbone": info.backbone,
-        "scores": info.scores,
         "n_train": info.training.get("n_train"),
     }
 

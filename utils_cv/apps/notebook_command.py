@@ -41,9 +41,7 @@ def _run(options: argparse.Namespace) -> int:
     try:
         options.output_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OSError(
-            f"{options.output_dir} cannot be made ({error.strerror}). Choose another: --output-dir"
-        ) from error
+        raise OSError(f"{options.output_dir} cannot be made ({error.strerror}): choose another --output-dir") from error
     for path in paths:
         start, out_path = time.perf_counter(), options.output_dir / path.name
         try:

@@ -4,6 +4,7 @@ import html
 import io
 import json
 import re
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from utils_cv.data.splits import complete_splits
 from utils_cv.evaluation.intervals import Score
 from utils_cv.evaluation.label_errors import rank_suspects
 from utils_cv.evaluation.metrics import compute_class_table, compute_confusion
+from utils_cv.evaluation.multilabel import apply_thresholds
 from utils_cv.models.quantization import compare_runtimes
 from utils_cv.plots.scores import plot_confusion
 from utils_cv.system.files import hash_file, write_atomic
@@ -51,7 +53,7 @@ def make_report(
 ) -> Path:
     """Audit, split, select a recipe, score it, time it, save model and page; after a stop the same call goes on."""
     folder, table = Path(folder), load_image_table(images)
-    settings: dict[str, Any] = {"recipe": recipe, "backbone": backbone, "im_size_px": im_size_px, "seed": seed}
+    settings: Found = {"recipe": recipe, "backbone": backbone, "im_size_px": im_size_px, "seed": seed}
     settings["license"] = license
     key = _make_key(table, settings)
     _check_folder(folder, key, overwrite)
@@ -61,7 +63,7 @@ def make_report(
     trained = _keep(folder, "training", key, lambda: _train(table, folder / MODEL, **settings))
     speed = _keep(folder, "speed", key, lambda: _measure_speed(table, folder / MODEL, im_size_px))
     sections = [
-        *_describe_result(folder, table, audit, trained, speed),
+        *_describe_result(images, folder, table, audit, trained, speed),
         *_show_training(trained, audit["value_range"]),
         f"<h2>Speed of the finished model</h2>{_show_table(speed['runtimes'])}<p>{speed['note']}</p>",
         "<h2>Audit</h2>",
@@ -122,12 +124,12 @@ def _train(table: pd.DataFrame, folder: Path, *, recipe: str, im_size_px: int, *
     images = load_table_images(table, im_size_px)
     done = train_and_save(images, folder, recipes=RECIPES[recipe], overwrite=True, **options)
     found: Found = {"recipe": done.selection.recipe, "name": done.score_name, "score": done.score}
-    found |= {"recipes": done.selection.scores.to_dict("records"), "classes": images.class_names}
-    for part, predictions in (("test", done.predictions), ("held_out", done.selection.held_out)):
-        answers = predictions.probabilities.round(4).tolist()
-        found[part] = {"y_true": predictions.y_true.tolist(), "probabilities": answers}
-        found[part] |= {name: predictions.table[name].tolist() for name in ("image", "path")}
-        found[part]["groups"] = None if predictions.groups is None else predictions.groups.tolist()
+    found |= {"recipes": done.selection.scores.to_dict("records")}
+    found |= {"classes": images.class_names, "thresholds": done.info.thresholds}
+    for part, answers in (("test", done.predictions), ("held_out", done.selection.held_out)):
+        found[part] = {"y_true": answers.y_true.tolist(), "probabilities": answers.probabilities.round(4).tolist()}
+        found[part] |= {name: answers.table[name].tolist() for name in ("image", "path")}
+        found[part]["groups"] = None if answers.groups is None else answers.groups.tolist()
     return found
 
 
@@ -139,11 +141,10 @@ def _measure_speed(table: pd.DataFrame, folder: Path, im_size_px: int) -> Found:
     return {"runtimes": runtimes.drop(columns="busy").round(4).to_dict("records"), "note": html.escape(note)}
 
 
-def _describe_result(folder: Path, table: pd.DataFrame, audit: Found, trained: Found, speed: Found) -> list[str]:
+def _describe_result(images: Any, folder: Path, table: Any, audit: Found, trained: Found, speed: Found) -> list[str]:
     """The decision and what comes next, in sentences that these images made."""
     score, seconds = Score(*trained["score"]), sum(found["seconds"] for found in (audit, trained, speed))
-    model = html.escape(str(folder / MODEL))
-    next_steps = [f"Label new images: <code>python -m utils_cv predict {model} FOLDER</code>"]
+    next_steps = [f"Label new images: {_show_command('predict', folder / MODEL, 'FOLDER')}"]
     if audit["leaks"]:
         leaks = "images stand in another part of the split as well: the score is too good. Look at them first."
         next_steps.insert(0, f"{audit['leaks']} {leaks}")
@@ -151,30 +152,36 @@ def _describe_result(folder: Path, table: pd.DataFrame, audit: Found, trained: F
     if doubted:
         next_steps.append(
             f"The model clearly contradicts {doubted} labels. Look at them below, and correct what is wrong: "
-            "<code>python -m utils_cv annotate --correct</code>"
+            + _show_command("annotate", images, "--correct", "--output", folder / "corrected.csv")
         )
     fastest = min(speed["runtimes"], key=lambda row: float(row["median_ms"]))
     next_steps.append(f"The fastest runtime here is {fastest['runtime']}: {fastest['median_ms']:.1f} ms per image.")
     lines = html.escape(describe_table(table)).replace("\n", "<br>")
     return [
         f"<p><b>{trained['name']} on the test images: {score}</b>, recipe {trained['recipe']}. The brackets hold the "
-        f"95 % interval. The model lies in <code>{model}</code>.</p>",
+        f"95 % interval. The model lies in <code>{html.escape(str(folder / MODEL))}</code>.</p>",
         f"<p>{lines}</p><ul>{''.join(f'<li>{step}</li>' for step in next_steps)}</ul>",
         f"<p>Made in {format_duration(seconds)}.</p>",
     ]
 
 
+def _show_command(*words: Any) -> str:
+    return f"<code>python -m utils_cv {html.escape(shlex.join(map(str, words)))}</code>"
+
+
 def _show_training(trained: Found, value_range: int) -> list[str]:
-    """Recipes; and for one label per image the classes, mistakes and doubted labels."""
+    """Recipes and mistakes; and for one label per image the classes and doubted labels."""
     recipes = (
         "<h2>Recipes, by cross-validation</h2><p>The test images took no part in this choice. <i>gain</i> is how much "
         "lower the loss is than that of the best recipe above, with its standard error.</p>"
     )
     sections = [recipes + _show_table([{name: row[name] for name in _RECIPE_FACTS} for row in trained["recipes"]])]
-    if trained["name"] != "accuracy":
-        return sections
     test, held_out, names = trained["test"], trained["held_out"], trained["classes"]
     y_true, probabilities = np.array(test["y_true"]), np.array(test["probabilities"])
+    if trained["name"] != "accuracy":
+        mistakes = _list_wrong_labels(y_true, probabilities, trained["thresholds"], names)
+        title = "Mistakes on test images, the most wrong labels first"
+        return [*sections, _show_images(title, test, mistakes, value_range)]
     y_pred, surest = probabilities.argmax(axis=1), probabilities.max(axis=1)
     by_class = compute_class_table(y_true, y_pred, names, groups=test["groups"])
     sections.append(f"<h2>Each class, on the test images</h2>{_show_table(by_class.to_dict('records'))}")
@@ -191,6 +198,18 @@ def _show_training(trained: Found, value_range: int) -> list[str]:
     ]
     title = "Labels that a model contradicts which did not learn the image, the most suspect first"
     return [*sections, _show_images(title, held_out, doubts, value_range)]
+
+
+def _list_wrong_labels(y_true: Any, probabilities: Any, thresholds: Any, names: Any) -> list[tuple[Any, ...]]:
+    """For each image with mistakes which labels were missed and which were added, the surest of equally many first."""
+    is_yes = apply_thresholds(probabilities, thresholds)
+    is_wrong = is_yes != y_true
+    order = np.lexsort([-(np.abs(y_true - probabilities) * is_wrong).max(axis=1), -is_wrong.sum(axis=1)])
+    words = np.where(is_yes, "added", "missed")
+    return [
+        (i, *(f"{words[i, k]}: {names[k]}, {probabilities[i, k]:.0%}" for k in np.flatnonzero(is_wrong[i])))
+        for i in order[: is_wrong.any(axis=1).sum()]
+    ]
 
 
 def _show_images(title: str, answers: Found, rows: Sequence[tuple[Any, ...]], value_range: int) -> str:

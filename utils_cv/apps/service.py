@@ -93,9 +93,7 @@ def make_app(
     the model, which may be replaced meanwhile, `GET /health` whether the newest one answers.
     """
     if not all(0 < limit_mb < math.inf for limit_mb in (max_file_mb, max_total_mb)):
-        raise ValueError(
-            f"Got limits of {max_file_mb:g} MB for a file, {max_total_mb:g} for all; expected more than 0."
-        )
+        raise ValueError(f"Got limits of {max_file_mb:g} and {max_total_mb:g} MB; expected more than 0, and no NaN.")
     model, limiter = _LiveModel(Path(folder), runtime), CapacityLimiter(count_cpus())
     # The usual pages of documentation fetch their scripts from another server, so there are none.
     app = FastAPI(title="Image classifier", docs_url=None, redoc_url=None)

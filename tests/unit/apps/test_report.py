@@ -1,11 +1,17 @@
 """The report: one page and a finished model, made step by step, and gone on with after a stop."""
 
+import html
 import json
+import re
+import shlex
+from unittest import mock
 
+import numpy as np
 import pytest
 
 from tests.conftest import draw_image
 from utils_cv.apps import report as made
+from utils_cv.apps.annotation import AnnotationServer
 from utils_cv.data.image_table import load_image_table
 
 QUICK = {"recipe": "probe", "im_size_px": 48}
@@ -19,16 +25,16 @@ def page(image_dir, tmp_path):
     return made.make_report(image_dir, tmp_path / "report", **QUICK).read_text(encoding="utf-8")
 
 
-def test_the_page_holds_what_a_decision_needs(page, tmp_path):
+def test_the_page_holds_what_a_decision_needs(page, tmp_path, run):
     for words in ("accuracy on the test images: ", "95 %", "Recipes, by cross-validation", "recall_low", "median_ms"):
         assert words in page
     assert "broken.png (not an image of a known format" in page
     assert f"predict {tmp_path / 'report/model'} FOLDER" in page and "license: other" in page
+    words = shlex.split(html.unescape(re.search("<code>python -m utils_cv (annotate .*?)</code>", page)[1]))
+    with mock.patch.object(AnnotationServer, "serve_forever", side_effect=KeyboardInterrupt):
+        assert run(*words)[0] == 130 and (tmp_path / "report/corrected.csv").exists()
     assert "R&amp;D.png" in page and "R&D" not in page
-
-
-def test_the_page_asks_nobody_and_runs_nothing(page):
-    assert "<script" not in page and 'src="http' not in page and "default-src 'none'" in page
+    assert "<script" not in page and 'src="http' not in page and "default-src 'none'" in page  # asks and runs nothing
 
 
 def test_what_finished_is_not_done_again(page, image_dir, tmp_path, monkeypatch):
@@ -51,10 +57,9 @@ def test_another_set_or_version_is_refused_and_replaces_the_report_when_told_to(
 
 
 def test_files_of_others_are_never_replaced(image_dir, tmp_path):
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/notes.txt").write_text("mine")
+    (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="choose another folder"):
-        made.make_report(image_dir, tmp_path / "mine", overwrite=True)
+        made.make_report(image_dir, tmp_path, overwrite=True)
 
 
 def test_near_duplicates_are_not_split_apart(image_dir):
@@ -74,13 +79,17 @@ def test_a_broken_link_and_any_name_are_told_apart(image_dir):
     assert len(keys | {made._make_key(load_image_table(image_dir), {})}) == 2
 
 
-def test_several_labels_are_scored_by_f1(image_dir, tmp_path, run):
+def test_several_labels_are_scored_by_f1_and_the_worst_mistakes_come_first(image_dir, tmp_path, run):
     names = [path.relative_to(image_dir).as_posix() for path in sorted(image_dir.rglob("*.png"))]
     rows = [f"{name},{name.split('/')[0]}{'|both' if i % 2 else ''}" for i, name in enumerate(names)]
     (image_dir / "labels.csv").write_text("\n".join(["image,label", *rows]))
-    code, printed, _ = run("report", image_dir, "--output", tmp_path / "out", "--recipe", "probe", "--size", 48)
-    assert code == 0 and str(tmp_path / "out/model") in printed
-    assert "macro F1 on the test images" in (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    words = ["--output", tmp_path / "out", "--recipe", "probe", "--size", 48]
+    assert str(tmp_path / "out/model") in run("report", image_dir, *words)[1]
+    page = (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    assert re.search(r"(?s)macro F1 on the test .* most wrong labels first: \d.*<br>(missed|added): both, \d+%", page)
+    y_true, probabilities = np.eye(3)[[0, 0, 1, 2]], np.array([[1, 0, 0], [0.4, 0.3, 0], [0.1, 0.2, 0.8], [0, 0.9, 1]])
+    found = made._list_wrong_labels(y_true, probabilities, [0.5, 0.4, 0.5], ["can", "jar", "tin"])
+    assert found == [(2, "missed: jar, 20%", "added: tin, 80%"), (3, "added: jar, 90%"), (1, "missed: can, 40%")]
 
 
 def test_the_command_says_how_to_replace_a_report(image_dir, tmp_path, run):
