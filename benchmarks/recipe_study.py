@@ -46,8 +46,8 @@ from utils_cv.training.linear_probe import linear_probe
 from utils_cv.training.trained_models import TrainedModel, predict_images
 
 # Images per class; fewer where a class has fewer.
-SIZES = {"fridge_objects": (10, 30), "ants_bees": (10, 30), "flowers12": (10,), "magnetic_tiles": (10, 30)}
-LARGEST = {"flowers12": 30, "fridge_objects": 60, "ants_bees": 120, "magnetic_tiles": 60}
+SIZES = {"fridge_objects": (10, 30), "ants_bees": (10, 30), "flowers12": (10, 30), "magnetic_tiles": (10, 30)}
+LARGEST = {"flowers12": 60, "fridge_objects": 60, "ants_bees": 120, "magnetic_tiles": 60}
 AUGMENTATIONS["crops"] = ("mirror", "crop", "light")
 ALPHAS = (0.25, 0.5, 0.75)
 N_FOLDS = 3
