@@ -321,7 +321,7 @@ def run_all_layers(cell: Cell) -> Rows:
     )
     return [
         cell.score(name, np.log(predict_images(model, cell.images).probabilities + 1e-12), seconds)
-        for name, model in {"all": tuned, "all, weights 0.5": halfway}.items()
+        for name, model in {"all": tuned, "all weights 0.5": halfway}.items()
     ]
 
 
