@@ -25,12 +25,12 @@ class _Rotate(v2.Transform):
         angle, scale = torch.empty(1).uniform_(-self.radians, self.radians), torch.empty(1).uniform_(1.0, 1.1)
         return {"angle": angle.item(), "scale": scale.item()}
 
-    def transform(self, inpt: torch.Tensor, params: dict[str, float]) -> torch.Tensor:
+    def transform(self, image: torch.Tensor, params: dict[str, float]) -> torch.Tensor:
         """Find the place in the image that each pixel of the view shows, and mix the four pixels around it."""
         across, down = math.cos(params["angle"]) / params["scale"], math.sin(params["angle"]) / params["scale"]
         given = {"align_corners": False}
-        places = affine_grid(torch.tensor([[[across, down, 0], [-down, across, 0]]]), [1, *inpt.shape], **given)
-        view = grid_sample(inpt[None].float(), places, mode="bilinear", padding_mode="reflection", **given)[0]
+        places = affine_grid(torch.tensor([[[across, down, 0], [-down, across, 0]]]), [1, *image.shape], **given)
+        view = grid_sample(image[None].float(), places, mode="bilinear", padding_mode="reflection", **given)[0]
         return view.round_().to(torch.uint8)
 
 
