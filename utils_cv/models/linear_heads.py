@@ -131,7 +131,7 @@ def _choose_c(
     codes, folds = np.unique(codes, return_inverse=True)[1], split_folds(codes, groups, n_folds=n_folds, seed=seed)
     # Groups of several classes may leave a fold without one of them.
     folds = [fold for fold in folds if len(np.unique(codes[fold[0]])) > codes.max()]
-    # Ten times the usual tolerance takes two thirds of the time, and changed one choice of 45: one between equals.
+    # Ten times the usual tolerance takes two thirds of the time, and changed one choice of 45, to its neighbor.
     models = [LogisticRegression(max_iter=300, tol=1e-3, warm_start=True) for _ in folds]
     chosen, lowest = DEFAULT_C, np.inf
     for candidate in C_GRID if folds else ():
