@@ -9,6 +9,7 @@ import csv
 import json
 import math
 import re
+import shlex
 import shutil
 import sys
 from collections import Counter
@@ -240,7 +241,7 @@ def _train(options: argparse.Namespace) -> int:
         print_json({"model": str(options.model), "recipe": recipe, "scores": done.info.scores} | facts)
     else:
         print(f"{done.score_name} on the test images: {done.score} ({recipe})\nThe model: {options.model}")
-    say(f"Label new images with it: python -m utils_cv predict {options.model} FOLDER")
+    say(f"Label new images with it: python -m utils_cv predict {shlex.quote(str(options.model))} FOLDER")
     return DONE
 
 

@@ -11,11 +11,11 @@ from .conftest import read_lines
 
 @pytest.mark.parametrize("recipe", ["probe", "select"])
 def test_the_model_is_there_with_its_score(image_dir, tmp_path, run, recipe):
-    model = tmp_path / "model"
+    model = tmp_path / "my model"
     words = [image_dir, model, "--recipe", recipe, "--size", 48, "--license", "mit"]
     code, printed, said = run("train", *words, "--json")
     (facts,) = read_lines(printed)
-    assert code == 0 and "20 images of 2 classes" in said
+    assert code == 0 and "20 images of 2 classes" in said and f"predict '{model}' FOLDER" in said
     assert facts["recipe"] in ({"probe"} if recipe == "probe" else {"probe", "averaged"})
     (score,) = facts["scores"]
     assert score["name"] == "accuracy" and score["low"] <= score["value"] <= score["high"]
